@@ -1,0 +1,13 @@
+"""SeqVAE for fairseq. This folder is the `--user-dir`; importing it registers the task, the model and the criteria.
+
+Without a working fairseq the import still succeeds, so that the core (torch only) can be used alone.
+`fairseq_seqvae.compat.fairseq_problem()` then says what is wrong.
+"""
+
+from fairseq_seqvae import compat
+
+__version__ = "0.1.0"
+
+if compat.fairseq_problem() is None:
+    compat.apply_shims()
+    from fairseq_seqvae import criterions, models, tasks  # noqa: F401  (registers with fairseq)

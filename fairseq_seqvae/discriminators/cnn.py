@@ -1,0 +1,110 @@
+"""Convolutions of several widths over the embedded tokens, maximum over time, highway (SeqGAN, Yu et al. 2017)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fairseq_seqvae.discriminators import register_discriminator
+
+
+class Highway(nn.Module):
+    """y = t * relu(W x) + (1 - t) * x with the gate t = sigmoid(V x) (Srivastava et al. 2015)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.transform = nn.Linear(dim, dim)
+        self.gate = nn.Linear(dim, dim)
+        # A gate that is mostly closed at first lets the convolutions learn before the highway does.
+        nn.init.constant_(self.gate.bias, -2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D) -> (B, D)."""
+        gate = torch.sigmoid(self.gate(x))
+        return gate * F.relu(self.transform(x)) + (1 - gate) * x
+
+
+@register_discriminator("cnn")
+class ConvolutionalDiscriminator(nn.Module):
+    """Convolutional discriminator.
+
+    Windows lie inside the sequence; where it is shorter than a width, the one window at its start is filled up with
+    zero vectors. So the logit does not depend on how far a batch is padded.
+
+    Args:
+        vocab_size: V
+        padding_idx: token whose embedding is zero
+        embed_dim: size of the embeddings
+        widths: widths of the windows, in tokens
+        features: number of features of each width
+        highway_layers: number of highway layers
+        dropout: probability, before the output layer
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        padding_idx: int,
+        embed_dim: int,
+        widths: list[int],
+        features: list[int],
+        highway_layers: int = 1,
+        dropout: float = 0.25,
+    ):
+        super().__init__()
+        if len(widths) != len(features) or not widths or min(widths) < 1 or min(features) < 1:
+            raise ValueError(
+                f"`widths` {widths} and `features` {features} must be lists of equal length, of positive numbers: "
+                "one number of features a width."
+            )
+        self.padding_idx = padding_idx
+        self.widths = list(widths)
+        self.embedding = nn.Embedding(vocab_size, embed_dim, padding_idx)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(embed_dim, count, width) for width, count in zip(widths, features, strict=True)
+        )
+        self.highway = nn.Sequential(*(Highway(sum(features)) for _ in range(highway_layers)))
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(sum(features), 1)
+
+    @classmethod
+    def from_config(cls, cfg, vocab_size: int, padding_idx: int) -> "ConvolutionalDiscriminator":
+        """Build from options: ``disc_embed_dim``, ``disc_widths``, ``disc_features``, ..."""
+        widths = _numbers(cfg.disc_widths, "--disc-widths")
+        features = _numbers(cfg.disc_features, "--disc-features")
+        if len(features) == 1:
+            features = features * len(widths)
+        return cls(
+            vocab_size,
+            padding_idx,
+            cfg.disc_embed_dim,
+            widths,
+            features,
+            cfg.disc_highway_layers,
+            cfg.disc_dropout,
+        )
+
+    def forward(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
+        """Logits (B,) of *tokens* (B, T); *padding_mask* (B, T), True = padding."""
+        lengths = (~padding_mask).sum(dim=1)
+        tokens = tokens.masked_fill(padding_mask, self.padding_idx)
+        missing = max(self.widths) - tokens.size(1)
+        if missing > 0:
+            tokens = F.pad(tokens, (0, missing), value=self.padding_idx)
+        embedded = self.embedding(tokens).transpose(1, 2)  # (B, E, T)
+        pooled = []
+        for width, convolution in zip(self.widths, self.convolutions, strict=True):
+            feature_map = convolution(embedded)  # (B, F, T - width + 1)
+            starts = torch.arange(feature_map.size(2), device=tokens.device)
+            outside = starts > (lengths - width).clamp(min=0).unsqueeze(1)
+            # relu and maximum commute: pooling first leaves less to rectify.
+            pooled.append(feature_map.masked_fill(outside.unsqueeze(1), float("-inf")).amax(dim=2).relu())
+        hidden = self.highway(torch.cat(pooled, dim=1))
+        return self.output(self.dropout(hidden)).squeeze(1)
+
+
+def _numbers(text: str, flag: str) -> list[int]:
+    """Numbers from a comma-separated list such as "1,2,3"."""
+    try:
+        return [int(part) for part in str(text).split(",")]
+    except ValueError:
+        raise ValueError(f"{flag} must be numbers separated by commas, such as 1,2,3, but is {text!r}.") from None

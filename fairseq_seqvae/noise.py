@@ -1,0 +1,95 @@
+"""Random numbers that are a function of a counter, not of a generator's state.
+
+A number is keyed by (seed, update, stream, sentence, rollout, step). So it does not depend on the size or the
+order of the batch, on the device, or on which process draws it: one process with two batches an update draws
+the same numbers as two processes with one batch each, and no two processes repeat each other. The idea is that
+of Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the mixing function is the 64-bit
+finaliser of SplitMix (Steele, Lea, Flood 2014).
+"""
+
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+
+class Stream(IntEnum):
+    """What a random number is for. Numbers of different streams are independent."""
+
+    POSTERIOR = 0
+    PRIOR = 1
+    TRAJECTORY = 2
+    FAKE_LATENT = 3
+    FAKE = 4
+    ROLLOUT = 5
+    VALIDATION_POSTERIOR = 6
+    VALIDATION_LATENT = 7
+    VALIDATION_SAMPLE = 8
+    WORD_DROPOUT = 9
+    GENERATION = 10
+    TRAJECTORY_LATENT = 11
+
+
+def _signed(value: int) -> int:
+    """The 64-bit two's complement reading of *value*, since torch has no arithmetic on unsigned integers."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_MIX_1 = _signed(0xBF58476D1CE4E5B9)
+_MIX_2 = _signed(0x94D049BB133111EB)
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical (not arithmetic) shift to the right."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shift(x, 30)) * _MIX_1
+    x = (x ^ _shift(x, 27)) * _MIX_2
+    return x ^ _shift(x, 31)
+
+
+def row_keys(seed: int, update: int, stream: int, ids: Tensor, rollouts: Tensor | int = 0) -> Tensor:
+    """Keys of R rows, (R,) int64, to be given to :func:`uniform` and :func:`normal`.
+
+    Args:
+        seed: the seed of the run
+        update: number of the update
+        stream: see :class:`Stream`
+        ids: (R,) int64, number of the sentence in its data set
+        rollouts: (R,) or one number, tells apart the rows of one sentence
+    """
+    key = torch.zeros_like(ids)
+    for part in (seed, update, int(stream), ids, rollouts):
+        if not torch.is_tensor(part):
+            part = _signed(int(part))
+        key = _mix((key ^ part) + _GOLDEN)
+    return key
+
+
+def _to_unit(bits: Tensor) -> Tensor:
+    """The upper 23 bits as the middle of one of 2^23 equal cells of (0, 1): never 0 and never 1, in float32 too."""
+    return (_shift(bits, 41).float() + 0.5) * 2.0**-23
+
+
+def uniform(keys: Tensor, step: int) -> Tensor:
+    """Uniform numbers in the open interval (0, 1), (R,) float32, for *keys* (R,) at counter *step*."""
+    return _to_unit(_mix(keys + _signed(_GOLDEN * (step + 1))))
+
+
+def uniforms(keys: Tensor, n: int) -> Tensor:
+    """The numbers :func:`uniform` gives at steps 0 .. n-1, (R, n) float32."""
+    steps = torch.arange(1, n + 1, device=keys.device) * _GOLDEN
+    return _to_unit(_mix(keys.unsqueeze(1) + steps))
+
+
+def normal(keys: Tensor, n: int) -> Tensor:
+    """Standard normal numbers, (R, n) float32, for *keys* (R,), by the inverse distribution function."""
+    steps = torch.arange(1, n + 1, device=keys.device) * _GOLDEN
+    bits = _mix(keys.unsqueeze(1) + steps)
+    # 52 bits in double precision: 23 bits would cut the tails at 5.3 standard deviations.
+    unit = (_shift(bits, 12).double() + 0.5) * 2.0**-52
+    return torch.special.ndtri(unit).float()

@@ -1,0 +1,115 @@
+"""From rewards of prefixes to the policy-gradient loss of tokens.
+
+State (z, y_<t), action y_t. ``rewards[b, i-1]`` is the value of the prefix y_1..i, given at some positions only
+(every `stride` tokens, and at the end). Gao, Cui, Ding 2021 state two losses:
+
+* per-step reward (SeqGAN, "SeqVAE_1"): - sum_i R_i * (log-likelihood of the segment that ends at i);
+* reward of prefixes ("SeqVAE_2"): - sum_i R_i * (log-likelihood of the whole prefix y_1..i).
+
+Exchanging the two sums of the second gives each token the sum of all rewards from its position on: it is the
+first with another return, so one loss serves both.
+"""
+
+import torch
+from torch import Tensor
+
+from fairseq_seqvae.sequences import check_shape
+
+CREDITS = ("step", "to-go")
+BASELINES = ("none", "mean", "leave-one-out")
+
+
+def reward_positions(lengths: Tensor, max_len: int, stride: int) -> Tensor:
+    """Where rewards are given: every *stride* tokens and at the end, (B, T) bool, ceil(length / stride) a row.
+
+    Args:
+        lengths: (B,), at least 1
+        max_len: T
+        stride: at least 1
+    """
+    if stride < 1:
+        raise ValueError(f"`stride` must be at least 1 but is {stride}: 1 gives every token a reward.")
+    prefix_lengths = torch.arange(1, max_len + 1, device=lengths.device)
+    ends = prefix_lengths == lengths.unsqueeze(1)
+    inside = (prefix_lengths % stride == 0) & (prefix_lengths < lengths.unsqueeze(1))
+    return ends | inside
+
+
+def token_returns(rewards: Tensor, positions: Tensor, padding_mask: Tensor, credit: str = "step") -> Tensor:
+    """What each token is credited with, (B, T), float32, 0 at padding.
+
+    Args:
+        rewards: (B, T), values outside *positions* are ignored
+        positions: (B, T) bool, from :func:`reward_positions`
+        padding_mask: (B, T), True = padding
+        credit: ``step``: the reward of the first rewarded position at or after the token;
+            ``to-go``: the sum of the rewards of all rewarded positions at or after the token
+    """
+    check_shape("positions", positions, "rewards", rewards.shape)
+    check_shape("padding_mask", padding_mask, "rewards", rewards.shape)
+    rewards = rewards.float().masked_fill(~positions, 0.0)
+    if credit == "to-go":
+        returns = rewards.flip(1).cumsum(dim=1).flip(1)
+    elif credit == "step":
+        index = torch.arange(rewards.size(1), device=rewards.device).expand_as(rewards)
+        # Index of the next rewarded position: the running minimum from the right.
+        next_index = index.masked_fill(~positions, rewards.size(1) - 1).flip(1).cummin(dim=1).values.flip(1)
+        returns = rewards.gather(1, next_index)
+    else:
+        raise ValueError(f"`credit` must be one of {', '.join(CREDITS)} but is {credit!r}.")
+    return returns.masked_fill(padding_mask, 0.0)
+
+
+def advantages(returns: Tensor, padding_mask: Tensor, baseline: str = "none", normalize: bool = False) -> Tensor:
+    """Returns minus a baseline that is taken at the same position over the batch, (B, T), 0 at padding.
+
+    Args:
+        returns: (B, T)
+        padding_mask: (B, T), True = padding; only rows that are alive at a position count there
+        baseline: ``none``; ``mean`` of all rows; ``leave-one-out``, the mean of the other rows, which leaves the
+            gradient unbiased (Kool et al. 2019). Where a row is alone, nothing can be said: its advantage is 0
+        normalize: divide by the root mean square of all advantages, so that the size of a step does not depend
+            on the spread of the rewards
+    """
+    check_shape("padding_mask", padding_mask, "returns", returns.shape)
+    returns = returns.float()
+    alive = (~padding_mask).to(returns.dtype)
+    returns = returns * alive
+    count = alive.sum(dim=0, keepdim=True)
+    total = returns.sum(dim=0, keepdim=True)
+    if baseline == "none":
+        result = returns
+    elif baseline == "mean":
+        result = returns - total / count.clamp(min=1)
+    elif baseline == "leave-one-out":
+        others = (total - returns) / (count - 1).clamp(min=1)
+        result = torch.where(count > 1, returns - others, torch.zeros_like(returns))
+    else:
+        raise ValueError(f"`baseline` must be one of {', '.join(BASELINES)} but is {baseline!r}.")
+    result = result * alive
+    if normalize:
+        root_mean_square = (result.square().sum() / alive.sum().clamp(min=1)).sqrt()
+        # Equal returns leave rounding errors behind, which must not be blown up to advantages of size 1.
+        meaningful = root_mean_square > 1e-6 * returns.abs().max()
+        result = torch.where(meaningful, result / root_mean_square, torch.zeros_like(result))
+    return result
+
+
+def policy_gradient_loss(log_probs: Tensor, advantages: Tensor) -> Tensor:
+    """REINFORCE: - sum_t advantage_t * log p(y_t), (B,). Advantages are constants: no gradient flows into them.
+
+    Args:
+        log_probs: (B, T), with gradient, 0 at padding
+        advantages: (B, T), 0 at padding
+    """
+    check_shape("advantages", advantages, "log_probs", log_probs.shape)
+    return -(advantages.detach().float() * log_probs.float()).sum(dim=1)
+
+
+def token_entropy(logits: Tensor, padding_mask: Tensor) -> Tensor:
+    """Entropy of the distribution of each token, (B, T), nats, float32, 0 at padding, for logits (B, T, V)."""
+    check_shape("padding_mask", padding_mask, "logits", logits.shape[:2])
+    log_probs = torch.log_softmax(logits.float(), dim=-1)
+    # Forbidden tokens have log-probabilities of about -1e4 and probabilities of 0: their product is 0, not NaN.
+    entropy = -(log_probs.exp() * log_probs.clamp(min=-1e9)).sum(dim=-1)
+    return entropy.masked_fill(padding_mask, 0.0)

@@ -1,0 +1,94 @@
+"""What depends on the number of the update: the weight of the KL term, and whose turn it is."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+KL_ANNEALS = ("constant", "linear", "cyclical")
+
+
+def kl_weight(
+    update: int,
+    weight: float,
+    anneal: str = "constant",
+    anneal_updates: int = 0,
+    cycles: int = 4,
+    ramp: float = 0.5,
+) -> float:
+    """Weight of the KL term at *update* (counted from 0).
+
+    Args:
+        weight: the final weight
+        anneal: ``constant``; ``linear``: rises from 0 within *anneal_updates* (Bowman et al. 2016); ``cyclical``:
+            within *anneal_updates*, *cycles* times a rise from 0 over the first *ramp* share of the cycle, then
+            flat (Fu et al. 2019); *weight* after that
+    """
+    if anneal not in KL_ANNEALS:
+        raise ValueError(f"`anneal` must be one of {', '.join(KL_ANNEALS)} but is {anneal!r}.")
+    if anneal == "constant" or update >= anneal_updates:
+        return weight
+    if anneal == "linear":
+        return weight * update / anneal_updates
+    if cycles < 1:
+        raise ValueError(f"`cycles` must be at least 1 but is {cycles}.")
+    if not 0 < ramp <= 1:
+        raise ValueError(f"`ramp` must lie in (0, 1] but is {ramp}.")
+    position = update * cycles % anneal_updates / anneal_updates
+    return weight * min(1.0, position / ramp)
+
+
+class Turn(Enum):
+    """Who moves in an update, and how."""
+
+    GENERATOR_PRETRAIN = "generator-pretrain"
+    DISCRIMINATOR_PRETRAIN = "discriminator-pretrain"
+    GENERATOR = "generator"
+    DISCRIMINATOR = "discriminator"
+
+    @property
+    def is_discriminator(self) -> bool:
+        """True if the discriminator moves and the generator rests."""
+        return self in (Turn.DISCRIMINATOR_PRETRAIN, Turn.DISCRIMINATOR)
+
+    @property
+    def is_adversarial(self) -> bool:
+        """True after both pre-trainings."""
+        return self in (Turn.GENERATOR, Turn.DISCRIMINATOR)
+
+
+@dataclass(frozen=True)
+class TurnPlan:
+    """Whose turn each update is: a pure function of its number, so that every process and every resumed run agree.
+
+    Attributes:
+        gen_pretrain_updates: updates of the generator alone by the ELBO, first
+        disc_pretrain_updates: updates of the discriminator alone, next
+        adv_g_steps: then, for ever: this many of the generator (ELBO + policy gradient)
+        adv_d_steps: and this many of the discriminator
+    """
+
+    gen_pretrain_updates: int = 0
+    disc_pretrain_updates: int = 0
+    adv_g_steps: int = 1
+    adv_d_steps: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("gen_pretrain_updates", "disc_pretrain_updates", "adv_g_steps", "adv_d_steps"):
+            value = getattr(self, name)
+            if value < 0:
+                raise ValueError(f"`{name}` must not be negative but is {value}.")
+        if self.adv_g_steps + self.adv_d_steps == 0:
+            raise ValueError("`adv_g_steps` and `adv_d_steps` are both 0: give at least one of the players a step.")
+
+    @property
+    def adversarial_from(self) -> int:
+        """Number of the first adversarial update."""
+        return self.gen_pretrain_updates + self.disc_pretrain_updates
+
+    def turn(self, update: int) -> Turn:
+        """The turn of the update that is about to be made, counted from 0."""
+        if update < self.gen_pretrain_updates:
+            return Turn.GENERATOR_PRETRAIN
+        if update < self.adversarial_from:
+            return Turn.DISCRIMINATOR_PRETRAIN
+        step = (update - self.adversarial_from) % (self.adv_g_steps + self.adv_d_steps)
+        return Turn.GENERATOR if step < self.adv_g_steps else Turn.DISCRIMINATOR
