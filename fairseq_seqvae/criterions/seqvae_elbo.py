@@ -1,0 +1,224 @@
+"""Criterion ``seqvae_elbo``: reconstruction and weighted divergence from the prior."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.logging import metrics
+from fairseq.logging.meters import Meter, safe_round
+from omegaconf import II
+from torch import Tensor
+
+from fairseq_seqvae import noise, profiles, rollout, sequences
+from fairseq_seqvae.latent import DiagonalGaussian, free_bits
+from fairseq_seqvae.noise import Stream
+from fairseq_seqvae.schedules import KL_ANNEALS, Turn, kl_weight
+
+
+@dataclass
+class SeqVAEElboConfig(FairseqDataclass):
+    """Options of ``--criterion seqvae_elbo``."""
+
+    kl_weight: float = field(default=1.0, metadata={"help": "final weight of the KL term"})
+    kl_anneal: ChoiceEnum(list(KL_ANNEALS)) = field(
+        default="constant", metadata={"help": "how the weight of the KL term gets there"}
+    )
+    kl_anneal_updates: int = field(
+        default=0, metadata={"help": "updates (of both players) until the weight of the KL term is final"}
+    )
+    kl_cycles: int = field(default=4, metadata={"help": "cyclical annealing: number of cycles"})
+    kl_ramp: float = field(default=0.5, metadata={"help": "cyclical annealing: share of a cycle in which it rises"})
+    free_bits: float = field(default=0.0, metadata={"help": "KL that costs nothing, in bits (nats / ln 2)"})
+    free_bits_mode: ChoiceEnum(["total", "per-dim"]) = field(
+        default="total", metadata={"help": "whether the free bits are of the sequence or of each latent dimension"}
+    )
+    no_valid_samples: bool = field(
+        default=False, metadata={"help": "do not sample in validation, which leaves out the metric bigram_jsd"}
+    )
+    seed: int = II("common.seed")
+
+
+class BigramDivergenceMeter(Meter):
+    """Jensen-Shannon divergence between the bigrams of data and of samples, over all batches so far, nats."""
+
+    def __init__(self):
+        super().__init__()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all counts."""
+        self.data_counts, self.sample_counts = 0, 0
+
+    def update(self, data_counts: Tensor, sample_counts: Tensor) -> None:
+        """Add the counts of a batch."""
+        self.data_counts = self.data_counts + data_counts.double().cpu()
+        self.sample_counts = self.sample_counts + sample_counts.double().cpu()
+
+    @property
+    def smoothed_value(self) -> float:
+        """The divergence, nats."""
+        return safe_round(profiles.jensen_shannon(self.data_counts, self.sample_counts).item(), 4)
+
+
+@register_criterion("seqvae_elbo", dataclass=SeqVAEElboConfig)
+class SeqVAEElboCriterion(FairseqCriterion):
+    """Negative ELBO, nats, summed over the sequences of a batch; ``sample_size`` is the number of sequences."""
+
+    is_adversarial = False
+
+    def __init__(self, cfg: SeqVAEElboConfig, task):
+        super().__init__(task)
+        self.cfg = cfg
+        # Fail now rather than in the first update.
+        kl_weight(0, cfg.kl_weight, cfg.kl_anneal, cfg.kl_anneal_updates, cfg.kl_cycles, cfg.kl_ramp)
+        if cfg.kl_anneal != "constant" and cfg.kl_anneal_updates <= 0:
+            raise ValueError(
+                f"--kl-anneal {cfg.kl_anneal} needs --kl-anneal-updates above 0 (it is {cfg.kl_anneal_updates}), "
+                "or use --kl-anneal constant."
+            )
+        for name in ("kl_weight", "free_bits"):
+            if getattr(cfg, name) < 0:
+                raise ValueError(f"--{name.replace('_', '-')} must not be negative but is {getattr(cfg, name)}.")
+
+    @classmethod
+    def build_criterion(cls, cfg, task) -> "SeqVAEElboCriterion":
+        """Build from the options."""
+        return cls(cfg, task)
+
+    def forward(
+        self, model, sample, reduce: bool = True, turn: Turn = Turn.GENERATOR_PRETRAIN, update_num: int = 0
+    ) -> tuple[Tensor, int, dict[str, Any]]:
+        """Loss of a batch, the number of sequences, and what is logged.
+
+        Args:
+            turn: whose turn it is, in training
+            update_num: number of the update, counted from 0
+        """
+        if not model.training:
+            return self.validation(model, sample)
+        return self.generator_pretrain(model, sample, update_num)
+
+    def generator_pretrain(self, model, sample, update_num: int) -> tuple[Tensor, int, dict[str, Any]]:
+        """The generator moves by the ELBO alone."""
+        output = model(**sample["net_input"], **self.generator_inputs(model, sample, update_num))
+        loss, log = self.elbo(output.logits, output.posterior, sample["target"], update_num)
+        return loss, sample["nsentences"], self.counts(sample) | log
+
+    def validation(self, model, sample) -> tuple[Tensor, int, dict[str, Any]]:
+        """The ELBO of one draw of z a sequence (weight 1, no free bits), the same draw at every validation."""
+        target, ids = sample["target"], sample["id"]
+        keys = noise.row_keys(self.cfg.seed, 0, Stream.VALIDATION_POSTERIOR, ids)
+        inputs = {"mode": "generator", "noise": noise.normal(keys, model.encoder.mean.out_features)}
+        output = model(**sample["net_input"], **inputs)
+        mask = target.eq(self.padding_idx)
+        rec = -sequences.token_log_probs(output.logits, target, mask).sum()
+        kl = output.posterior.kl().sum()
+        log = {"loss": rec + kl, "rec": rec, "kl": kl, "weight": sample["nsentences"]}
+        if not self.cfg.no_valid_samples:
+            samples = self.prior_samples(
+                model, ids, 0, Stream.VALIDATION_LATENT, Stream.VALIDATION_SAMPLE, self.task.max_sample_length(target)
+            )
+            sample_mask = sequences.padding_mask(samples.lengths, samples.tokens.size(1))
+            log["bigrams_data"] = profiles.bigram_counts(target, mask)
+            log["bigrams_samples"] = profiles.bigram_counts(samples.tokens, sample_mask)
+            log |= self.validate_discriminator(model, target, mask, samples.tokens, sample_mask)
+        return rec + kl, sample["nsentences"], self.counts(sample) | log
+
+    def validate_discriminator(self, model, target, mask, fake_tokens, fake_mask) -> dict[str, Any]:
+        """What the adversarial criterion logs about the discriminator on held-out data."""
+        return {}
+
+    # -- parts that the adversarial criterion uses too --
+
+    def generator_inputs(self, model, sample, update_num: int) -> dict[str, Any]:
+        """Random numbers of a generator's forward pass."""
+        ids = sample["id"]
+        keys = noise.row_keys(self.cfg.seed, update_num, Stream.POSTERIOR, ids)
+        return {
+            "mode": "generator",
+            "noise": noise.normal(keys, model.encoder.mean.out_features),
+            "word_dropout_keys": noise.row_keys(self.cfg.seed, update_num, Stream.WORD_DROPOUT, ids),
+        }
+
+    def elbo(
+        self, logits: Tensor, posterior: DiagonalGaussian, target: Tensor, update_num: int
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Weighted negative ELBO, nats, summed over the batch, and what is logged."""
+        mask = target.eq(self.padding_idx)
+        rec = -sequences.token_log_probs(logits, target, mask).sum()
+        kl = posterior.kl()
+        weight = kl_weight(
+            update_num,
+            self.cfg.kl_weight,
+            self.cfg.kl_anneal,
+            self.cfg.kl_anneal_updates,
+            self.cfg.kl_cycles,
+            self.cfg.kl_ramp,
+        )
+        loss = rec + weight * free_bits(kl, self.cfg.free_bits, self.cfg.free_bits_mode).sum()
+        nsentences = target.size(0)
+        log = {
+            "loss": loss.detach(),
+            "rec": rec.detach(),
+            "kl": kl.detach().sum(),
+            "kl_weight": weight * nsentences,
+            "weight": nsentences,
+        }
+        return loss, log
+
+    def prior_samples(
+        self, model, ids: Tensor, update_num: int, latent_stream: Stream, stream: Stream, max_len: int
+    ) -> rollout.Samples:
+        """One sequence for each of *ids* (B,), with z from the prior."""
+        latent_keys = noise.row_keys(self.cfg.seed, update_num, latent_stream, ids)
+        return rollout.sample(
+            model.decoder,
+            noise.normal(latent_keys, model.encoder.mean.out_features),
+            noise.row_keys(self.cfg.seed, update_num, stream, ids),
+            max_len,
+            model.decoder.eos,
+            self.padding_idx,
+        )
+
+    @staticmethod
+    def counts(sample) -> dict[str, Any]:
+        """What fairseq needs of every batch."""
+        return {"ntokens": sample["ntokens"], "nsentences": sample["nsentences"], "sample_size": sample["nsentences"]}
+
+    # -- logging --
+
+    @classmethod
+    def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
+        """Log sums over batches and processes as means: losses in nats a sequence, perplexity a token."""
+
+        def total(key: str):
+            return sum(log.get(key, 0) for log in logging_outputs)
+
+        weight = float(total("weight"))
+        # The trainer asks for a loss in every update; one in which the generator rests has none.
+        metrics.log_scalar("loss", total("loss") / weight if weight else None, weight, round=3)
+        if weight:
+            metrics.log_scalar("rec", total("rec") / weight, weight, round=3)
+            metrics.log_scalar("kl", total("kl") / weight, weight, round=3)
+            # total("ntokens") counts the tokens of the same batches
+            bound = (total("rec") + total("kl")) / total("ntokens")
+            metrics.log_scalar("nats_per_token", bound, total("ntokens"), round=4, priority=60)
+            metrics.log_derived("ppl", _perplexity, priority=61)
+        if any("kl_weight" in log for log in logging_outputs):
+            metrics.log_scalar("kl_weight", total("kl_weight") / weight, weight, round=4)
+        if any("bigrams_data" in log for log in logging_outputs):
+            metrics.log_custom(
+                BigramDivergenceMeter, "bigram_jsd", total("bigrams_data"), total("bigrams_samples"), priority=62
+            )
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        """Everything logged is a sum, with the same keys in all processes."""
+        return True
+
+
+def _perplexity(meters) -> float | None:
+    average = meters["nats_per_token"].avg
+    return safe_round(math.exp(min(float(average), 50.0)), 2) if average is not None else None

@@ -1,0 +1,311 @@
+"""Criterion ``seqvae_pg``: the ELBO, and a policy gradient of the decoder against the discriminator."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from fairseq.criterions import register_criterion
+from fairseq.dataclass import ChoiceEnum
+from fairseq.logging import metrics
+from torch import Tensor, nn
+
+from fairseq_seqvae import noise, rollout, sequences
+from fairseq_seqvae.adversarial import REWARDS, discriminator_loss, reward_from_logits
+from fairseq_seqvae.criterions.seqvae_elbo import SeqVAEElboConfig, SeqVAEElboCriterion
+from fairseq_seqvae.noise import Stream
+from fairseq_seqvae.policy_gradient import (
+    BASELINES,
+    CREDITS,
+    advantages,
+    policy_gradient_loss,
+    reward_positions,
+    token_entropy,
+    token_returns,
+)
+from fairseq_seqvae.schedules import Turn
+
+
+@dataclass
+class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
+    """Options of ``--criterion seqvae_pg``, besides those of ``seqvae_elbo``."""
+
+    elbo_weight: float = field(
+        default=1.0, metadata={"help": "weight of the ELBO in the generator's adversarial turns"}
+    )
+    pg_weight: float = field(default=1.0, metadata={"help": "weight of the policy-gradient loss"})
+    entropy_weight: float = field(
+        default=0.0, metadata={"help": "weight of the entropy of the policy (nats, summed over tokens), a bonus"}
+    )
+    pg_credit: ChoiceEnum(list(CREDITS)) = field(
+        default="to-go",
+        metadata={
+            "help": "what a token is credited with: the reward of the prefix that ends its segment (step: SeqGAN, "
+            "SeqVAE_1), or the sum of the rewards from there on (to-go: SeqVAE_2)"
+        },
+    )
+    reward_stride: int = field(default=1, metadata={"help": "a reward every this many tokens, and at the end"})
+    num_rollouts: int = field(default=16, metadata={"help": "completions of each rewarded prefix"})
+    reward: ChoiceEnum(list(REWARDS)) = field(
+        default="prob", metadata={"help": "reward of a sequence: probability of real, its logarithm, or the log-odds"}
+    )
+    pg_latent: ChoiceEnum(["posterior", "prior"]) = field(
+        default="posterior", metadata={"help": "where the z of a trajectory comes from"}
+    )
+    pg_trajectories: ChoiceEnum(["sampled", "data"]) = field(
+        default="sampled",
+        metadata={"help": "rewarded sequences: sampled by the decoder, or those of the data (completed prefixes)"},
+    )
+    pg_baseline: ChoiceEnum(list(BASELINES)) = field(
+        default="leave-one-out", metadata={"help": "what is subtracted from the returns, at each position"}
+    )
+    pg_normalize: bool = field(
+        default=False, metadata={"help": "divide advantages by their root mean square in the batch"}
+    )
+    rollout_chunk: int = field(
+        default=2048, metadata={"help": "completions that are sampled and scored at a time: bounds the memory"}
+    )
+    disc_l2: float = field(
+        default=0.0, metadata={"help": "L2 penalty (half the squared norm) of the discriminator's output layer"}
+    )
+    disc_label_smoothing: float = field(
+        default=0.0, metadata={"help": "the discriminator's target of real sequences is 1 minus this"}
+    )
+
+
+class Trajectory(NamedTuple):
+    """What the policy did.
+
+    Attributes:
+        tokens: (B, T)
+        lengths: (B,)
+        mask: (B, T), True = padding
+        z: (B, Z), the latent vectors that the tokens were drawn with
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    mask: Tensor
+    z: Tensor
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Without dropout: what acts, and what judges, must not change from one call to the next."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
+@register_criterion("seqvae_pg", dataclass=SeqVAEPolicyGradientConfig)
+class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
+    """One turn of one player, by :class:`fairseq_seqvae.schedules.Turn`; the loss is a sum over sequences, nats."""
+
+    is_adversarial = True
+
+    def __init__(self, cfg: SeqVAEPolicyGradientConfig, task):
+        super().__init__(cfg, task)
+        for name in ("num_rollouts", "reward_stride", "rollout_chunk"):
+            if getattr(cfg, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1 but is {getattr(cfg, name)}.")
+        for name in ("elbo_weight", "pg_weight", "entropy_weight", "disc_l2"):
+            if getattr(cfg, name) < 0:
+                raise ValueError(f"--{name.replace('_', '-')} must not be negative but is {getattr(cfg, name)}.")
+        if not 0 <= cfg.disc_label_smoothing < 0.5:
+            raise ValueError(f"--disc-label-smoothing must lie in [0, 0.5) but is {cfg.disc_label_smoothing}.")
+        if cfg.pg_trajectories == "data" and cfg.pg_latent == "prior":
+            raise ValueError(
+                "--pg-trajectories data needs --pg-latent posterior: a z drawn from the prior says nothing of the "
+                "sequences of the data."
+            )
+
+    def forward(
+        self, model, sample, reduce: bool = True, turn: Turn = Turn.GENERATOR_PRETRAIN, update_num: int = 0
+    ) -> tuple[Tensor, int, dict[str, Any]]:
+        """Loss of one turn; see :class:`SeqVAEElboCriterion`."""
+        if not model.training:
+            return self.validation(model, sample)
+        if turn is Turn.GENERATOR_PRETRAIN:
+            return self.generator_pretrain(model, sample, update_num)
+        if turn is Turn.GENERATOR:
+            return self.generator_turn(model, sample, update_num)
+        return self.discriminator_turn(model, sample, update_num)
+
+    # -- the generator's turn --
+
+    def generator_turn(self, model, sample, update_num: int) -> tuple[Tensor, int, dict[str, Any]]:
+        """ELBO of the batch + policy gradient on trajectories + entropy bonus."""
+        cfg = self.cfg
+        trajectory = self.act(model, sample, update_num)
+        positions = reward_positions(trajectory.lengths, trajectory.tokens.size(1), cfg.reward_stride)
+        rewards = self.rewards(model, trajectory, sample["id"], update_num)
+        returns = token_returns(rewards, positions, trajectory.mask, cfg.pg_credit)
+        advantage = advantages(returns, trajectory.mask, cfg.pg_baseline, cfg.pg_normalize)
+
+        eos = model.decoder.eos
+        policy_inputs = (
+            sequences.shift_right(trajectory.tokens, eos, self.padding_idx, trajectory.lengths),
+            trajectory.z,
+        )
+        output = model(
+            **sample["net_input"],
+            **self.generator_inputs(model, sample, update_num),
+            policy_inputs=policy_inputs,
+        )
+        elbo_loss, log = self.elbo(output.logits, output.posterior, sample["target"], update_num)
+        log_probs = sequences.token_log_probs(output.policy_logits, trajectory.tokens, trajectory.mask)
+        pg_loss = policy_gradient_loss(log_probs, advantage).sum()
+        with torch.set_grad_enabled(cfg.entropy_weight > 0):
+            entropy = token_entropy(output.policy_logits, trajectory.mask).sum()
+        loss = cfg.elbo_weight * elbo_loss + cfg.pg_weight * pg_loss - cfg.entropy_weight * entropy
+
+        given = rewards[positions]
+        log |= {
+            "pg_loss": pg_loss.detach(),
+            "entropy": entropy.detach(),
+            "policy_tokens": trajectory.lengths.sum(),
+            "reward": given.sum(),
+            "reward_squares": given.square().sum(),
+            "rewards": given.numel(),
+        }
+        return loss, sample["nsentences"], self.counts(sample) | log
+
+    @torch.no_grad()
+    def act(self, model, sample, update_num: int) -> Trajectory:
+        """The sequences that are rewarded, and the z they belong to."""
+        cfg, ids, target = self.cfg, sample["id"], sample["target"]
+        latent_noise = noise.normal(
+            noise.row_keys(cfg.seed, update_num, Stream.TRAJECTORY_LATENT, ids), model.encoder.mean.out_features
+        )
+        if cfg.pg_latent == "prior":
+            z = latent_noise
+        else:
+            with evaluating(model.encoder):
+                net_input = sample["net_input"]
+                z = model.encoder.posterior(net_input["src_tokens"], net_input["src_lengths"]).sample(latent_noise)
+        if cfg.pg_trajectories == "data":
+            mask = target.eq(self.padding_idx)
+            return Trajectory(target, sequences.lengths_from_padding(mask), mask, z)
+        samples = rollout.sample(
+            model.decoder,
+            z,
+            noise.row_keys(cfg.seed, update_num, Stream.TRAJECTORY, ids),
+            self.task.max_sample_length(target),
+            model.decoder.eos,
+            self.padding_idx,
+        )
+        mask = sequences.padding_mask(samples.lengths, samples.tokens.size(1))
+        return Trajectory(samples.tokens, samples.lengths, mask, z)
+
+    def rewards(self, model, trajectory: Trajectory, ids: Tensor, update_num: int) -> Tensor:
+        """Values of the rewarded prefixes, (B, T): completed by the rollout policy, judged by the discriminator."""
+        cfg = self.cfg
+
+        def score(tokens: Tensor, mask: Tensor) -> Tensor:
+            return reward_from_logits(model.discriminator(tokens, mask), cfg.reward)
+
+        def keys(rows: Tensor, numbers: Tensor) -> Tensor:
+            return noise.row_keys(cfg.seed, update_num, Stream.ROLLOUT, ids[rows], numbers)
+
+        with evaluating(model.discriminator):
+            return rollout.prefix_values(
+                model.rollout_decoder,
+                score,
+                trajectory.tokens,
+                trajectory.lengths,
+                trajectory.z,
+                num_rollouts=cfg.num_rollouts,
+                stride=cfg.reward_stride,
+                max_len=max(trajectory.tokens.size(1), self.task.max_sample_length(trajectory.tokens)),
+                keys_fn=keys,
+                eos=model.decoder.eos,
+                pad=self.padding_idx,
+                chunk_rows=cfg.rollout_chunk,
+            )
+
+    # -- the discriminator's turn --
+
+    def discriminator_turn(self, model, sample, update_num: int) -> tuple[Tensor, int, dict[str, Any]]:
+        """Binary cross-entropy of the batch against as many fresh samples with z from the prior."""
+        target = sample["target"]
+        fakes = self.prior_samples(
+            model,
+            sample["id"],
+            update_num,
+            Stream.FAKE_LATENT,
+            Stream.FAKE,
+            self.task.max_sample_length(target),
+        )
+        logits_real, logits_fake = model(
+            **sample["net_input"] | {"src_tokens": target},
+            mode="discriminator",
+            real_mask=target.eq(self.padding_idx),
+            fake_tokens=fakes.tokens,
+            fake_mask=sequences.padding_mask(fakes.lengths, fakes.tokens.size(1)),
+        )
+        loss_real, loss_fake = discriminator_loss(logits_real, logits_fake, self.cfg.disc_label_smoothing)
+        loss = (loss_real.sum() + loss_fake.sum()) / 2
+        log = {"d_loss": loss.detach()} | _accuracy(logits_real, logits_fake)
+        if self.cfg.disc_l2:
+            loss = loss + self.cfg.disc_l2 * sample["nsentences"] * _output_penalty(model.discriminator)
+        return loss, sample["nsentences"], self.counts(sample) | log
+
+    def validate_discriminator(self, model, target, mask, fake_tokens, fake_mask) -> dict[str, Any]:
+        """Accuracy on held-out data and fresh samples: accuracy on the training data can be learnt by heart."""
+        if model.discriminator is None:
+            return {}
+        return _accuracy(model.discriminator(target, mask), model.discriminator(fake_tokens, fake_mask))
+
+    @classmethod
+    def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
+        """Log means; of losses in nats a sequence, of entropy in nats a token."""
+        super().reduce_metrics(logging_outputs)
+
+        def total(key: str) -> float:
+            return float(sum(log.get(key, 0) for log in logging_outputs))
+
+        sentences = total("nsentences")
+        if total("rewards"):
+            count = total("rewards")
+            mean = total("reward") / count
+            spread = max(total("reward_squares") / count - mean**2, 0.0) ** 0.5
+            metrics.log_scalar("pg_loss", total("pg_loss") / sentences, sentences, round=4, priority=70)
+            metrics.log_scalar("reward", mean, count, round=4, priority=71)
+            metrics.log_scalar("reward_std", spread, count, round=4, priority=72)
+            tokens = total("policy_tokens")
+            metrics.log_scalar("entropy", total("entropy") / tokens, tokens, round=3, priority=73)
+        if any("d_loss" in log for log in logging_outputs):
+            metrics.log_scalar("d_loss", total("d_loss") / sentences, sentences, round=4, priority=74)
+        for kind in ("real", "fake"):
+            if total(f"d_num_{kind}"):
+                metrics.log_scalar(
+                    f"d_acc_{kind}",
+                    total(f"d_correct_{kind}") / total(f"d_num_{kind}"),
+                    total(f"d_num_{kind}"),
+                    round=3,
+                    priority=75,
+                )
+
+
+def _accuracy(logits_real: Tensor, logits_fake: Tensor) -> dict[str, Any]:
+    """How many sequences the discriminator judges rightly; a logit of exactly 0 counts half."""
+    return {
+        "d_correct_real": ((logits_real > 0).float() + 0.5 * (logits_real == 0).float()).sum(),
+        "d_correct_fake": ((logits_fake < 0).float() + 0.5 * (logits_fake == 0).float()).sum(),
+        "d_num_real": logits_real.numel(),
+        "d_num_fake": logits_fake.numel(),
+    }
+
+
+def _output_penalty(discriminator: nn.Module) -> Tensor:
+    output = getattr(discriminator, "output", None)
+    if output is None:
+        raise ValueError(
+            "--disc-l2 penalises the module `output` of the discriminator, which this discriminator does not have: "
+            "name its last layer so, or leave --disc-l2 at 0."
+        )
+    return sum(p.float().square().sum() / 2 for p in output.parameters())

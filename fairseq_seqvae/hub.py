@@ -1,0 +1,151 @@
+"""Sampling, encoding, reconstruction, interpolation and continuation of text from Python."""
+
+from collections.abc import Sequence
+
+import torch
+from fairseq import hub_utils
+from fairseq.data import data_utils
+from torch import Tensor
+
+from fairseq_seqvae import generation, noise, rollout
+from fairseq_seqvae.latent import DiagonalGaussian, slerp
+from fairseq_seqvae.noise import Stream
+
+
+def load_hub_interface(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs) -> "SeqVAEHubInterface":
+    """See :meth:`fairseq_seqvae.models.SeqVAEModel.from_pretrained`."""
+    loaded = hub_utils.from_pretrained(str(model_name_or_path), checkpoint_file, str(data_name_or_path), **kwargs)
+    return SeqVAEHubInterface(loaded["args"], loaded["task"], loaded["models"])
+
+
+class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
+    """A trained model with text on both sides.
+
+    What fairseq's interface offers works too (``encode`` and ``decode`` between text and tokens, ``generate`` with beam
+    search, ``score``). In the methods here *texts* are lines as they were before subword encoding, and random draws
+    are a function of *seed* and of the place in the list alone. Sampling options are those of
+    :func:`fairseq_seqvae.sampling.pick`, with ``max_len`` (tokens, EOS included) and ``min_len``.
+    """
+
+    @property
+    def model(self):
+        """The first model of the ensemble."""
+        return self.models[0]
+
+    @property
+    def latent_dim(self) -> int:
+        """Z."""
+        return generation.latent_dim(self.model)
+
+    @torch.no_grad()
+    def encode_latent(self, texts: Sequence[str]) -> DiagonalGaussian:
+        """q(z|x) of each text: mean and standard deviation, (B, Z)."""
+        tokens = [self._binarize(text) for text in self._checked(texts)]
+        lengths = torch.tensor([len(t) for t in tokens], device=self.device)
+        padded = data_utils.collate_tokens(tokens, self.tgt_dict.pad(), left_pad=False).to(self.device)
+        return self.model.encoder.posterior(padded, lengths)
+
+    def sample_latent(self, n: int, seed: int = 1) -> Tensor:
+        """*n* draws from the prior, (n, Z)."""
+        return generation.prior_latent(self.model, torch.arange(n, device=self.device), seed)
+
+    @torch.no_grad()
+    def decode_latent(
+        self, z: Tensor, seed: int = 1, max_len: int = 200, prefixes: Sequence[str] | None = None, **options
+    ) -> list[str]:
+        """One text drawn for each z (B, Z).
+
+        Args:
+            prefixes: texts to begin with, one for each z
+            options: ``temperature``, ``top_k``, ``top_p``, ``min_len``
+        """
+        if z.dim() != 2 or z.size(1) != self.latent_dim:
+            raise ValueError(f"`z` must have the shape (B, {self.latent_dim}) but has {tuple(z.shape)}.")
+        dictionary, decoder = self.tgt_dict, self.model.decoder
+        prefix = None
+        if prefixes is not None:
+            if len(prefixes) != len(z):
+                raise ValueError(f"`prefixes` must have one text for each of the {len(z)} z but has {len(prefixes)}.")
+            prefix = data_utils.collate_tokens(
+                [self._binarize(text)[:-1] for text in prefixes], dictionary.pad(), left_pad=False
+            ).to(self.device)
+            max_len = max(max_len, prefix.size(1))
+        ids = torch.arange(len(z), device=self.device)
+        samples = rollout.sample(
+            decoder,
+            z.to(self.device),
+            noise.row_keys(seed, 0, Stream.GENERATION, ids),
+            decoder.fixed_length or max_len,
+            dictionary.eos(),
+            dictionary.pad(),
+            prefix=prefix,
+            **options,
+        )
+        return [self.decode(tokens[:length]) for tokens, length in zip(samples.tokens, samples.lengths, strict=True)]
+
+    def sample_prior(self, n: int, seed: int = 1, **options) -> list[str]:
+        """*n* new texts; options as of :meth:`decode_latent`."""
+        return self.decode_latent(self.sample_latent(n, seed), seed, **options)
+
+    def reconstruct(self, texts: Sequence[str], latent: str = "mean", beam: int = 5, seed: int = 1) -> list[str]:
+        """The likeliest text, by beam search, for the z of each text: the ``mean`` of its posterior or a ``sample``."""
+        posterior = self.encode_latent(texts)
+        if latent == "mean":
+            z = posterior.mean
+        elif latent == "sample":
+            keys = noise.row_keys(seed, 0, Stream.POSTERIOR, torch.arange(len(posterior.mean), device=self.device))
+            z = posterior.sample(noise.normal(keys, self.latent_dim))
+        else:
+            raise ValueError(f"`latent` must be 'mean' or 'sample' but is {latent!r}.")
+        return self._beam_search(z, beam)
+
+    def interpolate(self, start: str, end: str, n: int = 8, beam: int = 5) -> list[str]:
+        """*n* texts on the spherical way from one text to another, both ends reconstructed."""
+        if n < 2:
+            raise ValueError(f"`n` must be at least 2, the two ends, but is {n}.")
+        ends = self.encode_latent([start, end]).mean
+        weight = torch.linspace(0, 1, n, device=self.device)
+        return self._beam_search(slerp(ends[:1].expand(n, -1), ends[1:].expand(n, -1), weight), beam)
+
+    def continue_text(self, prefixes: Sequence[str], latent: str = "mean", seed: int = 1, **options) -> list[str]:
+        """Texts that begin with the given ones.
+
+        Args:
+            latent: z is the ``mean`` of the posterior of the prefix, a ``sample`` of it, or from the ``prior``
+        """
+        posterior = self.encode_latent(prefixes)
+        ids = torch.arange(len(posterior.mean), device=self.device)
+        if latent == "mean":
+            z = posterior.mean
+        elif latent == "sample":
+            z = posterior.sample(noise.normal(noise.row_keys(seed, 0, Stream.POSTERIOR, ids), self.latent_dim))
+        elif latent == "prior":
+            z = self.sample_latent(len(ids), seed)
+        else:
+            raise ValueError(f"`latent` must be 'mean', 'sample' or 'prior' but is {latent!r}.")
+        return self.decode_latent(z, seed, prefixes=prefixes, **options)
+
+    def _beam_search(self, z: Tensor, beam: int) -> list[str]:
+        import copy
+
+        from omegaconf import open_dict
+
+        args = copy.deepcopy(self.cfg.generation)
+        with open_dict(args):
+            args.beam, args.sampling = beam, False
+        generator = self.task.build_generator(self.models, args)
+        eos = torch.full((len(z), 1), self.tgt_dict.eos(), device=self.device)
+        net_input = {"src_tokens": eos, "src_lengths": torch.ones_like(eos[:, 0]), "z": z}
+        hypotheses = generator.generate(self.models, {"net_input": net_input})
+        return [self.decode(best[0]["tokens"]) for best in hypotheses]
+
+    def _binarize(self, text: str) -> Tensor:
+        return self.encode(text)
+
+    @staticmethod
+    def _checked(texts: Sequence[str]) -> Sequence[str]:
+        if isinstance(texts, str):
+            raise TypeError("give a list of texts, not one string: its letters would be taken for texts.")
+        if not texts:
+            raise ValueError("the list of texts is empty.")
+        return texts

@@ -1,0 +1,5 @@
+"""The task ``seqvae``."""
+
+from fairseq_seqvae.tasks.seqvae import SeqVAETask
+
+__all__ = ["SeqVAETask"]

@@ -1,0 +1,139 @@
+"""Data sets of the task: sequences that are their own target, and draws of the latent space."""
+
+import logging
+
+import numpy as np
+import torch
+from fairseq.data import FairseqDataset, LanguagePairDataset, StripTokenDataset
+
+logger = logging.getLogger(__name__)
+
+
+class SequenceDataset(LanguagePairDataset):
+    """Sequences, each its own target, padded on the right.
+
+    Args:
+        tokens: indexed data set, each sequence with an EOS at its end
+        sizes: their lengths, EOS included
+        dictionary: fairseq dictionary
+        split: name for messages
+        fixed_length: if positive, EOS is taken off and every sequence must have this many tokens
+        shuffle: random order among sequences of equal length
+        skip_empty: leave out sequences that consist of EOS alone
+    """
+
+    def __init__(
+        self,
+        tokens,
+        sizes,
+        dictionary,
+        split: str,
+        fixed_length: int = 0,
+        shuffle: bool = True,
+        skip_empty: bool = True,
+    ):
+        sizes = np.asarray(sizes)
+        if fixed_length:
+            sizes = sizes - 1
+            wrong = np.flatnonzero(sizes != fixed_length)
+            if len(wrong):
+                raise ValueError(
+                    f"--fixed-length {fixed_length}: {len(wrong)} of {len(sizes)} sequences of split {split!r} have "
+                    f"another number of tokens (the first is line {wrong[0] + 1} with {sizes[wrong[0]]}): correct the "
+                    "data or leave the flag away, so that sequences end with EOS."
+                )
+            tokens = StripTokenDataset(tokens, dictionary.eos())
+        super().__init__(
+            tokens,
+            sizes,
+            dictionary,
+            tokens,
+            sizes,
+            dictionary,
+            left_pad_source=False,
+            left_pad_target=False,
+            shuffle=shuffle,
+        )
+        self.empty = sizes <= (0 if fixed_length else 1) if skip_empty else np.zeros(len(sizes), dtype=bool)
+        if self.empty.any():
+            logger.warning(
+                f"{self.empty.sum()} empty lines of split {split!r} are skipped (the first is line "
+                f"{int(np.flatnonzero(self.empty)[0]) + 1})"
+            )
+
+    def ordered_indices(self):
+        """Indices by length, without those of empty sequences."""
+        indices = super().ordered_indices()
+        return indices[~self.empty[indices]]
+
+    def batch_by_size(self, indices, **limits):
+        """Batches of indices; fairseq 0.12.3 drops the last one if its size is no multiple of 8, this keeps it."""
+        return batches_with_tail(super().batch_by_size, indices, **limits)
+
+
+class LatentDataset(FairseqDataset):
+    """*num_draws* sentences without text: the task gives each its latent vector, by its number.
+
+    Args:
+        num_draws: how many
+        dictionary: fairseq dictionary
+        expected_length: tokens a sentence, for ``--max-tokens``
+    """
+
+    def __init__(self, num_draws: int, dictionary, expected_length: int):
+        self.num_draws = num_draws
+        self.dictionary = dictionary
+        self.sizes = np.full(num_draws, expected_length)
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def __len__(self) -> int:
+        return self.num_draws
+
+    def num_tokens(self, index: int) -> int:
+        """Expected number of tokens, for batching."""
+        return self.sizes[index]
+
+    def num_tokens_vec(self, indices):
+        """Expected numbers of tokens, for batching."""
+        return self.sizes[indices]
+
+    def size(self, index: int) -> int:
+        """Length of the source: an EOS."""
+        return 1
+
+    def filter_indices_by_size(self, indices, max_sizes):
+        """Nothing is too long."""
+        return indices, []
+
+    def batch_by_size(self, indices, **limits):
+        """See :meth:`SequenceDataset.batch_by_size`."""
+        return batches_with_tail(super().batch_by_size, indices, **limits)
+
+    def collater(self, samples):
+        """A batch in fairseq's form, with an EOS as the source."""
+        if not samples:
+            return {}
+        ids = torch.tensor(samples, dtype=torch.long)
+        return {
+            "id": ids,
+            "nsentences": len(samples),
+            "ntokens": len(samples),
+            "net_input": {
+                "src_tokens": ids.new_full((len(samples), 1), self.dictionary.eos()),
+                "src_lengths": torch.ones_like(ids),
+            },
+            "target": None,
+        }
+
+
+def batches_with_tail(batch_by_size, indices, **limits) -> list:
+    """Call *batch_by_size*, which cuts *indices* into batches in order, and add what it drops at the end."""
+    if len(indices) == 0:
+        return []
+    batches = list(batch_by_size(indices, **limits))
+    kept = sum(len(batch) for batch in batches)
+    if kept < len(indices):
+        batches.append(np.asarray(indices[kept:]))
+    return batches

@@ -1,0 +1,355 @@
+"""Task ``seqvae``: data, turns, and what fairseq's commands generate."""
+
+import logging
+import os
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Optional  # fairseq's parser knows Optional but not `| None`
+
+import numpy as np
+import torch
+from fairseq import utils
+from fairseq.data import data_utils
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.optim.amp_optimizer import AMPOptimizer
+from fairseq.tasks import FairseqTask, register_task
+from omegaconf import II, MISSING
+from torch import Tensor
+
+from fairseq_seqvae import compat, generation
+from fairseq_seqvae.schedules import Turn, TurnPlan
+from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset
+
+logger = logging.getLogger(__name__)
+
+PRIOR, INTERPOLATE = "prior", "interpolate"
+
+
+@dataclass
+class SeqVAETaskConfig(FairseqDataclass):
+    """Options of ``--task seqvae``."""
+
+    data: str = field(
+        default=MISSING,
+        metadata={
+            "help": "folder written by fairseq-preprocess --only-source; several, separated by colons, are shards"
+        },
+    )
+    max_positions: int = field(default=1024, metadata={"help": "longest sequence, EOS included"})
+    fixed_length: int = field(
+        default=0, metadata={"help": "all sequences have this many tokens and no EOS; 0: they end with EOS"}
+    )
+    gen_pretrain_updates: int = field(
+        default=2000, metadata={"help": "updates of the generator alone by the ELBO, at the start"}
+    )
+    disc_pretrain_updates: int = field(default=200, metadata={"help": "updates of the discriminator alone, after that"})
+    adv_g_steps: int = field(default=1, metadata={"help": "adversarial part: updates of the generator in a row"})
+    adv_d_steps: int = field(default=1, metadata={"help": "adversarial part: updates of the discriminator in a row"})
+    disc_lr: Optional[float] = field(
+        default=None, metadata={"help": "learning rate of the discriminator (default: that of the generator)"}
+    )
+    rollout_lag: float = field(
+        default=0.8,
+        metadata={
+            "help": "share that the rollout policy keeps of itself in each adversarial update; the rest is the decoder"
+        },
+    )
+    latent: ChoiceEnum(["mean", "sample", "prior"]) = field(
+        default="mean",
+        metadata={"help": "generation from sentences: z is the mean of q(z|x), a draw from it, or one from the prior"},
+    )
+    num_draws: int = field(
+        default=100, metadata={"help": "number of sentences of --gen-subset prior and --gen-subset interpolate"}
+    )
+    interpolate_from: Optional[str] = field(
+        default=None, metadata={"help": "--gen-subset interpolate: sentence to start at (default: a draw)"}
+    )
+    interpolate_to: Optional[str] = field(
+        default=None, metadata={"help": "--gen-subset interpolate: sentence to end at (default: a draw)"}
+    )
+    prompt: ChoiceEnum(["reconstruct", "continue"]) = field(
+        default="reconstruct", metadata={"help": "fairseq-interactive: what is done with the lines"}
+    )
+    seed: int = II("common.seed")
+    max_update: int = II("optimization.max_update")
+    dataset_impl: Optional[str] = II("dataset.dataset_impl")
+
+
+@register_task("seqvae", dataclass=SeqVAETaskConfig)
+class SeqVAETask(FairseqTask):
+    """Train sequence variational autoencoders, alone or against a discriminator, and generate from them."""
+
+    def __init__(self, cfg: SeqVAETaskConfig, dictionary):
+        super().__init__(cfg)
+        self.dictionary = dictionary
+        self.plan = TurnPlan(cfg.gen_pretrain_updates, cfg.disc_pretrain_updates, cfg.adv_g_steps, cfg.adv_d_steps)
+        self.fixed_length = cfg.fixed_length
+        self.needs_discriminator = True
+        # Kept in checkpoints, so that fairseq-validate samples no longer sequences than training did.
+        self.state.add_factory("longest", lambda: 0)
+        self.bpe, self.tokenizer = None, None
+        self._model = None
+        self._generation_seed = cfg.seed
+        self._prompts_seen: Counter = Counter()
+        if not 0.0 <= cfg.rollout_lag < 1.0:
+            raise ValueError(f"--rollout-lag must lie in [0, 1) but is {cfg.rollout_lag}: 0 keeps no lag at all.")
+        if cfg.disc_lr is not None and cfg.disc_lr < 0:
+            raise ValueError(f"--disc-lr must not be negative but is {cfg.disc_lr}.")
+        if (cfg.interpolate_from is None) != (cfg.interpolate_to is None):
+            raise ValueError("--interpolate-from and --interpolate-to belong together: give both or none.")
+        if cfg.fixed_length < 0 or cfg.max_positions < 2:
+            raise ValueError("--fixed-length must not be negative, and --max-positions must be at least 2.")
+        if cfg.fixed_length > cfg.max_positions:
+            raise ValueError(
+                f"--fixed-length {cfg.fixed_length} is above --max-positions {cfg.max_positions}: raise the latter."
+            )
+
+    @classmethod
+    def setup_task(cls, cfg: SeqVAETaskConfig, **kwargs) -> "SeqVAETask":
+        """Read the dictionary of the data folder."""
+        folder = utils.split_paths(cfg.data)[0]
+        path = os.path.join(folder, "dict.txt")
+        if not os.path.isfile(path):
+            hint = "make the folder by fairseq-preprocess --only-source --trainpref train.txt --destdir FOLDER"
+            if os.path.isdir(folder) and any(name.startswith("dict.") for name in os.listdir(folder)):
+                hint = "it has dictionaries of languages: preprocess without --source-lang and --target-lang"
+            raise FileNotFoundError(f"there is no dictionary {path}: {hint}.")
+        dictionary = cls.load_dictionary(path)
+        logger.info(f"dictionary: {len(dictionary)} symbols")
+        task = cls(cfg, dictionary)
+        compat.prepare_for_two_players(cfg)
+        return task
+
+    # -- data --
+
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
+        """Load a split of the data, or ``prior`` / ``interpolate``: draws of the latent space."""
+        if split in (PRIOR, INTERPOLATE):
+            if self.cfg.num_draws < (2 if split == INTERPOLATE else 1):
+                raise ValueError(f"--num-draws {self.cfg.num_draws} is too small for --gen-subset {split}.")
+            self.datasets[split] = LatentDataset(self.cfg.num_draws, self.dictionary, self.fixed_length or 100)
+            return
+        paths = utils.split_paths(self.cfg.data)
+        folder = paths[(epoch - 1) % len(paths)] if split.startswith("train") else paths[0]
+        path = os.path.join(folder, split)
+        tokens = data_utils.load_indexed_dataset(path, self.dictionary, self.cfg.dataset_impl, combine=combine)
+        if tokens is None:
+            found = sorted({name.split(".")[0] for name in os.listdir(folder) if name.endswith(".idx")})
+            raise FileNotFoundError(
+                f"there is no split {split!r} in {folder} (found: {', '.join(found) or 'none'}): write it with "
+                f"fairseq-preprocess --only-source, whose --{'test' if split.startswith('test') else split}pref names "
+                "the text."
+            )
+        if len(tokens) == 0:
+            raise ValueError(f"split {split!r} in {folder} holds no sentence: was the text file empty?")
+        dataset = SequenceDataset(tokens, tokens.sizes, self.dictionary, split, self.fixed_length)
+        if dataset.empty.all():
+            raise ValueError(f"split {split!r} in {folder} holds empty lines only.")
+        if split.startswith("train"):
+            fitting = dataset.src_sizes[dataset.src_sizes <= self.cfg.max_positions]
+            self.state.merge_state_dict({"longest": int(fitting.max(initial=1))})
+            self._warn_of_wide_windows(dataset.src_sizes)
+        self.datasets[split] = dataset
+
+    def _warn_of_wide_windows(self, sizes: np.ndarray) -> None:
+        widths = getattr(getattr(self._model, "discriminator", None), "widths", None)
+        if widths and max(widths) > sizes.max():
+            logger.warning(
+                f"--disc-widths: the width {max(widths)} is above the longest training sequence ({sizes.max()} "
+                "tokens); such windows are filled up with zeros"
+            )
+
+    def max_sample_length(self, tokens: Tensor) -> int:
+        """Longest sequence that is sampled in training: as long as any in the training data."""
+        return self.fixed_length or self.state.longest or tokens.size(1)
+
+    def build_dataset_for_inference(self, src_tokens, src_lengths, **kwargs) -> SequenceDataset:
+        """Data set of lines that a user typed; each ends with EOS."""
+        for number, tokens in enumerate(src_tokens):
+            unknown = int((tokens == self.dictionary.unk()).sum())
+            if unknown:
+                logger.warning(
+                    f"line {number + 1}: {unknown} of {len(tokens) - 1} symbols are not in the dictionary (<unk>)"
+                )
+        fixed = self.fixed_length if self.cfg.prompt == "reconstruct" else 0
+        return SequenceDataset(
+            src_tokens, [len(t) for t in src_tokens], self.dictionary, "input", fixed, shuffle=False, skip_empty=False
+        )
+
+    def max_positions(self) -> int:
+        """Longest sequence, EOS included."""
+        return self.cfg.max_positions
+
+    @property
+    def source_dictionary(self):
+        """The one dictionary."""
+        return self.dictionary
+
+    @property
+    def target_dictionary(self):
+        """The one dictionary."""
+        return self.dictionary
+
+    # -- model and criterion --
+
+    def build_model(self, cfg, from_checkpoint: bool = False):
+        """Build the model; one that is read from a checkpoint, to be used, has no discriminator."""
+        self.needs_discriminator = not from_checkpoint
+        model = super().build_model(cfg, from_checkpoint)
+        # Generation knows the model's options only from its checkpoint.
+        self.fixed_length = getattr(cfg, "fixed_length", self.fixed_length)
+        self._model = model
+        return model
+
+    def build_criterion(self, cfg, from_checkpoint: bool = False):
+        """Build the criterion; without an adversarial one, the model loses its discriminator and every turn is ELBO."""
+        criterion = super().build_criterion(cfg, from_checkpoint)
+        if not getattr(criterion, "is_adversarial", False):
+            self.plan = None
+            if self._model is not None and hasattr(self._model, "drop_adversary"):
+                self._model.drop_adversary()
+        elif 0 < self.cfg.max_update <= self.plan.adversarial_from:
+            logger.warning(
+                f"--max-update {self.cfg.max_update} ends before the adversarial part, which begins at update "
+                f"{self.plan.adversarial_from} (--gen-pretrain-updates {self.plan.gen_pretrain_updates} + "
+                f"--disc-pretrain-updates {self.plan.disc_pretrain_updates}): the policy gradient is never used"
+            )
+        return criterion
+
+    # -- turns --
+
+    def turn(self, update_num: int) -> Turn:
+        """Whose turn update number *update_num* (from 0) is."""
+        return Turn.GENERATOR_PRETRAIN if self.plan is None else self.plan.turn(update_num)
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        """Forward and backward of the turn that this update is."""
+        model.train()
+        model.set_num_updates(update_num)
+        knows_turns = hasattr(criterion, "is_adversarial")
+        turn = {"turn": self.turn(update_num), "update_num": update_num} if knows_turns else {}
+        autocast = torch.autocast("cuda", enabled=isinstance(optimizer, AMPOptimizer))
+        with torch.autograd.profiler.record_function("forward"), autocast:
+            loss, sample_size, logging_output = criterion(model, sample, **turn)
+        if ignore_grad:
+            loss = loss * 0
+        with torch.autograd.profiler.record_function("backward"):
+            optimizer.backward(loss)
+        return loss, sample_size, logging_output
+
+    def optimizer_step(self, optimizer, model, update_num) -> None:
+        """Step the player whose turn it is; the other has no gradient, so neither its momentum nor its decay acts."""
+        if self.plan is None:
+            optimizer.step()
+            return
+        turn = self.plan.turn(update_num)
+        player = "discriminator" if turn.is_discriminator else "generator"
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                owner = getattr(parameter, "param_group", None)
+                if owner is None:
+                    raise RuntimeError(
+                        "the optimizer has merged the parameters of generator and discriminator into one: use "
+                        "--fp16-no-flatten-grads, and not --ddp-backend fully_sharded."
+                    )
+                if owner != player:
+                    parameter.grad = None
+        rates = [group["lr"] for group in optimizer.param_groups]
+        if turn.is_discriminator and self.cfg.disc_lr is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self.cfg.disc_lr
+        try:
+            optimizer.step()
+        finally:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+        if turn is Turn.GENERATOR:
+            model.update_rollout_policy(self.cfg.rollout_lag)
+        elif turn is Turn.GENERATOR_PRETRAIN and self.plan.turn(update_num + 1) is not Turn.GENERATOR_PRETRAIN:
+            model.update_rollout_policy(0.0)
+
+    # -- generation --
+
+    def build_bpe(self, args):
+        """Remember the encoder of subwords: the sentences between which one walks need it."""
+        self.bpe = super().build_bpe(args)
+        return self.bpe
+
+    def build_tokenizer(self, args):
+        """Remember the tokenizer, see :meth:`build_bpe`."""
+        self.tokenizer = super().build_tokenizer(args)
+        return self.tokenizer
+
+    def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None, prefix_allowed_tokens_fn=None):
+        """A sampler for ``--sampling``, fairseq's beam search for the rest."""
+        if getattr(args, "prefix_size", 0) > 0:
+            subset = next((name for name in (PRIOR, INTERPOLATE) if name in self.datasets), None)
+            if subset:
+                raise ValueError(
+                    f"--prefix-size {args.prefix_size} needs sentences to take prefixes from, but "
+                    f"--gen-subset {subset} has none: choose a split of the data."
+                )
+        if getattr(args, "no_seed_provided", False):
+            self._generation_seed = int(np.random.SeedSequence().generate_state(1)[0])
+            logger.info(f"no --seed given: drawing with --seed {self._generation_seed}")
+        args = generation.fit_lengths(args, self.fixed_length)
+        if generation.can_sample(models, args, seq_gen_cls, extra_gen_cls_kwargs, prefix_allowed_tokens_fn):
+            return generation.SeqVAESampler(models[0], self.dictionary, args, self._generation_seed)
+        return super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs, prefix_allowed_tokens_fn)
+
+    def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
+        """Give each sentence its latent vector, then generate."""
+        with torch.no_grad():
+            net_input = dict(sample["net_input"])
+            tokens, lengths = net_input["src_tokens"], net_input["src_lengths"]
+            ids = sample["id"] if "id" in sample else self._prompt_ids(tokens)
+            continues = self.cfg.prompt == "continue" and prefix_tokens is None and "id" not in sample
+            if continues:
+                prefix_tokens = generation.without_eos(tokens, self.dictionary.eos(), self.dictionary.pad())
+            if prefix_tokens is not None and prefix_tokens.size(1) == 0:
+                prefix_tokens = None
+            subset = next((name for name in (PRIOR, INTERPOLATE) if name in self.datasets), None)
+            if subset and sample.get("target") is None and "id" in sample:
+                z = self._latent_of_draws(models, subset, ids)
+            else:
+                if prefix_tokens is not None:
+                    # What follows the prefix must not be known to the latent vector either.
+                    tokens, lengths = generation.prefixes_as_sources(
+                        prefix_tokens, self.dictionary.eos(), self.dictionary.pad()
+                    )
+                z = generation.latent_of_sentences(models, tokens, lengths, ids, self.cfg.latent, self._generation_seed)
+            if z is not None:
+                net_input["z"] = z
+            elif prefix_tokens is not None:
+                net_input["src_tokens"], net_input["src_lengths"] = tokens, lengths
+            sample = {**sample, "id": ids, "net_input": net_input}
+            return generator.generate(models, sample, prefix_tokens=prefix_tokens, constraints=constraints)
+
+    def _latent_of_draws(self, models, subset: str, ids: Tensor) -> Tensor:
+        if subset == PRIOR:
+            return generation.prior_latent(models[0], ids, self._generation_seed)
+        ends = None
+        if self.cfg.interpolate_from is not None:
+            sentences = [self.encode_sentence(s) for s in (self.cfg.interpolate_from, self.cfg.interpolate_to)]
+            ends = generation.posterior_means(models, sentences, self.dictionary.pad(), ids.device)
+        return generation.interpolated_latent(models[0], ids, self.cfg.num_draws, self._generation_seed, ends)
+
+    def encode_sentence(self, text: str) -> Tensor:
+        """Tokens (T,) of a sentence, EOS included, by the tokenizer and subword encoder in use."""
+        for encoder in (self.tokenizer, self.bpe):
+            if encoder is not None:
+                text = encoder.encode(text)
+        return self.dictionary.encode_line(text, add_if_not_exist=False).long()
+
+    def _prompt_ids(self, tokens: Tensor) -> Tensor:
+        """Numbers for lines that fairseq-interactive hands over without any: by content, and by how often it came.
+
+        So what is drawn for a line depends on no batch, and a line typed twice gets two draws.
+        """
+        ids = []
+        for row in tokens.tolist():
+            content = " ".join(str(t) for t in row if t != self.dictionary.pad())
+            ids.append(zlib.crc32(content.encode()) * 1_000_003 + self._prompts_seen[content])
+            self._prompts_seen[content] += 1
+        return torch.tensor(ids, dtype=torch.long, device=tokens.device)
