@@ -6,6 +6,7 @@
 import functools
 import importlib
 import importlib.util
+import logging
 import sys
 from importlib import metadata
 
@@ -20,6 +21,8 @@ def fairseq_problem() -> str | None:
     The first call imports fairseq (seconds); the answer is kept, since a failed import leaves half of fairseq in
     `sys.modules` and a second try would report the wrong thing.
     """
+    # fairseq says at every import that it misses tensorboardX, which nothing here uses.
+    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     try:
         importlib.import_module("fairseq")
     except ModuleNotFoundError as error:

@@ -65,6 +65,8 @@ def slerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
         b: (..., Z)
         weight: a number or a tensor of the leading shape of *a*
     """
+    dtype = a.dtype
+    a, b = a.float(), b.float()  # the thresholds below would vanish in half precision
     weight = torch.as_tensor(weight, dtype=a.dtype, device=a.device).unsqueeze(-1)
     norm_a = a.norm(dim=-1, keepdim=True)
     norm_b = b.norm(dim=-1, keepdim=True)
@@ -78,4 +80,4 @@ def slerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
         + torch.sin(weight * angle) * b / norm_b.clamp(min=1e-12)
     ) / safe_sine
     norm = (1 - weight) * norm_a + weight * norm_b
-    return torch.where(degenerate, (1 - weight) * a + weight * b, norm * direction)
+    return torch.where(degenerate, (1 - weight) * a + weight * b, norm * direction).to(dtype)

@@ -87,7 +87,10 @@ def uniforms(keys: Tensor, n: int) -> Tensor:
 
 
 def normal(keys: Tensor, n: int) -> Tensor:
-    """Standard normal numbers, (R, n) float32, for *keys* (R,), by the inverse distribution function."""
+    """Standard normal numbers, (R, n) float32, for *keys* (R,), by the inverse distribution function.
+
+    They are made of the same bits as the uniform numbers of these keys: use a stream for one of the two only.
+    """
     steps = torch.arange(1, n + 1, device=keys.device) * _GOLDEN
     bits = _mix(keys.unsqueeze(1) + steps)
     # 52 bits in double precision: 23 bits would cut the tails at 5.3 standard deviations.

@@ -35,6 +35,30 @@ def reward_positions(lengths: Tensor, max_len: int, stride: int) -> Tensor:
     return ends | inside
 
 
+def absorb_end(rewards: Tensor, positions: Tensor, lengths: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Let a sequence that has ended go on earning its last reward, up to the width of the batch.
+
+    The reward of prefixes is defined for sequences of one length. Summed over those of different lengths, it would
+    pay a policy for not ending: each further token adds a positive reward. A sequence that is padded to the common
+    length earns, for each prefix that holds padding, what the whole sequence is worth; then only the worth counts.
+
+    Args:
+        rewards: (B, T), 0 outside *positions*
+        positions: (B, T) bool, from :func:`reward_positions` with the same *stride*
+        lengths: (B,)
+
+    Returns:
+        rewards and positions of the padded sequences, for :func:`token_returns`; ceil(T / stride) a row.
+    """
+    prefix_lengths = torch.arange(1, rewards.size(1) + 1, device=rewards.device)
+    # The reward at the end stands for the next multiple of the stride.
+    covered = (lengths + stride - 1).div(stride, rounding_mode="floor").mul(stride).unsqueeze(1)
+    on_grid = (prefix_lengths % stride == 0) | (prefix_lengths == rewards.size(1))
+    added = on_grid & (prefix_lengths > covered)
+    final = rewards.gather(1, (lengths - 1).unsqueeze(1))
+    return torch.where(added, final, rewards), positions | added
+
+
 def token_returns(rewards: Tensor, positions: Tensor, padding_mask: Tensor, credit: str = "step") -> Tensor:
     """What each token is credited with, (B, T), float32, 0 at padding.
 
@@ -66,15 +90,15 @@ def advantages(returns: Tensor, padding_mask: Tensor, baseline: str = "none", no
     Args:
         returns: (B, T)
         padding_mask: (B, T), True = padding; only rows that are alive at a position count there
-        baseline: ``none``; ``mean`` of all rows; ``leave-one-out``, the mean of the other rows, which leaves the
-            gradient unbiased (Kool et al. 2019). Where a row is alone, nothing can be said: its advantage is 0
+        baseline: ``none``; ``mean`` of all rows; ``leave-one-out``, the mean of the other rows, which does not depend
+            on the row's own tokens (Kool et al. 2019). Where a row is alone, nothing can be said: its advantage is 0
         normalize: divide by the root mean square of all advantages, so that the size of a step does not depend
             on the spread of the rewards
     """
     check_shape("padding_mask", padding_mask, "returns", returns.shape)
     returns = returns.float()
     alive = (~padding_mask).to(returns.dtype)
-    returns = returns * alive
+    returns = returns.masked_fill(padding_mask, 0.0)
     count = alive.sum(dim=0, keepdim=True)
     total = returns.sum(dim=0, keepdim=True)
     if baseline == "none":

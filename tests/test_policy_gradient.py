@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fairseq_seqvae.policy_gradient import (
+    absorb_end,
     advantages,
     policy_gradient_loss,
     reward_positions,
@@ -391,3 +392,28 @@ class TestTokenEntropy:
         logits = torch.zeros(1, 1, 5000, dtype=torch.float16)
         result = token_entropy(logits, torch.zeros(1, 1, dtype=torch.bool))
         assert result.dtype == torch.float32 and result.item() == pytest.approx(math.log(5000), rel=1e-5)
+
+
+class TestAbsorbEnd:
+    def test_by_hand(self):
+        # stride 2, width 7: rewards at 2, 4, 6, 7 of a full row; the second row ends at 3, the third at 4.
+        rewards = torch.tensor([[0, 1, 0, 2, 0, 3, 4], [0, 5, 6, 0, 0, 0, 0], [0, 7, 0, 8, 0, 0, 0]]).float()
+        lengths = torch.tensor([7, 3, 4])
+        result, positions = absorb_end(rewards, reward_positions(lengths, 7, 2), lengths, 2)
+        assert result.tolist() == [[0, 1, 0, 2, 0, 3, 4], [0, 5, 6, 0, 0, 6, 6], [0, 7, 0, 8, 0, 8, 8]]
+        assert torch.equal(positions, result > 0)
+        assert positions.sum(dim=1).tolist() == [4, 4, 4]
+
+    @pytest.mark.parametrize("stride", [1, 2, 3, 10])
+    def test_sequences_of_equal_worth_earn_alike_however_long_they_are(self, stride):
+        lengths = torch.tensor([1, 2, 5, 9, 10])
+        positions = reward_positions(lengths, 10, stride)
+        result, positions = absorb_end(positions.float() * 0.5, positions, lengths, stride)
+        returns = token_returns(result, positions, torch.zeros(5, 10, dtype=torch.bool), "to-go")
+        assert torch.equal(returns[:, 0], torch.full((5,), 0.5 * -(-10 // stride)))
+
+    def test_full_rows_stay_as_they_are(self):
+        rewards = torch.rand(3, 6)
+        positions = torch.ones(3, 6, dtype=torch.bool)
+        result = absorb_end(rewards, positions, torch.full((3,), 6), 1)
+        assert torch.equal(result[0], rewards) and torch.equal(result[1], positions)

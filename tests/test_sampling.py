@@ -27,7 +27,7 @@ def grid_counts(logits, n=20_000, **options):
 
 def assert_shares(logits, probs, **options):
     """An inverse distribution function gives each token one interval: its count on a grid is exact up to its ends."""
-    n = 10_000 if len(probs) < 1000 else 4000
+    n = 10_000 if len(probs) < 1000 else 2000
     counts = grid_counts(logits, n, **options).double()
     probs = torch.tensor(probs, dtype=torch.float64)
     assert counts[probs == 0].sum() == 0

@@ -18,6 +18,7 @@ from fairseq_seqvae.noise import Stream
 from fairseq_seqvae.policy_gradient import (
     BASELINES,
     CREDITS,
+    absorb_end,
     advantages,
     policy_gradient_loss,
     reward_positions,
@@ -143,6 +144,9 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         trajectory = self.act(model, sample, update_num)
         positions = reward_positions(trajectory.lengths, trajectory.tokens.size(1), cfg.reward_stride)
         rewards = self.rewards(model, trajectory, sample["id"], update_num)
+        given = rewards[positions]
+        if cfg.pg_credit == "to-go":
+            rewards, positions = absorb_end(rewards, positions, trajectory.lengths, cfg.reward_stride)
         returns = token_returns(rewards, positions, trajectory.mask, cfg.pg_credit)
         advantage = advantages(returns, trajectory.mask, cfg.pg_baseline, cfg.pg_normalize)
 
@@ -163,7 +167,6 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
             entropy = token_entropy(output.policy_logits, trajectory.mask).sum()
         loss = cfg.elbo_weight * elbo_loss + cfg.pg_weight * pg_loss - cfg.entropy_weight * entropy
 
-        given = rewards[positions]
         log |= {
             "pg_loss": pg_loss.detach(),
             "entropy": entropy.detach(),
