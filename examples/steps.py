@@ -1,0 +1,225 @@
+"""What the run scripts of the examples share: steps that are shown, run once, and skipped when done already."""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "fairseq_seqvae"
+
+
+class StepError(Exception):
+    """A step failed; the message says what to do."""
+
+
+def flags_from_yaml(path: Path, overrides: dict[str, str] | None = None) -> list[str]:
+    """The flags of fairseq-train that mean the same as a YAML file for fairseq-hydra-train.
+
+    Args:
+        path: groups of options, as in config/seqvae.yaml
+        overrides: "group.key" -> value, as on hydra's command line
+    """
+    import yaml
+
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for name, value in (overrides or {}).items():
+        group, key = name.split(".")
+        config[group][key] = yaml.safe_load(value)
+    choices = {"task": "task", "model": "arch", "criterion": "criterion", "optimizer": "optimizer"}
+    choices["lr_scheduler"] = "lr-scheduler"
+    flags = []
+    for group, options in config.items():
+        for key, value in options.items():
+            if key == "_name":
+                flags += [f"--{choices[group]}", str(value)]
+            elif value == "???" or value is False or value is None or (group, key) == ("task", "data"):
+                continue
+            elif value is True:
+                flags.append(f"--{key.replace('_', '-')}")
+            else:
+                text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+                flags += [f"--{key.replace('_', '-')}", text]
+    return flags
+
+
+class Steps:
+    """Runs commands one after the other in a folder that remembers which of them are done.
+
+    Args:
+        folder: where everything goes; a later run with the same commands goes on where this one ended
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.commands: list[str] = []
+        self.started = time.monotonic()
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        self.bin = Path(sys.executable).parent
+
+    def run(self, name: str, command: list[str | Path], output: Path | None = None, training: bool = False) -> None:
+        """Run one command unless it is done; its output goes to a log, and to *output* if given.
+
+        Args:
+            name: shown, and the name of the log
+            command: program and arguments
+            output: file for standard output, written as a whole or not at all
+            training: show a line of figures now and then
+
+        Raises:
+            StepError: the command failed, or the folder was made by another command.
+        """
+        words = [str(word) for word in command]
+        shown = " ".join(shlex.quote(self._short(word)) for word in words) + (
+            f" > {self._short(output)}" if output else ""
+        )
+        self.commands.append(shown)
+        stamp = self.folder / "logs" / f"{_slug(name)}.done"
+        log = self.folder / "logs" / f"{_slug(name)}.log"
+        digest = hashlib.sha256(shown.encode()).hexdigest()
+        if stamp.exists():
+            if stamp.read_text() != digest:
+                raise StepError(
+                    f"{self.folder} holds the results of another command for the step '{name}': delete the folder, or "
+                    "choose another one with --out."
+                )
+            print(f"[done already] {name}", flush=True)
+            return
+        print(f"\n[{time.monotonic() - self.started:4.0f} s] {name}\n  $ {shown}", flush=True)
+        partial = output.with_name(output.name + ".partial") if output else None
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}"}
+        log.unlink(missing_ok=True)
+        with open(log, "a", encoding="utf-8") as log_file:
+            # With a file for standard output, warnings go to the log alone.
+            errors = log_file if output else subprocess.STDOUT
+            process = subprocess.Popen(
+                words, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env=environment
+            )
+            sink = open(partial, "w", encoding="utf-8") if partial else None  # noqa: SIM115  closed below
+            try:
+                for line in process.stdout:
+                    (sink or log_file).write(line)
+                    if training:
+                        _show_progress(line)
+                code = process.wait()
+            except KeyboardInterrupt:
+                process.wait()
+                raise StepError(f"interrupted: run the same command again, and it goes on from '{name}'.") from None
+            finally:
+                if sink:
+                    sink.close()
+        if code != 0:
+            tail = "".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-12:])
+            raise StepError(f"the step '{name}' failed with exit status {code}; the end of {log}:\n{tail}")
+        if partial:
+            os.replace(partial, output)
+        stamp.write_text(digest)
+
+    def finish(self, results: dict[str, Path]) -> None:
+        """Write down the commands and print where the results are."""
+        script = self.folder / "commands.sh"
+        script.write_text("cd " + shlex.quote(str(ROOT)) + "\n" + "\n".join(self.commands) + "\n", encoding="utf-8")
+        print(f"\nDone in {time.monotonic() - self.started:.0f} s. The commands above are in {script}.\n")
+        width = max(map(len, results))
+        for what, path in results.items():
+            print(f"  {what:<{width}}  {path}")
+
+    @staticmethod
+    def _short(word: str | Path) -> str:
+        """Paths inside the repository relative to it: that is where the commands are run."""
+        path = Path(word)
+        if path.is_absolute() and path.is_relative_to(ROOT):
+            return str(path.relative_to(ROOT))
+        return str(word)
+
+
+def train(steps: Steps, example: Path, data: Path, overrides: dict[str, str], smoke: dict[str, str]) -> Path:
+    """fairseq-train with the options of the example's YAML file; the checkpoint it ends with."""
+    checkpoints = steps.folder / "checkpoints"
+    flags = flags_from_yaml(example / "config" / "seqvae.yaml", {**overrides, **smoke})
+    steps.run(
+        "train: ELBO, then the discriminator, then both",
+        ["fairseq-train", data, "--user-dir", PACKAGE, *flags, "--save-dir", checkpoints],
+        training=True,
+    )
+    return checkpoints / "checkpoint_last.pt"
+
+
+def generate(steps: Steps, name: str, data: Path, checkpoint: Path, output: Path, *flags: str) -> None:
+    """fairseq-generate into a file."""
+    command = ["fairseq-generate", data, "--user-dir", PACKAGE, "--task", "seqvae", "--path", checkpoint, "--cpu"]
+    steps.run(name, [*command, *flags], output=output)
+
+
+def plot_curves(steps: Steps, data_config: Path, smoke: dict[str, str]) -> Path:
+    """The training curves as a picture."""
+    import yaml
+
+    task = yaml.safe_load((data_config / "config" / "seqvae.yaml").read_text(encoding="utf-8"))["task"]
+    plan = {key: int(smoke.get(f"task.{key}", task[key])) for key in ("gen_pretrain_updates", "disc_pretrain_updates")}
+    boundaries = [plan["gen_pretrain_updates"], sum(plan.values())]
+    picture = steps.folder / "curves.png"
+    log = steps.folder / "logs" / f"{_slug('train: ELBO, then the discriminator, then both')}.log"
+    steps.run(
+        "draw the training curves",
+        [
+            sys.executable,
+            ROOT / "scripts" / "plot-curves",
+            log,
+            "--out",
+            picture,
+            "--boundaries",
+            ",".join(map(str, boundaries)),
+            "--force",
+        ],
+    )
+    return picture
+
+
+def parse_arguments(description: str, default_folder: str) -> argparse.Namespace:
+    """Arguments that all run scripts take."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--out", type=Path, help=f"folder for everything that is made (default: {default_folder} in the repository)"
+    )
+    parser.add_argument("--smoke", action="store_true", help="a few updates only, to see that everything runs")
+    parser.add_argument("--seed", type=int, default=1, help="seed of training and sampling (default: 1)")
+    args = parser.parse_args()
+    folder = args.out or ROOT / (default_folder + ("-smoke" if args.smoke else ""))
+    args.out = folder.resolve()
+    return args
+
+
+def main(body, args: argparse.Namespace) -> int:
+    """Run *body* and turn failures into one message."""
+    try:
+        body(args)
+    except StepError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _show_progress(line: str) -> None:
+    """One short line for each line of figures that fairseq logs."""
+    found = re.search(r"\| (train_inner|valid) \| (\{.*\})$", line.strip())
+    if not found:
+        return
+    tag, stats = found[1], json.loads(found[2])
+    prefix = "valid_" if tag == "valid" else ""
+    keys = ["loss", "kl", "bigram_jsd", "reward", "d_acc_real", "d_acc_fake"]
+    figures = [f"{key} {stats[prefix + key]}" for key in keys if stats.get(prefix + key) not in (None, "None")]
+    print(
+        f"    {'held-out' if tag == 'valid' else 'update':<8} {stats[prefix + 'num_updates']:>5}  {'  '.join(figures)}",
+        flush=True,
+    )
