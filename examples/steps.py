@@ -93,7 +93,7 @@ class Steps:
             return
         print(f"\n[{time.monotonic() - self.started:4.0f} s] {name}\n  $ {shown}", flush=True)
         partial = output.with_name(output.name + ".partial") if output else None
-        # These models are too small for threads to pay, and threads that wait for each other lose much on a busy machine.
+        # These models are too small for threads to pay; on a busy machine threads that wait for each other cost much.
         environment = {
             "OMP_NUM_THREADS": "1",
             **os.environ,

@@ -150,7 +150,7 @@ class SeqVAESampler:
     @torch.no_grad()
     def generate(self, models, sample, prefix_tokens: Tensor | None = None, constraints=None, **unused):
         """Hypotheses of each sentence of a batch, as lists of fairseq's dicts."""
-        net_input, ids = sample["net_input"], sample["id"]
+        net_input, ids = sample["net_input"], sample["noise_id"]
         z = self.model.encoder(**{k: net_input.get(k) for k in ("src_tokens", "src_lengths", "z")})["z"][0]
         rows = torch.arange(len(ids), device=z.device).repeat_interleave(self.draws)
         numbers = torch.arange(self.draws, device=z.device).repeat(len(ids))

@@ -312,6 +312,9 @@ class SeqVAETask(FairseqTask):
             subset = next((name for name in (PRIOR, INTERPOLATE) if name in self.datasets), None)
             if subset and sample.get("target") is None and "id" in sample:
                 z = self._latent_of_draws(models, subset, ids)
+                if subset == INTERPOLATE:
+                    # The points of a walk share their random numbers: what differs between them comes from z.
+                    ids = torch.zeros_like(ids)
             else:
                 if prefix_tokens is not None:
                     # What follows the prefix must not be known to the latent vector either.
@@ -323,7 +326,7 @@ class SeqVAETask(FairseqTask):
                 net_input["z"] = z
             elif prefix_tokens is not None:
                 net_input["src_tokens"], net_input["src_lengths"] = tokens, lengths
-            sample = {**sample, "id": ids, "net_input": net_input}
+            sample = {**sample, "noise_id": ids, "net_input": net_input}
             return generator.generate(models, sample, prefix_tokens=prefix_tokens, constraints=constraints)
 
     def _latent_of_draws(self, models, subset: str, ids: Tensor) -> Tensor:
