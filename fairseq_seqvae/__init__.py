@@ -10,8 +10,10 @@ from fairseq_seqvae import compat
 
 __version__ = "0.1.0"
 
-# Python's argument list begins with "-m" while `python -m fairseq_seqvae.something` looks for its module: such commands
+# While `python -m fairseq_seqvae.something` looks for its module, Python's argument list begins with "-m". These commands
 # need not wait for fairseq, which takes seconds to import.
-if sys.argv[:1] != ["-m"] and compat.fairseq_problem() is None:
+_own_command = sys.argv[:1] == ["-m"] and any(word.split(".")[0] == "fairseq_seqvae" for word in sys.orig_argv)
+
+if not _own_command and compat.fairseq_problem() is None:
     compat.apply_shims()
     from fairseq_seqvae import criterions, models, tasks  # noqa: F401  (registers with fairseq)
