@@ -10,8 +10,8 @@ from fairseq_seqvae import compat
 
 __version__ = "0.1.0"
 
-# While `python -m fairseq_seqvae.something` looks for its module, Python's argument list begins with "-m". These commands
-# need not wait for fairseq, which takes seconds to import.
+# While `python -m fairseq_seqvae.something` looks for its module, Python's argument list begins with "-m". Such
+# commands need not wait for fairseq, which takes seconds to import.
 _own_command = sys.argv[:1] == ["-m"] and any(word.split(".")[0] == "fairseq_seqvae" for word in sys.orig_argv)
 
 if not _own_command and compat.fairseq_problem() is None:

@@ -49,7 +49,10 @@ ELBO = "--criterion seqvae_elbo"
 def split_flags(*flags) -> list[str]:
     words: list[str] = []
     for flag in flags:
-        words += shlex.split(flag) if isinstance(flag, str) else [str(flag)]
+        if isinstance(flag, list):  # split before
+            words += flag
+        else:
+            words += shlex.split(flag) if isinstance(flag, str) else [str(flag)]
     return words
 
 
@@ -156,7 +159,7 @@ def call(command: str, *arguments) -> str:
 
 def train(data, save_dir, *flags, criterion=ADVERSARIAL) -> str:
     """Train the tiny model in this process; later flags win. Adversarial, unless `criterion` is given."""
-    return call("train", *training_flags(data, save_dir, *flags, criterion=criterion))
+    return call("train", training_flags(data, save_dir, *flags, criterion=criterion))
 
 
 def training_flags(data, save_dir, *flags, criterion=ADVERSARIAL) -> list[str]:
@@ -165,12 +168,12 @@ def training_flags(data, save_dir, *flags, criterion=ADVERSARIAL) -> list[str]:
 
 
 def generate(data, checkpoint, *flags) -> str:
-    return call("generate", *generation_flags(data, checkpoint), *flags)
+    return call("generate", generation_flags(data, checkpoint), *flags)
 
 
 def interactive(data, checkpoint, lines: list[str], folder: Path, *flags) -> str:
     prompts = write_lines(folder / "prompts", lines)
-    return call("interactive", *generation_flags(data, checkpoint), "--input", prompts, *flags)
+    return call("interactive", generation_flags(data, checkpoint), "--input", prompts, *flags)
 
 
 def generation_flags(data, checkpoint) -> list[str]:
@@ -238,7 +241,7 @@ def make_config(data, *flags, criterion=ADVERSARIAL):
     from fairseq import options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
-    arguments = [*training_flags(data, "never-written", *flags, criterion=criterion), "--user-dir", USER_DIR]
+    arguments = split_flags(training_flags(data, "never-written", *flags, criterion=criterion), "--user-dir", USER_DIR)
     with captured():
         namespace = options.parse_args_and_arch(options.get_training_parser(), arguments)
         return convert_namespace_to_omegaconf(namespace)
