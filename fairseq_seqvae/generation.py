@@ -55,10 +55,16 @@ def without_eos(tokens: Tensor, eos: int, pad: int) -> Tensor:
     return tokens[:, : int((tokens != pad).sum(dim=1).max())]
 
 
-def prefixes_as_sources(prefixes: Tensor, eos: int, pad: int) -> tuple[Tensor, Tensor]:
-    """Prefixes (B, P), padded with *pad*, as sentences that end with EOS: tokens (B, P + 1) and lengths (B,)."""
+def prefixes_as_sources(prefixes: Tensor, eos: int, pad: int, with_eos: bool) -> tuple[Tensor, Tensor]:
+    """Prefixes (B, P), padded with *pad*, as inputs of an encoder: tokens and lengths (B,).
+
+    Args:
+        with_eos: end them with EOS, as the sentences that the model knows
+    """
     prefixes = prefixes.masked_fill(prefixes == eos, pad)
     lengths = (prefixes != pad).sum(dim=1)
+    if not with_eos:
+        return prefixes, lengths
     sources = torch.cat([prefixes, prefixes.new_full((prefixes.size(0), 1), pad)], dim=1)
     return sources.scatter(1, lengths.unsqueeze(1), eos), lengths + 1
 
@@ -156,17 +162,21 @@ class SeqVAESampler:
         numbers = torch.arange(self.draws, device=z.device).repeat(len(ids))
         if prefix_tokens is not None:
             prefix_tokens = prefix_tokens[rows]
-        max_len = self.fixed_length or min(
-            int(self.max_len_a * net_input["src_tokens"].size(1) + self.max_len_b),
-            self.model.max_decoder_positions() - 1,
-        )
-        if prefix_tokens is not None and not self.fixed_length:
-            max_len = max(max_len, prefix_tokens.size(1))
+        lengths = net_input["src_lengths"]
+        if self.fixed_length:
+            max_lens = torch.full_like(lengths, self.fixed_length)
+        else:
+            # fairseq takes the length of the longest source of the batch; then the batch would change what is drawn.
+            max_lens = (self.max_len_a * lengths + self.max_len_b).long()
+            max_lens = max_lens.clamp(max=self.model.max_decoder_positions() - 1)
+            if prefix_tokens is not None:
+                max_lens = torch.maximum(max_lens, (prefix_tokens != self.pad).sum(dim=1))
+        max_lens = max_lens[rows]
         samples = rollout.sample(
             self.model.decoder,
             z[rows],
             noise.row_keys(self.seed, 0, Stream.GENERATION, ids[rows], numbers),
-            max_len,
+            int(max_lens.max()),
             self.eos,
             self.pad,
             prefix=prefix_tokens,
@@ -178,12 +188,15 @@ class SeqVAESampler:
             unk=self.unk,
             unk_penalty=self.unk_penalty,
         )
-        hypotheses = [self._hypothesis(*row) for row in zip(*samples, strict=True)]
+        lengths = torch.minimum(samples.lengths, max_lens).tolist()
+        hypotheses = [
+            self._hypothesis(tokens[:length], log_probs[:length])
+            for tokens, length, log_probs in zip(samples.tokens, lengths, samples.log_probs, strict=True)
+        ]
         grouped = [hypotheses[i : i + self.draws] for i in range(0, len(hypotheses), self.draws)]
         return [sorted(group, key=lambda h: -float(h["score"])) for group in grouped]
 
-    def _hypothesis(self, tokens: Tensor, length: Tensor, log_probs: Tensor) -> dict[str, Tensor]:
-        tokens, log_probs = tokens[:length], log_probs[:length]
+    def _hypothesis(self, tokens: Tensor, log_probs: Tensor) -> dict[str, Tensor]:
         if tokens[-1] != self.eos:
             # Cut off at the greatest length, or of fixed length: fairseq's output ends with EOS all the same.
             tokens = torch.cat([tokens, tokens.new_tensor([self.eos])])

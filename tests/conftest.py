@@ -77,7 +77,7 @@ def toy_fixed(tmp_path_factory) -> ToyData:
 # Little weight on the KL term, so that z says something and sentences are told apart.
 WELL_TRAINED = (
     "--lr 2e-2 --decoder-hidden-dim 24 --encoder-hidden-dim 16 --latent-input --dropout 0 --kl-weight 0.01 "
-    "--gen-pretrain-updates 150 --disc-pretrain-updates 2 --max-update 155 --log-interval 1000 --disable-validation"
+    "--gen-pretrain-updates 250 --disc-pretrain-updates 2 --max-update 255 --log-interval 1000 --disable-validation"
 )
 
 

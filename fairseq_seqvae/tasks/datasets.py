@@ -83,6 +83,7 @@ class LatentDataset(FairseqDataset):
     def __init__(self, num_draws: int, dictionary, expected_length: int):
         self.num_draws = num_draws
         self.dictionary = dictionary
+        self.expected_length = expected_length
         self.sizes = np.full(num_draws, expected_length)
 
     def __getitem__(self, index: int) -> int:
@@ -107,9 +108,15 @@ class LatentDataset(FairseqDataset):
         """Nothing is too long."""
         return indices, []
 
-    def batch_by_size(self, indices, **limits):
-        """See :meth:`SequenceDataset.batch_by_size`."""
-        return batches_with_tail(super().batch_by_size, indices, **limits)
+    def batch_by_size(self, indices, max_tokens=None, max_sentences=None, **unused):
+        """Batches of as many draws as their expected length allows, at least one."""
+        limits = [len(indices)]
+        if max_tokens is not None:
+            limits.append(max_tokens // self.expected_length)
+        if max_sentences is not None:
+            limits.append(max_sentences)
+        size = max(1, min(limits))
+        return [np.asarray(indices[i : i + size]) for i in range(0, len(indices), size)]
 
     def collater(self, samples):
         """A batch in fairseq's form, with an EOS as the source."""

@@ -319,7 +319,7 @@ class SeqVAETask(FairseqTask):
                 if prefix_tokens is not None:
                     # What follows the prefix must not be known to the latent vector either.
                     tokens, lengths = generation.prefixes_as_sources(
-                        prefix_tokens, self.dictionary.eos(), self.dictionary.pad()
+                        prefix_tokens, self.dictionary.eos(), self.dictionary.pad(), with_eos=not self.fixed_length
                     )
                 z = generation.latent_of_sentences(models, tokens, lengths, ids, self.cfg.latent, self._generation_seed)
             if z is not None:
@@ -339,11 +339,11 @@ class SeqVAETask(FairseqTask):
         return generation.interpolated_latent(models[0], ids, self.cfg.num_draws, self._generation_seed, ends)
 
     def encode_sentence(self, text: str) -> Tensor:
-        """Tokens (T,) of a sentence, EOS included, by the tokenizer and subword encoder in use."""
+        """Tokens (T,) of a sentence as the encoder knows them, by the tokenizer and subword encoder in use."""
         for encoder in (self.tokenizer, self.bpe):
             if encoder is not None:
                 text = encoder.encode(text)
-        return self.dictionary.encode_line(text, add_if_not_exist=False).long()
+        return self.dictionary.encode_line(text, add_if_not_exist=False, append_eos=not self.fixed_length).long()
 
     def _prompt_ids(self, tokens: Tensor) -> Tensor:
         """Numbers for lines that fairseq-interactive hands over without any: by content, and by how often it came.
