@@ -169,9 +169,9 @@ class SeqVAESampler:
             # fairseq takes the length of the longest source of the batch; then the batch would change what is drawn.
             max_lens = (self.max_len_a * lengths + self.max_len_b).long()
             max_lens = max_lens.clamp(max=self.model.max_decoder_positions() - 1)
-            if prefix_tokens is not None:
-                max_lens = torch.maximum(max_lens, (prefix_tokens != self.pad).sum(dim=1))
         max_lens = max_lens[rows]
+        if prefix_tokens is not None and not self.fixed_length:
+            max_lens = torch.maximum(max_lens, (prefix_tokens != self.pad).sum(dim=1))
         samples = rollout.sample(
             self.model.decoder,
             z[rows],
