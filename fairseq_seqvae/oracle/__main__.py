@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from fairseq_seqvae.oracle import data
 from fairseq_seqvae.oracle.model import Oracle
-from fairseq_seqvae.oracle.score import Score, read_tokens, score
+from fairseq_seqvae.oracle.score import read_tokens, score
 
 _PROG = "python -m fairseq_seqvae.oracle"
 _PAPER_SEED = 88
@@ -39,7 +39,7 @@ def _generate(args: argparse.Namespace) -> None:
     splits = data.sample_splits(oracle, sizes, args.length, args.data_seed)
     data.write_data(splits, oracle.vocab_size, args.out)
     for split, tokens in splits.items():
-        print(f"{split}: {_sentence(score(oracle, tokens))}")
+        print(f"{split}: {score(oracle, tokens)}")
     print(f"written: {', '.join(str(path) for path in paths)}")
 
 
@@ -52,14 +52,7 @@ def _nll(args: argparse.Namespace) -> None:
             numbers["standard_error"] = None  # JSON has no nan
         print(json.dumps({"file": args.file, "oracle": args.npz or f"seed {args.seed}", **numbers}))
     else:
-        print(_sentence(result))
-
-
-def _sentence(result: Score) -> str:
-    return (
-        f"oracle NLL {result.nll:.4f} +- {result.standard_error:.4f} nats per token, {result.sequences} sequences of "
-        f"{result.length} tokens, {result.distinct_sequences} of them distinct"
-    )
+        print(result)
 
 
 def _oracle(args: argparse.Namespace) -> Oracle:
