@@ -145,8 +145,6 @@ class SeqVAESampler:
         self.seed = seed
         if self.draws < 1:
             raise ValueError(f"--beam must be at least 1 but is {self.draws}.")
-        if getattr(args, "nbest", 1) > self.draws:
-            raise ValueError(f"--nbest {args.nbest} needs --beam {args.nbest} or more, but --beam is {self.draws}.")
         if not self.temperature > 0:
             raise ValueError(f"--temperature must be positive but is {self.temperature}.")
         if self.top_p > 1:

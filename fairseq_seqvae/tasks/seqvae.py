@@ -133,6 +133,9 @@ class SeqVAETask(FairseqTask):
         paths = utils.split_paths(self.cfg.data)
         folder = paths[(epoch - 1) % len(paths)] if split.startswith("train") else paths[0]
         path = os.path.join(folder, split)
+        empty = f"split {split!r} in {folder} holds no sentence: was the text file empty?"
+        if os.path.exists(path + ".bin") and os.path.getsize(path + ".bin") == 0:
+            raise ValueError(empty)
         tokens = data_utils.load_indexed_dataset(path, self.dictionary, self.cfg.dataset_impl, combine=combine)
         if tokens is None:
             found = sorted({name.split(".")[0] for name in os.listdir(folder) if name.endswith(".idx")})
@@ -142,7 +145,7 @@ class SeqVAETask(FairseqTask):
                 "the text."
             )
         if len(tokens) == 0:
-            raise ValueError(f"split {split!r} in {folder} holds no sentence: was the text file empty?")
+            raise ValueError(empty)
         dataset = SequenceDataset(tokens, tokens.sizes, self.dictionary, split, self.fixed_length)
         if dataset.empty.all():
             raise ValueError(f"split {split!r} in {folder} holds empty lines only.")
@@ -283,6 +286,8 @@ class SeqVAETask(FairseqTask):
 
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None, prefix_allowed_tokens_fn=None):
         """A sampler for ``--sampling``, fairseq's beam search for the rest."""
+        if getattr(args, "nbest", 1) > args.beam:
+            raise ValueError(f"--nbest {args.nbest} needs --beam {args.nbest} or more, but --beam is {args.beam}.")
         if getattr(args, "prefix_size", 0) > 0:
             subset = next((name for name in (PRIOR, INTERPOLATE) if name in self.datasets), None)
             if subset:
