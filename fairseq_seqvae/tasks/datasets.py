@@ -61,6 +61,15 @@ class SequenceDataset(LanguagePairDataset):
                 f"{int(np.flatnonzero(self.empty)[0]) + 1})"
             )
 
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        """False: batches are made anew in each epoch, by its number.
+
+        fairseq would otherwise keep those of the epoch that a process began with, so that a run that was resumed in a
+        later epoch would go on with other batches than one that was not interrupted.
+        """
+        return False
+
     def ordered_indices(self):
         """Indices by length, without those of empty sequences."""
         indices = super().ordered_indices()
