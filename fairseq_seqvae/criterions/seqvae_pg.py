@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fairseq_seqvae import noise, rollout, sequences
 from fairseq_seqvae.adversarial import REWARDS, discriminator_loss, reward_from_logits
 from fairseq_seqvae.criterions.seqvae_elbo import SeqVAEElboConfig, SeqVAEElboCriterion
+from fairseq_seqvae.discriminators.scoring import SCORINGS, completion_logits
 from fairseq_seqvae.noise import Stream
 from fairseq_seqvae.policy_gradient import (
     BASELINES,
@@ -65,7 +66,14 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
         default=False, metadata={"help": "divide advantages by their root mean square in the batch"}
     )
     rollout_chunk: int = field(
-        default=2048, metadata={"help": "completions that are sampled and scored at a time: bounds the memory"}
+        default=20480, metadata={"help": "completions that are sampled and scored at a time: bounds the memory"}
+    )
+    disc_scoring: ChoiceEnum(list(SCORINGS)) = field(
+        default="auto",
+        metadata={
+            "help": "how the discriminator scores completions: as it is (plain), by tables of what each token adds to "
+            "its convolutions (tables), or by whichever is faster (auto); the rewards are the same"
+        },
     )
     disc_l2: float = field(
         default=0.0, metadata={"help": "L2 penalty (half the squared norm) of the discriminator's output layer"}
@@ -211,6 +219,10 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         def score(tokens: Tensor, mask: Tensor) -> Tensor:
             return reward_from_logits(model.discriminator(tokens, mask), cfg.reward)
 
+        def score_completions(completions: rollout.Completions) -> Tensor:
+            logits = completion_logits(model.discriminator, completions, trajectory.tokens, cfg.disc_scoring)
+            return reward_from_logits(logits, cfg.reward)
+
         def keys(rows: Tensor, numbers: Tensor) -> Tensor:
             return noise.row_keys(cfg.seed, update_num, Stream.ROLLOUT, ids[rows], numbers)
 
@@ -228,6 +240,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
                 eos=model.decoder.eos,
                 pad=self.padding_idx,
                 chunk_rows=cfg.rollout_chunk,
+                score_completions=score_completions,
             )
 
     # -- the discriminator's turn --

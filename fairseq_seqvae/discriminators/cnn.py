@@ -5,6 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_seqvae.discriminators import register_discriminator
+from fairseq_seqvae.discriminators.tables import completion_features
+from fairseq_seqvae.rollout import Completions
+
+# Numbers in a table of tokens x places x filters: 1 GiB of float32.
+_LARGEST_TABLE = 1 << 28
+# Rows that go through the highway at a time: the products are fast, the intermediate results stay in the cache.
+_HIGHWAY_ROWS = 1024
 
 
 class Highway(nn.Module):
@@ -19,8 +26,7 @@ class Highway(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, D) -> (B, D)."""
-        gate = torch.sigmoid(self.gate(x))
-        return gate * F.relu(self.transform(x)) + (1 - gate) * x
+        return torch.lerp(x, F.relu(self.transform(x)), torch.sigmoid(self.gate(x)))
 
 
 @register_discriminator("cnn")
@@ -98,8 +104,30 @@ class ConvolutionalDiscriminator(nn.Module):
             outside = starts > (lengths - width).clamp(min=0).unsqueeze(1)
             # relu and maximum commute: pooling first leaves less to rectify.
             pooled.append(feature_map.masked_fill(outside.unsqueeze(1), float("-inf")).amax(dim=2).relu())
-        hidden = self.highway(torch.cat(pooled, dim=1))
-        return self.output(self.dropout(hidden)).squeeze(1)
+        return self._judge(torch.cat(pooled, dim=1))
+
+    def _judge(self, features: Tensor) -> Tensor:
+        return self.output(self.dropout(self.highway(features))).squeeze(1)
+
+    def _filters(self) -> list[tuple[Tensor, Tensor]]:
+        """Kernel (F, E, w) and bias (F,) of each width."""
+        names = [f"convolutions.{i}" for i in range(len(self.convolutions))]
+        return [(self.get_parameter(f"{name}.weight"), self.get_parameter(f"{name}.bias")) for name in names]
+
+    # -- scoring completed prefixes, see fairseq_seqvae.discriminators.scoring --
+
+    def tables_pay(self, num_tokens: int) -> bool:
+        """Whether tables are faster than convolutions over *num_tokens* tokens, and small enough."""
+        weight = self.embedding.weight
+        fast = weight.device.type == "cpu" and weight.dtype == torch.float32
+        largest = weight.size(0) * max(kernel.size(2) * bias.numel() for kernel, bias in self._filters())
+        return fast and num_tokens > weight.size(0) and largest <= _LARGEST_TABLE
+
+    @torch.no_grad()
+    def logits_by_tables(self, completions: Completions, prefixes: Tensor) -> Tensor:
+        """Logits (R,) of *completions* of prefixes of *prefixes* (B, P), as :meth:`forward` gives them."""
+        features = completion_features(self.embedding.weight, self.padding_idx, self._filters(), completions, prefixes)
+        return torch.cat([self._judge(rows) for rows in features.split(_HIGHWAY_ROWS)])
 
 
 def _numbers(text: str, flag: str) -> list[int]:
