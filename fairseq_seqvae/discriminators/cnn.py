@@ -96,14 +96,20 @@ class ConvolutionalDiscriminator(nn.Module):
         missing = max(self.widths) - tokens.size(1)
         if missing > 0:
             tokens = F.pad(tokens, (0, missing), value=self.padding_idx)
-        embedded = self.embedding(tokens).transpose(1, 2)  # (B, E, T)
+        embedded = self.embedding(tokens)  # (B, T, E)
+        # A GPU is not asked, since the host would have to wait for the answer.
+        same_length = tokens.device.type == "cpu" and bool((lengths == tokens.size(1)).all())
         pooled = []
-        for width, convolution in zip(self.widths, self.convolutions, strict=True):
-            feature_map = convolution(embedded)  # (B, F, T - width + 1)
-            starts = torch.arange(feature_map.size(2), device=tokens.device)
-            outside = starts > (lengths - width).clamp(min=0).unsqueeze(1)
+        for kernel, bias in self._filters():
+            # One product over copies of the windows is faster than conv1d, above all backwards.
+            windows = embedded.unfold(1, kernel.size(2), 1).flatten(2)  # (B, S, E * width)
+            responses = F.linear(windows, kernel.flatten(1), bias)  # (B, S, F)
+            if not same_length:
+                starts = torch.arange(responses.size(1), device=tokens.device)
+                outside = starts > (lengths - kernel.size(2)).clamp(min=0).unsqueeze(1)
+                responses = responses.masked_fill(outside.unsqueeze(2), float("-inf"))
             # relu and maximum commute: pooling first leaves less to rectify.
-            pooled.append(feature_map.masked_fill(outside.unsqueeze(1), float("-inf")).amax(dim=2).relu())
+            pooled.append(responses.amax(dim=1).relu())
         return self._judge(torch.cat(pooled, dim=1))
 
     def _judge(self, features: Tensor) -> Tensor:
