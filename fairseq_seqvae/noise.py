@@ -28,6 +28,7 @@ class Stream(IntEnum):
     WORD_DROPOUT = 9
     GENERATION = 10
     TRAJECTORY_LATENT = 11
+    FAKE_CHOICE = 12
 
 
 def _signed(value: int) -> int:
