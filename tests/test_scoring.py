@@ -141,15 +141,30 @@ class TestChoice:
         monkeypatch.setattr(ConvolutionalDiscriminator, "logits_by_tables", recording)
         return found
 
-    @pytest.mark.parametrize("vocab, expected", [(5, True), (100_000, False)])
-    def test_tables_are_built_only_where_they_pay(self, calls, vocab, expected):
+    @pytest.mark.parametrize(
+        "vocab, num_tokens, expected",
+        [(5, 100, False), (5, 10_000, True), (5000, 15_000, False), (5000, 30_000, True), (10**8, 10**9, False)],
+    )
+    def test_tables_pay_for_many_tokens_of_a_vocabulary_that_is_not_too_large(self, vocab, num_tokens, expected):
+        discriminator = network()
+        # Only the shape of the embedding counts, so no memory for it is needed.
+        discriminator.embedding.weight = nn.Parameter(torch.zeros(1, 1).expand(vocab, 6), requires_grad=False)
+        assert discriminator.tables_pay(num_tokens) == expected
+
+    @pytest.mark.parametrize("pay", [False, True])
+    def test_tables_are_built_only_where_they_pay(self, calls, monkeypatch, pay):
         tokens, (chunk,) = completions_of(WholeHistory(), [6, 2, 8], 8)
-        completion_logits(network(vocab=vocab), chunk, tokens)
-        assert bool(calls) == expected
+        asked = []
+        monkeypatch.setattr(
+            ConvolutionalDiscriminator, "tables_pay", lambda self, num_tokens: asked.append(num_tokens) or pay
+        )
+        completion_logits(network(), chunk, tokens)
+        assert bool(calls) == pay and asked == [chunk.tokens.numel()]
 
     def test_double_precision_is_scored_by_the_network(self, calls):
         tokens, (chunk,) = completions_of(WholeHistory(), [6, 2, 8], 8)
         assert completion_logits(network().double(), chunk, tokens).dtype == torch.float64 and not calls
+        assert network().tables_pay(10**6) and not network().double().tables_pay(10**6)
 
     def test_the_switch_is_obeyed(self, calls):
         tokens, (chunk,) = completions_of(WholeHistory(), [6, 2, 8], 8)

@@ -127,7 +127,8 @@ class ConvolutionalDiscriminator(nn.Module):
         weight = self.embedding.weight
         fast = weight.device.type == "cpu" and weight.dtype == torch.float32
         largest = weight.size(0) * max(kernel.size(2) * bias.numel() for kernel, bias in self._filters())
-        return fast and num_tokens > weight.size(0) and largest <= _LARGEST_TABLE
+        # Measured: a table costs three convolutions over the vocabulary, and many small look-ups their overhead.
+        return fast and num_tokens > 3 * weight.size(0) + 5000 and largest <= _LARGEST_TABLE
 
     @torch.no_grad()
     def logits_by_tables(self, completions: Completions, prefixes: Tensor) -> Tensor:
