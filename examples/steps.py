@@ -93,7 +93,13 @@ class Steps:
             return
         print(f"\n[{time.monotonic() - self.started:4.0f} s] {name}\n  $ {shown}", flush=True)
         partial = output.with_name(output.name + ".partial") if output else None
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}"}
+        # These models are too small for threads to pay; on a busy machine threads that wait for each other cost much.
+        environment = {
+            "OMP_NUM_THREADS": "1",
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
+        }
         log.unlink(missing_ok=True)
         with open(log, "a", encoding="utf-8") as log_file:
             # With a file for standard output, warnings go to the log alone.
@@ -217,7 +223,9 @@ def _show_progress(line: str) -> None:
         return
     tag, stats = found[1], json.loads(found[2])
     prefix = "valid_" if tag == "valid" else ""
-    keys = ["loss", "kl", "bigram_jsd", "reward", "d_acc_real", "d_acc_fake"]
+    keys = ["loss", "kl", "bigram_jsd", "reward"]
+    if tag == "train_inner":  # on held-out data an untrained discriminator is judged too: that would only confuse
+        keys += ["d_acc_real", "d_acc_fake"]
     figures = [f"{key} {stats[prefix + key]}" for key in keys if stats.get(prefix + key) not in (None, "None")]
     print(
         f"    {'held-out' if tag == 'valid' else 'update':<8} {stats[prefix + 'num_updates']:>5}  {'  '.join(figures)}",

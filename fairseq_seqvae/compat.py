@@ -34,6 +34,12 @@ def fairseq_problem() -> str | None:
     return None
 
 
+def require_fairseq() -> None:
+    """Raise an ImportError that says what to do if fairseq cannot be used."""
+    if problem := fairseq_problem():
+        raise ImportError(problem)
+
+
 def fairseq_version() -> str | None:
     """Return version and distribution of the installed fairseq, as in "0.12.3 (ve-fairseq)"; None if there is none."""
     for name in FAIRSEQ_DISTRIBUTIONS:

@@ -55,10 +55,16 @@ def without_eos(tokens: Tensor, eos: int, pad: int) -> Tensor:
     return tokens[:, : int((tokens != pad).sum(dim=1).max())]
 
 
-def prefixes_as_sources(prefixes: Tensor, eos: int, pad: int) -> tuple[Tensor, Tensor]:
-    """Prefixes (B, P), padded with *pad*, as sentences that end with EOS: tokens (B, P + 1) and lengths (B,)."""
+def prefixes_as_sources(prefixes: Tensor, eos: int, pad: int, with_eos: bool) -> tuple[Tensor, Tensor]:
+    """Prefixes (B, P), padded with *pad*, as inputs of an encoder: tokens and lengths (B,).
+
+    Args:
+        with_eos: end them with EOS, as the sentences that the model knows
+    """
     prefixes = prefixes.masked_fill(prefixes == eos, pad)
     lengths = (prefixes != pad).sum(dim=1)
+    if not with_eos:
+        return prefixes, lengths
     sources = torch.cat([prefixes, prefixes.new_full((prefixes.size(0), 1), pad)], dim=1)
     return sources.scatter(1, lengths.unsqueeze(1), eos), lengths + 1
 
@@ -139,8 +145,6 @@ class SeqVAESampler:
         self.seed = seed
         if self.draws < 1:
             raise ValueError(f"--beam must be at least 1 but is {self.draws}.")
-        if getattr(args, "nbest", 1) > self.draws:
-            raise ValueError(f"--nbest {args.nbest} needs --beam {args.nbest} or more, but --beam is {self.draws}.")
         if not self.temperature > 0:
             raise ValueError(f"--temperature must be positive but is {self.temperature}.")
         if self.top_p > 1:
@@ -150,23 +154,27 @@ class SeqVAESampler:
     @torch.no_grad()
     def generate(self, models, sample, prefix_tokens: Tensor | None = None, constraints=None, **unused):
         """Hypotheses of each sentence of a batch, as lists of fairseq's dicts."""
-        net_input, ids = sample["net_input"], sample["id"]
+        net_input, ids = sample["net_input"], sample["noise_id"]
         z = self.model.encoder(**{k: net_input.get(k) for k in ("src_tokens", "src_lengths", "z")})["z"][0]
         rows = torch.arange(len(ids), device=z.device).repeat_interleave(self.draws)
         numbers = torch.arange(self.draws, device=z.device).repeat(len(ids))
         if prefix_tokens is not None:
             prefix_tokens = prefix_tokens[rows]
-        max_len = self.fixed_length or min(
-            int(self.max_len_a * net_input["src_tokens"].size(1) + self.max_len_b),
-            self.model.max_decoder_positions() - 1,
-        )
+        lengths = net_input["src_lengths"]
+        if self.fixed_length:
+            max_lens = torch.full_like(lengths, self.fixed_length)
+        else:
+            # fairseq takes the length of the longest source of the batch; then the batch would change what is drawn.
+            max_lens = (self.max_len_a * lengths + self.max_len_b).long()
+            max_lens = max_lens.clamp(max=self.model.max_decoder_positions() - 1)
+        max_lens = max_lens[rows]
         if prefix_tokens is not None and not self.fixed_length:
-            max_len = max(max_len, prefix_tokens.size(1))
+            max_lens = torch.maximum(max_lens, (prefix_tokens != self.pad).sum(dim=1))
         samples = rollout.sample(
             self.model.decoder,
             z[rows],
             noise.row_keys(self.seed, 0, Stream.GENERATION, ids[rows], numbers),
-            max_len,
+            int(max_lens.max()),
             self.eos,
             self.pad,
             prefix=prefix_tokens,
@@ -178,12 +186,15 @@ class SeqVAESampler:
             unk=self.unk,
             unk_penalty=self.unk_penalty,
         )
-        hypotheses = [self._hypothesis(*row) for row in zip(*samples, strict=True)]
+        lengths = torch.minimum(samples.lengths, max_lens).tolist()
+        hypotheses = [
+            self._hypothesis(tokens[:length], log_probs[:length])
+            for tokens, length, log_probs in zip(samples.tokens, lengths, samples.log_probs, strict=True)
+        ]
         grouped = [hypotheses[i : i + self.draws] for i in range(0, len(hypotheses), self.draws)]
         return [sorted(group, key=lambda h: -float(h["score"])) for group in grouped]
 
-    def _hypothesis(self, tokens: Tensor, length: Tensor, log_probs: Tensor) -> dict[str, Tensor]:
-        tokens, log_probs = tokens[:length], log_probs[:length]
+    def _hypothesis(self, tokens: Tensor, log_probs: Tensor) -> dict[str, Tensor]:
         if tokens[-1] != self.eos:
             # Cut off at the greatest length, or of fixed length: fairseq's output ends with EOS all the same.
             tokens = torch.cat([tokens, tokens.new_tensor([self.eos])])

@@ -67,7 +67,7 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
             if len(prefixes) != len(z):
                 raise ValueError(f"`prefixes` must have one text for each of the {len(z)} z but has {len(prefixes)}.")
             prefix = data_utils.collate_tokens(
-                [self._binarize(text)[:-1] for text in prefixes], dictionary.pad(), left_pad=False
+                [self.encode(text)[:-1] for text in prefixes], dictionary.pad(), left_pad=False
             ).to(self.device)
             max_len = max(max_len, prefix.size(1))
         ids = torch.arange(len(z), device=self.device)
@@ -140,7 +140,9 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
         return [self.decode(best[0]["tokens"]) for best in hypotheses]
 
     def _binarize(self, text: str) -> Tensor:
-        return self.encode(text)
+        """Tokens (T,) as the encoder knows them: a model of fixed length knows no EOS."""
+        tokens = self.encode(text)
+        return tokens[:-1] if self.model.decoder.fixed_length else tokens
 
     @staticmethod
     def _checked(texts: Sequence[str]) -> Sequence[str]:

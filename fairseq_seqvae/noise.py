@@ -28,7 +28,8 @@ class Stream(IntEnum):
     WORD_DROPOUT = 9
     GENERATION = 10
     TRAJECTORY_LATENT = 11
-    FAKE_CHOICE = 12
+    ORACLE = 12
+    FAKE_CHOICE = 13
 
 
 def _signed(value: int) -> int:

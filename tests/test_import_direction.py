@@ -13,7 +13,9 @@ SHELL_FILES = {"__init__.py", "__main__.py", "compat.py", "generation.py", "hub.
 LIBRARIES = {"torch", "numpy"}
 
 CORE_FILES = sorted(
-    [file for file in PACKAGE.glob("*.py") if file.name not in SHELL_FILES] + list(PACKAGE.glob("discriminators/*.py"))
+    [file for file in PACKAGE.glob("*.py") if file.name not in SHELL_FILES]
+    + list(PACKAGE.glob("discriminators/*.py"))
+    + list(PACKAGE.glob("oracle/*.py"))
 )
 
 

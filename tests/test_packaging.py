@@ -162,3 +162,15 @@ def test_constraints_are_exact_and_cover_the_requirements():
         "pytest",
     ):
         assert name in pinned
+
+
+def test_the_model_cannot_be_imported_without_fairseq_and_says_why(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(BLOCK_FAIRSEQ)
+    result = run_python("-c", "from fairseq_seqvae.models import SeqVAEModel", path=tmp_path)
+    assert result.stderr.splitlines()[-1].startswith("ImportError: fairseq is not installed: run `pip install")
+
+
+def test_commands_of_the_package_do_not_wait_for_fairseq(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(BLOCK_FAIRSEQ)
+    result = run_python("-m", "fairseq_seqvae.melody", "--help", path=tmp_path)
+    assert result.returncode == 0 and "to-midi" in result.stdout, result.stderr

@@ -4,10 +4,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
-from fairseq.logging.meters import Meter, safe_round
+from fairseq.logging.meters import safe_round
 from omegaconf import II
 from torch import Tensor
 
@@ -38,28 +39,6 @@ class SeqVAEElboConfig(FairseqDataclass):
         default=False, metadata={"help": "do not sample in validation, which leaves out the metric bigram_jsd"}
     )
     seed: int = II("common.seed")
-
-
-class BigramDivergenceMeter(Meter):
-    """Jensen-Shannon divergence between the bigrams of data and of samples, over all batches so far, nats."""
-
-    def __init__(self):
-        super().__init__()
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all counts."""
-        self.data_counts, self.sample_counts = 0, 0
-
-    def update(self, data_counts: Tensor, sample_counts: Tensor) -> None:
-        """Add the counts of a batch."""
-        self.data_counts = self.data_counts + data_counts.double().cpu()
-        self.sample_counts = self.sample_counts + sample_counts.double().cpu()
-
-    @property
-    def smoothed_value(self) -> float:
-        """The divergence, nats."""
-        return safe_round(profiles.jensen_shannon(self.data_counts, self.sample_counts).item(), 4)
 
 
 @register_criterion("seqvae_elbo", dataclass=SeqVAEElboConfig)
@@ -198,25 +177,32 @@ class SeqVAEElboCriterion(FairseqCriterion):
 
         weight = float(total("weight"))
         # The trainer asks for a loss in every update; one in which the generator rests has none.
-        metrics.log_scalar("loss", total("loss") / weight if weight else None, weight, round=3)
+        metrics.log_scalar("loss", float(total("loss")) / weight if weight else None, weight, round=3)
         if weight:
-            metrics.log_scalar("rec", total("rec") / weight, weight, round=3)
-            metrics.log_scalar("kl", total("kl") / weight, weight, round=3)
+            metrics.log_scalar("rec", float(total("rec")) / weight, weight, round=3)
+            metrics.log_scalar("kl", float(total("kl")) / weight, weight, round=3)
             # total("ntokens") counts the tokens of the same batches
-            bound = (total("rec") + total("kl")) / total("ntokens")
+            bound = float(total("rec") + total("kl")) / float(total("ntokens"))
             metrics.log_scalar("nats_per_token", bound, total("ntokens"), round=4, priority=60)
             metrics.log_derived("ppl", _perplexity, priority=61)
         if any("kl_weight" in log for log in logging_outputs):
             metrics.log_scalar("kl_weight", total("kl_weight") / weight, weight, round=4)
         if any("bigrams_data" in log for log in logging_outputs):
-            metrics.log_custom(
-                BigramDivergenceMeter, "bigram_jsd", total("bigrams_data"), total("bigrams_samples"), priority=62
-            )
+            # Counts are added up over batches; names that begin with an underscore are not shown.
+            metrics.log_scalar_sum("_bigrams_data", total("bigrams_data").double().cpu())
+            metrics.log_scalar_sum("_bigrams_samples", total("bigrams_samples").double().cpu())
+            metrics.log_derived("bigram_jsd", _bigram_divergence, priority=62)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         """Everything logged is a sum, with the same keys in all processes."""
         return True
+
+
+def _bigram_divergence(meters) -> float:
+    """Jensen-Shannon divergence between the bigrams of the data and of the samples of all batches so far, nats."""
+    counts = meters["_bigrams_data"].sum, meters["_bigrams_samples"].sum
+    return safe_round(profiles.jensen_shannon(*counts).item(), 4) if torch.is_tensor(counts[0]) else None
 
 
 def _perplexity(meters) -> float | None:

@@ -73,6 +73,19 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         for name in ("dropout", "word_dropout", "disc_dropout"):
             if not 0.0 <= getattr(cfg, name) < 1.0:
                 raise ValueError(f"--{name.replace('_', '-')} must lie in [0, 1) but is {getattr(cfg, name)}.")
+        for name in (
+            "embed_dim",
+            "encoder_hidden_dim",
+            "encoder_layers",
+            "decoder_hidden_dim",
+            "decoder_layers",
+            "latent_dim",
+            "disc_embed_dim",
+            "disc_hidden_dim",
+            "disc_layers",
+        ):
+            if getattr(cfg, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1 but is {getattr(cfg, name)}.")
 
         def embedding() -> nn.Embedding:
             return nn.Embedding(len(dictionary), cfg.embed_dim, dictionary.pad())

@@ -61,6 +61,15 @@ class SequenceDataset(LanguagePairDataset):
                 f"{int(np.flatnonzero(self.empty)[0]) + 1})"
             )
 
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        """False: batches are made anew in each epoch, by its number.
+
+        fairseq would otherwise keep those of the epoch that a process began with, so that a run that was resumed in a
+        later epoch would go on with other batches than one that was not interrupted.
+        """
+        return False
+
     def ordered_indices(self):
         """Indices by length, without those of empty sequences."""
         indices = super().ordered_indices()
@@ -83,6 +92,7 @@ class LatentDataset(FairseqDataset):
     def __init__(self, num_draws: int, dictionary, expected_length: int):
         self.num_draws = num_draws
         self.dictionary = dictionary
+        self.expected_length = expected_length
         self.sizes = np.full(num_draws, expected_length)
 
     def __getitem__(self, index: int) -> int:
@@ -107,9 +117,15 @@ class LatentDataset(FairseqDataset):
         """Nothing is too long."""
         return indices, []
 
-    def batch_by_size(self, indices, **limits):
-        """See :meth:`SequenceDataset.batch_by_size`."""
-        return batches_with_tail(super().batch_by_size, indices, **limits)
+    def batch_by_size(self, indices, max_tokens=None, max_sentences=None, **unused):
+        """Batches of as many draws as their expected length allows, at least one."""
+        limits = [len(indices)]
+        if max_tokens is not None:
+            limits.append(max_tokens // self.expected_length)
+        if max_sentences is not None:
+            limits.append(max_sentences)
+        size = max(1, min(limits))
+        return [np.asarray(indices[i : i + size]) for i in range(0, len(indices), size)]
 
     def collater(self, samples):
         """A batch in fairseq's form, with an EOS as the source."""

@@ -133,6 +133,9 @@ class SeqVAETask(FairseqTask):
         paths = utils.split_paths(self.cfg.data)
         folder = paths[(epoch - 1) % len(paths)] if split.startswith("train") else paths[0]
         path = os.path.join(folder, split)
+        empty = f"split {split!r} in {folder} holds no sentence: was the text file empty?"
+        if os.path.exists(path + ".bin") and os.path.getsize(path + ".bin") == 0:
+            raise ValueError(empty)
         tokens = data_utils.load_indexed_dataset(path, self.dictionary, self.cfg.dataset_impl, combine=combine)
         if tokens is None:
             found = sorted({name.split(".")[0] for name in os.listdir(folder) if name.endswith(".idx")})
@@ -142,7 +145,7 @@ class SeqVAETask(FairseqTask):
                 "the text."
             )
         if len(tokens) == 0:
-            raise ValueError(f"split {split!r} in {folder} holds no sentence: was the text file empty?")
+            raise ValueError(empty)
         dataset = SequenceDataset(tokens, tokens.sizes, self.dictionary, split, self.fixed_length)
         if dataset.empty.all():
             raise ValueError(f"split {split!r} in {folder} holds empty lines only.")
@@ -283,6 +286,8 @@ class SeqVAETask(FairseqTask):
 
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None, prefix_allowed_tokens_fn=None):
         """A sampler for ``--sampling``, fairseq's beam search for the rest."""
+        if getattr(args, "nbest", 1) > args.beam:
+            raise ValueError(f"--nbest {args.nbest} needs --beam {args.nbest} or more, but --beam is {args.beam}.")
         if getattr(args, "prefix_size", 0) > 0:
             subset = next((name for name in (PRIOR, INTERPOLATE) if name in self.datasets), None)
             if subset:
@@ -312,18 +317,21 @@ class SeqVAETask(FairseqTask):
             subset = next((name for name in (PRIOR, INTERPOLATE) if name in self.datasets), None)
             if subset and sample.get("target") is None and "id" in sample:
                 z = self._latent_of_draws(models, subset, ids)
+                if subset == INTERPOLATE:
+                    # The points of a walk share their random numbers: what differs between them comes from z.
+                    ids = torch.zeros_like(ids)
             else:
                 if prefix_tokens is not None:
                     # What follows the prefix must not be known to the latent vector either.
                     tokens, lengths = generation.prefixes_as_sources(
-                        prefix_tokens, self.dictionary.eos(), self.dictionary.pad()
+                        prefix_tokens, self.dictionary.eos(), self.dictionary.pad(), with_eos=not self.fixed_length
                     )
                 z = generation.latent_of_sentences(models, tokens, lengths, ids, self.cfg.latent, self._generation_seed)
             if z is not None:
                 net_input["z"] = z
             elif prefix_tokens is not None:
                 net_input["src_tokens"], net_input["src_lengths"] = tokens, lengths
-            sample = {**sample, "id": ids, "net_input": net_input}
+            sample = {**sample, "noise_id": ids, "net_input": net_input}
             return generator.generate(models, sample, prefix_tokens=prefix_tokens, constraints=constraints)
 
     def _latent_of_draws(self, models, subset: str, ids: Tensor) -> Tensor:
@@ -336,11 +344,11 @@ class SeqVAETask(FairseqTask):
         return generation.interpolated_latent(models[0], ids, self.cfg.num_draws, self._generation_seed, ends)
 
     def encode_sentence(self, text: str) -> Tensor:
-        """Tokens (T,) of a sentence, EOS included, by the tokenizer and subword encoder in use."""
+        """Tokens (T,) of a sentence as the encoder knows them, by the tokenizer and subword encoder in use."""
         for encoder in (self.tokenizer, self.bpe):
             if encoder is not None:
                 text = encoder.encode(text)
-        return self.dictionary.encode_line(text, add_if_not_exist=False).long()
+        return self.dictionary.encode_line(text, add_if_not_exist=False, append_eos=not self.fixed_length).long()
 
     def _prompt_ids(self, tokens: Tensor) -> Tensor:
         """Numbers for lines that fairseq-interactive hands over without any: by content, and by how often it came.

@@ -1,0 +1,155 @@
+"""The oracle as a policy of known probabilities: exact likelihoods, and samples by the package's own sampler."""
+
+from os import PathLike
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fairseq_seqvae import noise, rollout
+from fairseq_seqvae.oracle import weights as arrays
+from fairseq_seqvae.rollout import State
+
+START_TOKEN = 0
+_ROWS_AT_A_TIME = 1024
+
+
+class Estimate(NamedTuple):
+    """A mean over independent sequences, nats per token, and its standard error (nan for a single sequence)."""
+
+    mean: float
+    standard_error: float
+
+
+def estimate(values: Tensor) -> Estimate:
+    """Mean of *values* (N,) and its standard error; ValueError without any value."""
+    if values.numel() == 0:
+        raise ValueError("there is no mean of no sequences: give at least one.")
+    values = values.double()
+    return Estimate(float(values.mean()), float(values.std()) / len(values) ** 0.5 if len(values) > 1 else float("nan"))
+
+
+class Oracle:
+    """An LSTM language model over tokens 0 .. V-1, of sequences of any given length without end symbol.
+
+    The state begins at zero. The first input is the embedding of token 0, which is a token like all others too:
+    hence, for the sampler, which begins with the end symbol and stops at it, the end symbol is `start_symbol`, a number
+    that is never drawn and whose input is that of token 0. Otherwise it is a :class:`rollout.Policy` that looks at no
+    latent vector.
+
+    Args:
+        weights: arrays by name, see :func:`weights.shapes`
+    """
+
+    def __init__(self, weights: arrays.Weights):
+        self.weights = arrays.checked_weights(weights)
+        tensors = {name: torch.from_numpy(array) for name, array in self.weights.items()}
+        self.vocab_size = len(tensors["embedding"])
+        self.start_symbol = self.vocab_size
+        w, u, b = (torch.cat([tensors[letter + gate] for gate in arrays.GATES], dim=-1) for letter in "WUb")
+        # What a token contributes to the gates is the same at each of its places: (V, 4H), and the start behind it.
+        inputs = torch.addmm(b, tensors["embedding"], w)
+        self._inputs = torch.cat([inputs, inputs[START_TOKEN : START_TOKEN + 1]])
+        self._recurrent = u
+        self._output, self._output_bias = tensors["Wo"], tensors["bo"]
+
+    @classmethod
+    def from_seed(cls, seed: int, vocab_size: int = 5000, embed_dim: int = 32, hidden_dim: int = 32) -> "Oracle":
+        """Draw the weights; seed 88 with the default sizes is the oracle of the paper."""
+        return cls(arrays.draw_weights(seed, vocab_size, embed_dim, hidden_dim))
+
+    @classmethod
+    def from_npz(cls, path: str | PathLike) -> "Oracle":
+        """Read the weights, arrays named as in :data:`weights.NAMES`; ValueError names the file and what is wrong."""
+        weights = arrays.read_weights(path)
+        try:
+            return cls(weights)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def save_npz(self, path: str | PathLike) -> None:
+        """Write the weights as :meth:`from_npz` reads them."""
+        arrays.write_weights(self.weights, path)
+
+    # -- policy --
+
+    def start(self, z: Tensor) -> State:
+        """Zero states h and c, (R, H), for as many rows as *z* (R, anything) has."""
+        zeros = torch.zeros(len(z), len(self._recurrent))
+        return zeros, zeros
+
+    def advance(self, prev_tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Consume one token a row, (R,), `start_symbol` at first; h (R, H) and the new state."""
+        h, c = state
+        gates = torch.addmm(self._inputs[prev_tokens], h, self._recurrent)
+        i, f, o, candidate = gates.chunk(len(arrays.GATES), dim=1)
+        c = f.sigmoid() * c + i.sigmoid() * candidate.tanh()
+        h = o.sigmoid() * c.tanh()
+        return h, (h, c)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits (R, V) of the next token from h (R, H)."""
+        return torch.addmm(self._output_bias, features, self._output)
+
+    # -- use --
+
+    def nll(self, tokens: Tensor) -> Tensor:
+        """Negative log-likelihood of each sequence: the mean over its tokens, nats per token, (B,) float32.
+
+        Args:
+            tokens: (B, T), int64, T at least 1; all T tokens count. Memory does not grow with B.
+        """
+        self._check_tokens(tokens)
+        return torch.cat([self._nll_of_some(rows) for rows in tokens.split(_ROWS_AT_A_TIME)])
+
+    def sample(self, n: int, length: int, seed: int, draw: int = 0) -> Tensor:
+        """Draw *n* sequences of *length* tokens, (n, length) int64.
+
+        Row r is a function of (seed, draw, r), up to rounding, and its beginning does not depend on *length*.
+
+        Args:
+            seed: any whole number
+            draw: number of the sample: those of one seed are independent of each other
+        """
+        if n < 1 or length < 1:
+            raise ValueError(f"`n` and `length` must be at least 1 but are {n} and {length}.")
+        keys = noise.row_keys(seed, draw, noise.Stream.ORACLE, torch.arange(n))
+        no_latent = torch.empty(n, 0)
+        end = self.start_symbol
+        return rollout.sample(self, no_latent, keys, max_len=length, eos=end, pad=end).tokens
+
+    def entropy_estimate(self, n: int, length: int, seed: int) -> Estimate:
+        """Entropy of the language, nats per token: the mean NLL of *n* of its own samples.
+
+        Samples of a model may have a lower NLL, if the model keeps to what is likely and leaves out the rest.
+        """
+        return estimate(self.nll(self.sample(n, length, seed)))
+
+    def _nll_of_some(self, tokens: Tensor) -> Tensor:
+        prev = tokens.new_full((len(tokens),), self.start_symbol)
+        state = self.start(tokens)
+        total = torch.zeros(len(tokens), dtype=torch.float64)
+        block = rollout.rows_per_block(tokens.device, self.vocab_size)
+        for target in tokens.unbind(dim=1):
+            h, state = self.advance(prev, state)
+            for rows in torch.arange(len(tokens)).split(block):
+                logits = self.logits(h[rows])
+                chosen = logits.gather(1, target[rows].unsqueeze(1)).squeeze(1)
+                total[rows] += (logits.logsumexp(dim=1) - chosen).double()
+            prev = target
+        return (total / tokens.size(1)).float()
+
+    def _check_tokens(self, tokens: Tensor) -> None:
+        if tokens.dim() != 2 or tokens.size(1) < 1:
+            raise ValueError(
+                f"`tokens` must have the shape (B, T) with T at least 1 but has {tuple(tokens.shape)}: one sequence a "
+                "row."
+            )
+        if tokens.dtype != torch.int64:
+            raise TypeError(f"`tokens` must be of type torch.int64 but is {tokens.dtype}: use tokens.long().")
+        lowest, highest = (int(tokens.min()), int(tokens.max())) if tokens.numel() else (0, 0)
+        if lowest < 0 or highest >= self.vocab_size:
+            raise ValueError(
+                f"`tokens` must lie in 0 .. {self.vocab_size - 1} but reach from {lowest} to {highest}: fairseq's "
+                "indices are 4 higher than the oracle's tokens."
+            )

@@ -1,0 +1,43 @@
+"""Scorer ``oracle_nll``: what an oracle says of the hypotheses of fairseq-generate."""
+
+from dataclasses import dataclass, field
+from typing import Optional  # fairseq's parser knows Optional but not `| None`
+
+from fairseq.dataclass import FairseqDataclass
+from fairseq.scoring import BaseScorer, register_scorer
+
+from fairseq_seqvae.oracle import Oracle
+from fairseq_seqvae.oracle.score import parse_tokens, score
+
+
+@dataclass
+class OracleNllConfig(FairseqDataclass):
+    """Options of ``--scoring oracle_nll``."""
+
+    oracle_seed: int = field(default=88, metadata={"help": "oracle of 5000 tokens drawn from this seed"})
+    oracle_npz: Optional[str] = field(default=None, metadata={"help": "oracle of these arrays, instead of a seed"})
+
+
+@register_scorer("oracle_nll", dataclass=OracleNllConfig)
+class OracleNllScorer(BaseScorer):
+    """Mean oracle NLL of the best hypothesis of each sentence, nats per token; the targets play no part.
+
+    fairseq asks a scorer only where there are targets: with ``--gen-subset test --latent prior``, but not with
+    ``--gen-subset prior``, whose output ``python -m fairseq_seqvae.oracle nll`` reads.
+    """
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self.oracle = Oracle.from_npz(cfg.oracle_npz) if cfg.oracle_npz else Oracle.from_seed(cfg.oracle_seed)
+
+    def score(self) -> float:
+        """Nats per token."""
+        return self._score().nll
+
+    def result_string(self) -> str:
+        """The score with its standard error and the number of sequences."""
+        return str(self._score())
+
+    def _score(self):
+        labelled = [(f"hypothesis {number}", text) for number, text in enumerate(self.pred, start=1)]
+        return score(self.oracle, parse_tokens(labelled, self.oracle.vocab_size, "--scoring oracle_nll"))

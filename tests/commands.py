@@ -1,0 +1,286 @@
+"""What the tests of the fairseq shell share: a toy language, and fairseq's commands here or in a process of their own.
+
+The commands are the real ones. In this process they save the seconds that a new one needs for its imports; what fairseq
+keeps between calls (metrics, the best validation loss so far, the count of early stopping) is reset each time.
+
+Wherever flags are taken, a string is split as a shell does it ("--lr 0.1 --cpu"), and numbers and paths are taken as
+they are.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import logging
+import os
+import random
+import re
+import shlex
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+USER_DIR = str(ROOT / "fairseq_seqvae")
+SYMBOLS = "abcdefghij"
+
+# A model that trains in no time. Dropout is on, so that resuming has random numbers to get right.
+TINY_MODEL = (
+    "--arch seqvae --embed-dim 8 --encoder-hidden-dim 10 --decoder-hidden-dim 12 --latent-dim 6 --disc-embed-dim 6 "
+    "--disc-widths 1,2,3 --disc-features 5"
+)
+TINY_TRAINING = (
+    "--optimizer adam --lr 5e-3 --batch-size 32 --clip-norm 5 --log-format json --log-interval 1 --cpu --seed 3 "
+    "--num-workers 0"
+)
+# All four turns within the first 8 updates: G G G, D D, then G G D again and again.
+ADVERSARIAL = (
+    "--criterion seqvae_pg --num-rollouts 2 --reward-stride 2 --gen-pretrain-updates 3 --disc-pretrain-updates 2 "
+    "--adv-g-steps 2 --adv-d-steps 1"
+)
+ELBO = "--criterion seqvae_elbo"
+
+
+def split_flags(*flags) -> list[str]:
+    words: list[str] = []
+    for flag in flags:
+        if isinstance(flag, list):  # split before
+            words += flag
+        else:
+            words += shlex.split(flag) if isinstance(flag, str) else [str(flag)]
+    return words
+
+
+# --- the toy language -------------------------------------------------------------------------------------------------
+
+
+def toy_sentence(rng: random.Random) -> str:
+    """Letters in a circle: from any of them on, one or two ahead, 2 to 9 of them."""
+    place = rng.randrange(len(SYMBOLS))
+    letters = []
+    for _ in range(rng.randint(2, 9)):
+        letters.append(SYMBOLS[place])
+        place = (place + rng.choice((1, 1, 2))) % len(SYMBOLS)
+    return " ".join(letters)
+
+
+def toy_sentences(count: int, seed: int) -> list[str]:
+    rng = random.Random(seed)
+    return [toy_sentence(rng) for _ in range(count)]
+
+
+def write_lines(path: Path, lines: list[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def preprocess(destination: Path, dictionary: Path | None = None, **splits) -> Path:
+    """Run fairseq-preprocess on lists of lines, in this process; `dictionary` is a dict.txt to use."""
+    flags = ["--only-source", "--destdir", destination, "--workers", "1"]
+    for split, lines in splits.items():
+        flags += [f"--{split}pref", write_lines(destination.parent / f"{destination.name}-text" / split, lines)]
+    if dictionary is not None:
+        flags += ["--srcdict", dictionary]
+    call("preprocess", *flags)
+    return destination
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def reset_fairseq() -> None:
+    """Forget what fairseq's commands remember in their process."""
+    from fairseq import checkpoint_utils
+    from fairseq.logging import metrics
+    from fairseq_cli import train
+
+    metrics.reset()
+    for function, names in (
+        (checkpoint_utils.save_checkpoint, ("best",)),
+        (train.should_stop_early, ("best", "num_runs")),
+    ):
+        for name in names:
+            if hasattr(function, name):
+                delattr(function, name)
+    torch.manual_seed(0)
+
+
+@contextlib.contextmanager
+def captured():
+    """All that is printed or logged, at level INFO and above, as a StringIO."""
+    buffer = io.StringIO()
+    handler = logging.StreamHandler(buffer)
+    handler.setFormatter(logging.Formatter("%(levelname)s | %(name)s | %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        with contextlib.redirect_stdout(buffer), contextlib.redirect_stderr(buffer), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # fairseq's, hydra's and torch's own
+            yield buffer
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
+def call(command: str, *arguments) -> str:
+    """Run fairseq-<command> in this process; its output. The plugin is given where the command knows it."""
+    arguments = split_flags(*arguments)
+    if command != "preprocess":
+        arguments += ["--user-dir", USER_DIR]
+    module = importlib.import_module(f"fairseq_cli.{command}")
+    reset_fairseq()
+    handlers = list(logging.getLogger().handlers)
+    with captured() as output, mock.patch.object(sys, "argv", [f"fairseq-{command}", *arguments]):
+        try:
+            module.cli_main()
+        except SystemExit as stop:
+            if stop.code:
+                raise RuntimeError(output.getvalue()[-3000:]) from stop
+        finally:
+            # fairseq-preprocess leaves a handler that writes a file.
+            for handler in logging.getLogger().handlers[:]:
+                if handler not in handlers and isinstance(handler, logging.FileHandler):
+                    logging.getLogger().removeHandler(handler)
+                    handler.close()
+            for handler in module.logger.handlers[:] if hasattr(module, "logger") else []:
+                if isinstance(handler, logging.FileHandler):
+                    module.logger.removeHandler(handler)
+                    handler.close()
+    return output.getvalue()
+
+
+def train(data, save_dir, *flags, criterion=ADVERSARIAL) -> str:
+    """Train the tiny model in this process; later flags win. Adversarial, unless `criterion` is given."""
+    return call("train", training_flags(data, save_dir, *flags, criterion=criterion))
+
+
+def training_flags(data, save_dir, *flags, criterion=ADVERSARIAL) -> list[str]:
+    flags = (TINY_MODEL, TINY_TRAINING, criterion, "--no-epoch-checkpoints", *flags)
+    return split_flags(data, "--task seqvae --save-dir", save_dir, *flags)
+
+
+def generate(data, checkpoint, *flags) -> str:
+    return call("generate", generation_flags(data, checkpoint), *flags)
+
+
+def interactive(data, checkpoint, lines: list[str], folder: Path, *flags) -> str:
+    prompts = write_lines(folder / "prompts", lines)
+    return call("interactive", generation_flags(data, checkpoint), "--input", prompts, *flags)
+
+
+def generation_flags(data, checkpoint) -> list[str]:
+    return split_flags(data, "--task seqvae --cpu --seed 5 --num-workers 0 --path", checkpoint)
+
+
+def run(command: str, *arguments, check=True, **environment) -> subprocess.CompletedProcess:
+    """Run the program fairseq-<command> in a process of its own; stdout and stderr together, in `stdout`."""
+    arguments = split_flags(*arguments)
+    if command not in ("preprocess", "hydra-train"):
+        arguments += ["--user-dir", USER_DIR]
+    program = Path(sys.executable).parent / f"fairseq-{command}"
+    result = subprocess.run(
+        [program, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=300,
+    )
+    if check:
+        assert result.returncode == 0, result.stdout[-5000:]
+    return result
+
+
+# --- reading the output -----------------------------------------------------------------------------------------------
+
+
+class Hypothesis(NamedTuple):
+    score: float  # bits
+    text: str
+    token_scores: list[float]  # bits
+    detokenised: str
+
+
+def hypotheses(output: str) -> dict[int, list[Hypothesis]]:
+    """What fairseq-generate or fairseq-interactive printed, by number of the sentence, best first."""
+    found: dict[int, list[Hypothesis]] = {}
+    pattern = r"^H-(\d+)\t(\S+)\t(.*)\nD-\1\t\S+\t(.*)\nP-\1\t(.*)$"
+    for number, score, text, detokenised, token_scores in re.findall(pattern, output, re.MULTILINE):
+        scores = [float(s) for s in token_scores.split()]
+        found.setdefault(int(number), []).append(Hypothesis(float(score), text, scores, detokenised))
+    return found
+
+
+def texts(output: str) -> dict[int, list[str]]:
+    return {number: [h.text for h in group] for number, group in hypotheses(output).items()}
+
+
+def lines_of_kind(output: str, kind: str) -> dict[int, str]:
+    """S- or T- lines."""
+    return {int(n): text for n, text in re.findall(rf"^{kind}-(\d+)\t(.*)$", output, re.MULTILINE)}
+
+
+def json_lines(output: str, tag: str) -> list[dict]:
+    """Lines that training logs with --log-format json, of `train_inner`, `train` or a validation split."""
+    return [json.loads(line) for line in re.findall(rf"\| {tag} \| (\{{.*\}})$", output, re.MULTILINE)]
+
+
+# --- below the command line -------------------------------------------------------------------------------------------
+
+
+def make_config(data, *flags, criterion=ADVERSARIAL):
+    """fairseq's configuration of a training, as fairseq-train would make it of these flags."""
+    from fairseq import options
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+    arguments = split_flags(training_flags(data, "never-written", *flags, criterion=criterion), "--user-dir", USER_DIR)
+    with captured():
+        namespace = options.parse_args_and_arch(options.get_training_parser(), arguments)
+        return convert_namespace_to_omegaconf(namespace)
+
+
+class Training(NamedTuple):
+    cfg: object
+    task: object
+    model: object
+    criterion: object
+    trainer: object
+
+    def batches(self, split="train") -> list[dict]:
+        """All batches of a split, always the same ones in the same order."""
+        iterator = self.task.get_batch_iterator(
+            self.task.dataset(split), max_sentences=self.cfg.dataset.batch_size, max_positions=self.task.max_positions()
+        )
+        return list(iterator.next_epoch_itr(shuffle=False))
+
+    def update(self, batch) -> dict | None:
+        """One update on one batch; what it logs."""
+        return self.trainer.train_step([batch])
+
+
+def make_training(data, *flags, criterion=ADVERSARIAL) -> Training:
+    """Everything that fairseq-train builds of these flags, with the data loaded, before its first update."""
+    from fairseq import tasks, utils
+    from fairseq.trainer import Trainer
+
+    reset_fairseq()
+    cfg = make_config(data, *flags, criterion=criterion)
+    utils.set_torch_seed(cfg.common.seed)
+    task = tasks.setup_task(cfg.task)
+    model = task.build_model(cfg.model)
+    criterion = task.build_criterion(cfg.criterion)
+    for split in ("valid", "train"):
+        task.load_dataset(split)
+    return Training(cfg, task, model, criterion, Trainer(cfg, task, model, criterion))
+
+
+def load_checkpoint(path) -> dict:
+    return torch.load(path, map_location="cpu", weights_only=False)

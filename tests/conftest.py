@@ -1,0 +1,104 @@
+"""Data and checkpoints that the tests of the fairseq shell share, made once a session (pytest-xdist: once a worker)."""
+
+import importlib.util
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+NEED_FAIRSEQ = [
+    "test_bad_input.py",
+    "test_criterions.py",
+    "test_end_to_end.py",
+    "test_generation.py",
+    "test_hub.py",
+    "test_model.py",
+    "test_oracle_scorer.py",
+    "test_task.py",
+]
+# The core is tested without fairseq too. A fairseq that is installed but broken must not go unnoticed.
+collect_ignore = [] if importlib.util.find_spec("fairseq") else NEED_FAIRSEQ
+
+
+def pytest_report_header(config):
+    return f"fairseq is not installed: ignoring {', '.join(collect_ignore)}" if collect_ignore else None
+
+
+class ToyData(NamedTuple):
+    """A preprocessed corpus, and its lines."""
+
+    folder: Path
+    train: list[str]
+    valid: list[str]
+    test: list[str]
+
+
+class Trained(NamedTuple):
+    """A checkpoint and what it was trained on."""
+
+    checkpoint: Path
+    data: ToyData
+
+    @property
+    def folder(self) -> Path:
+        return self.data.folder
+
+
+def make_toy_data(folder, **lines) -> ToyData:
+    import commands
+
+    return ToyData(commands.preprocess(folder, **lines), lines["train"], lines["valid"], lines["test"])
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory) -> ToyData:
+    """300, 40 and 30 sentences of 2 to 9 letters."""
+    import commands
+
+    lines = {
+        "train": commands.toy_sentences(300, seed=1),
+        "valid": commands.toy_sentences(40, seed=2),
+        "test": commands.toy_sentences(30, seed=3),
+    }
+    return make_toy_data(tmp_path_factory.mktemp("toy") / "bin", **lines)
+
+
+@pytest.fixture(scope="session")
+def toy_fixed(tmp_path_factory) -> ToyData:
+    """200, 20 and 20 sentences of 6 letters each."""
+    import commands
+
+    long = [line.split()[:6] for line in commands.toy_sentences(800, seed=4)]
+    lines = [" ".join(letters) for letters in long if len(letters) == 6][:240]
+    return make_toy_data(
+        tmp_path_factory.mktemp("fixed") / "bin", train=lines[:200], valid=lines[200:220], test=lines[220:]
+    )
+
+
+# Little weight on the KL term, so that z says something and sentences are told apart.
+WELL_TRAINED = (
+    "--lr 2e-2 --decoder-hidden-dim 24 --encoder-hidden-dim 16 --latent-input --dropout 0 --kl-weight 0.01 "
+    "--gen-pretrain-updates 250 --disc-pretrain-updates 2 --max-update 255 --log-interval 1000 --disable-validation"
+)
+
+
+@pytest.fixture(scope="session")
+def trained(toy, tmp_path_factory) -> Trained:
+    """Trained adversarially for a few updates after a longer time by the ELBO."""
+    import commands
+
+    folder = tmp_path_factory.mktemp("trained")
+    commands.train(toy.folder, folder, WELL_TRAINED)
+    return Trained(folder / "checkpoint_last.pt", toy)
+
+
+@pytest.fixture(scope="session")
+def trained_fixed(toy_fixed, tmp_path_factory) -> Trained:
+    """The same with --fixed-length 6."""
+    import commands
+
+    folder = tmp_path_factory.mktemp("trained-fixed")
+    commands.train(
+        toy_fixed.folder, folder, WELL_TRAINED, "--fixed-length 6 --gen-pretrain-updates 100 --max-update 105"
+    )
+    return Trained(folder / "checkpoint_last.pt", toy_fixed)

@@ -1,0 +1,274 @@
+"""fairseq's commands as users run them, from text to samples: each once in a process of its own, then in this one."""
+
+import math
+import re
+
+import commands
+import pytest
+import torch
+from commands import generation_flags, hypotheses, json_lines, load_checkpoint, run, texts, training_flags, write_lines
+
+pytestmark = pytest.mark.slow
+
+
+def differences(a, b, path=""):
+    """Where two nested states differ; tensors must be equal bit for bit."""
+    if torch.is_tensor(a) or torch.is_tensor(b):
+        return [] if torch.equal(a, b) and a.dtype == b.dtype else [path]
+    if isinstance(a, dict):
+        found = [f"{path}.{key}" for key in a.keys() ^ b.keys()]
+        return found + [d for key in a.keys() & b.keys() for d in differences(a[key], b[key], f"{path}.{key}")]
+    if isinstance(a, (list, tuple)):
+        if len(a) != len(b):
+            return [path]
+        return [d for n, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{path}[{n}]")]
+    return [] if a == b or a != a else [path]
+
+
+def assert_same_training(first, second):
+    """Two checkpoints hold the same parameters and the same state of optimizer, scheduler and data."""
+    first, second = load_checkpoint(first), load_checkpoint(second)
+    for state in (first, second):
+        assert len(state["model"]) > 40 and len(state["last_optimizer_state"]["state"]) > 20
+    assert not differences(first["model"], second["model"])
+    assert not differences(first["last_optimizer_state"], second["last_optimizer_state"])
+    assert not differences(first["optimizer_history"][-1], second["optimizer_history"][-1])
+    assert not differences(first["extra_state"]["train_iterator"], second["extra_state"]["train_iterator"])
+    assert not differences(first["task_state"], second["task_state"])
+    for key in ("best", "val_loss"):
+        assert math.isclose(first["extra_state"][key], second["extra_state"][key])
+
+
+class Pipeline:
+    """Data and a training of 14 updates, through all turns and into the second epoch."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.data = folder / "bin"
+        self.lines = {
+            "train": commands.toy_sentences(300, seed=1),
+            "valid": commands.toy_sentences(40, seed=2),
+            "test": commands.toy_sentences(30, seed=3),
+        }
+        prefs = []
+        for split, lines in self.lines.items():
+            prefs += [f"--{split}pref", write_lines(folder / f"{split}.txt", lines)]
+        run("preprocess", "--only-source --destdir", self.data, "--workers 2", *prefs)
+        self.log = run("train", training_flags(self.data, folder / "whole", "--max-update 14")).stdout
+        self.checkpoint = folder / "whole" / "checkpoint_last.pt"
+
+    def generate(self, *flags) -> str:
+        return commands.generate(self.data, self.checkpoint, *flags)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    return Pipeline(tmp_path_factory.mktemp("pipeline"))
+
+
+class TestTraining:
+    def test_each_turn_logs_what_it_does(self, pipeline):
+        logged = json_lines(pipeline.log, "train_inner")
+        assert [int(line["num_updates"]) for line in logged] == list(range(1, 15))
+        for number, line in enumerate(logged):
+            turn = "GGGDDGGDGGDGGD"[number]
+            assert (line["loss"] is not None) == (turn == "G")
+            assert (line.get("d_loss") is not None) == (turn == "D")
+            assert (line.get("pg_loss") is not None) == (turn == "G" and number > 4)
+
+    def test_resumed_training_equals_an_uninterrupted_one(self, pipeline):
+        folder = pipeline.folder / "resumed"
+        run("train", training_flags(pipeline.data, folder, "--max-update 7"))
+        assert load_checkpoint(folder / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"] == 7
+        run("train", training_flags(pipeline.data, folder, "--max-update 14"))
+        assert_same_training(folder / "checkpoint_last.pt", pipeline.checkpoint)
+
+    # 300 sentences are 11 batches: 13 is within the second epoch.
+    @pytest.mark.parametrize("stop", [2, 4, 11, 13], ids=["G-pretrains", "D-pretrains", "epoch-ends", "second-epoch"])
+    def test_it_can_stop_anywhere(self, pipeline, tmp_path, stop):
+        commands.train(pipeline.data, tmp_path, "--max-update", stop)
+        commands.train(pipeline.data, tmp_path, "--max-update 14")
+        assert_same_training(tmp_path / "checkpoint_last.pt", pipeline.checkpoint)
+
+    def test_hydra_trains_the_same(self, pipeline):
+        folder = pipeline.folder / "hydra"
+        config = f"""
+            common: {{user_dir: {commands.USER_DIR}, seed: 3, cpu: true, log_format: json, log_interval: 1}}
+            task:
+              _name: seqvae
+              data: {pipeline.data}
+              gen_pretrain_updates: 3
+              disc_pretrain_updates: 2
+              adv_g_steps: 2
+              adv_d_steps: 1
+            model:
+              _name: seqvae
+              embed_dim: 8
+              encoder_hidden_dim: 10
+              decoder_hidden_dim: 12
+              latent_dim: 6
+              disc_embed_dim: 6
+              disc_widths: "1,2,3"
+              disc_features: "5"
+            criterion: {{_name: seqvae_pg, num_rollouts: 2, reward_stride: 2}}
+            optimizer: {{_name: adam}}
+            lr_scheduler: {{_name: fixed}}
+            optimization: {{lr: [0.005], clip_norm: 5, max_update: 14}}
+            dataset: {{batch_size: 32, num_workers: 0}}
+            checkpoint: {{save_dir: {folder}, no_epoch_checkpoints: true}}
+            hydra: {{run: {{dir: {folder}}}, output_subdir: null}}
+        """
+        (folder / "config").mkdir(parents=True)
+        (folder / "config" / "toy.yaml").write_text(re.sub("^ {12}", "", config, flags=re.MULTILINE).lstrip())
+        run("hydra-train", "--config-dir", folder / "config", "--config-name toy")
+        assert_same_training(folder / "checkpoint_last.pt", pipeline.checkpoint)
+
+    def test_shards_are_resumed_where_they_were(self, pipeline, tmp_path):
+        shards = [pipeline.lines["train"][:100], pipeline.lines["train"][100:200]]
+        for number, lines in enumerate(shards):
+            other = {"valid": pipeline.lines["valid"]} if number == 0 else {}
+            commands.preprocess(tmp_path / str(number), pipeline.data / "dict.txt", train=lines, **other)
+        data = f"{tmp_path / '0'}:{tmp_path / '1'}"  # 5 batches each
+        commands.train(data, tmp_path / "whole", "--max-update 12")
+        for stop in (8, 12):
+            commands.train(data, tmp_path / "resumed", "--max-update", stop)
+        assert_same_training(tmp_path / "resumed" / "checkpoint_last.pt", tmp_path / "whole" / "checkpoint_last.pt")
+
+    def test_warm_start_from_a_plain_vae(self, pipeline, tmp_path):
+        commands.train(pipeline.data, tmp_path / "elbo", "--max-update 20", criterion=commands.ELBO)
+        vae = tmp_path / "elbo" / "checkpoint_last.pt"
+        flags = ("--finetune-from-model", vae, "--gen-pretrain-updates 0 --max-update 3")
+        log = commands.train(pipeline.data, tmp_path / "pg", *flags)
+        assert "the checkpoint holds no discriminator: it starts anew" in log
+        before = load_checkpoint(vae)["model"]
+        after = load_checkpoint(tmp_path / "pg" / "checkpoint_last.pt")["model"]
+        # Two updates of the discriminator, one of the generator, whose rollout policy follows.
+        for name in ("output.bias", "layers.0.weight_hh_l0"):
+            old, new = before[f"decoder.{name}"], after[f"decoder.{name}"]
+            assert 0 < (new - old).abs().max() < 0.01
+            torch.testing.assert_close(after[f"rollout_decoder.{name}"], 0.8 * old + 0.2 * new)
+
+    def test_validate_finds_the_loss_of_training(self, pipeline):
+        output = run(
+            "validate",
+            pipeline.data,
+            "--task seqvae --cpu --batch-size 32 --log-format json --path",
+            pipeline.checkpoint,
+        ).stdout
+        (found,) = json_lines(output, "valid")
+        expected = json_lines(pipeline.log, "valid")[-1]
+        for key in ("loss", "rec", "kl", "nats_per_token", "ppl", "bigram_jsd"):
+            name = key if key in found else f"valid_{key}"
+            assert float(found[name]) == pytest.approx(float(expected[f"valid_{key}"]), rel=1e-4), key
+
+
+class TestGeneration:
+    def test_reconstruction(self, pipeline):
+        output = pipeline.generate("--gen-subset test --beam 3 --batch-size 7")
+        assert commands.lines_of_kind(output, "T") == dict(enumerate(pipeline.lines["test"]))
+        assert commands.lines_of_kind(output, "S") == dict(enumerate(pipeline.lines["test"]))
+        assert texts(output).keys() == set(range(30))
+        assert "Translated 30 sentences" in output
+
+    def test_draws_from_the_prior(self, pipeline):
+        flags = "--gen-subset prior --num-draws 9 --sampling --beam 1"
+        output = run("generate", generation_flags(pipeline.data, pipeline.checkpoint), flags).stdout
+        assert texts(output).keys() == set(range(9))
+        assert all(len(group) == 1 for group in texts(output).values())
+        # Another process, the same seed.
+        assert texts(pipeline.generate(flags)) == texts(output)
+
+    def test_interpolation(self, pipeline):
+        flags = "--gen-subset interpolate --num-draws 5 --beam 2 --interpolate-from 'a b c' --interpolate-to 'h i j a'"
+        assert texts(pipeline.generate(flags)).keys() == set(range(5))
+
+    def test_continuation(self, pipeline):
+        output = pipeline.generate("--gen-subset test --prefix-size 2 --sampling --beam 2 --nbest 2")
+        for number, group in texts(output).items():
+            assert len(group) == 2
+            for text in group:
+                assert text.split()[:2] == pipeline.lines["test"][number].split()[:2]
+
+    def test_interactive_reconstruction(self, pipeline, tmp_path):
+        lines = pipeline.lines["test"][:4]
+        flags = ("--beam 3 --buffer-size 4 --batch-size 4 --input", write_lines(tmp_path / "prompts", lines))
+        output = run("interactive", generation_flags(pipeline.data, pipeline.checkpoint), *flags).stdout
+        assert commands.lines_of_kind(output, "S") == dict(enumerate(lines))
+        generated = texts(pipeline.generate("--gen-subset test --beam 3"))
+        assert texts(output) == {n: generated[n] for n in range(4)}
+
+    def test_interactive_continuation(self, pipeline, tmp_path):
+        flags = "--prompt continue --sampling --beam 3 --nbest 3"
+        output = commands.interactive(pipeline.data, pipeline.checkpoint, ["a b", "d e f"], tmp_path, flags)
+        assert [len(group) for group in texts(output).values()] == [3, 3]
+        assert all(text.startswith("a b") for text in texts(output)[0])
+        assert all(text.startswith("d e f") for text in texts(output)[1])
+
+
+def toy_words(lines):
+    """Lines of letters as lines of words: a b c d e -> abc de."""
+    return [" ".join(re.findall(".{1,3}", line.replace(" ", ""))) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    folder = tmp_path_factory.mktemp("words")
+    lines = {
+        split: toy_words(commands.toy_sentences(count, seed))
+        for split, count, seed in (("train", 300, 1), ("valid", 20, 2), ("test", 9, 3))
+    }
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(write_lines(folder / "text", lines["train"])),
+        model_prefix=str(folder / "pieces"),
+        vocab_size=60,
+        model_type="bpe",
+        minloglevel=2,
+    )
+    model = folder / "pieces.model"
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    pieces = {split: [" ".join(processor.encode(t, out_type=str)) for t in ts] for split, ts in lines.items()}
+    assert any("\u2581" in line for line in pieces["train"])
+    data = commands.preprocess(folder / "bin", **pieces)
+    commands.train(data, folder / "ck", "--max-update 8 --num-rollouts 1")
+    flags = ("--bpe sentencepiece --sentencepiece-model", model)
+    return lines, processor, data, folder / "ck" / "checkpoint_last.pt", flags
+
+
+class TestSentencepiece:
+    def assert_detokenised(self, output):
+        found = hypotheses(output)
+        assert found
+        for group in found.values():
+            for hypothesis in group:
+                words = hypothesis.text.replace(" ", "").replace("\u2581", " ").strip()
+                assert hypothesis.detokenised == words
+
+    def test_generate_prints_words(self, words):
+        lines, _, data, checkpoint, flags = words
+        output = commands.generate(data, checkpoint, *flags, "--gen-subset test --beam 2")
+        assert commands.lines_of_kind(output, "T") == dict(enumerate(lines["test"]))
+        self.assert_detokenised(output)
+        assert len(texts(output)) == 9
+        draws = commands.generate(data, checkpoint, *flags, "--gen-subset prior --num-draws 5 --sampling --beam 1")
+        self.assert_detokenised(draws)
+        assert len(texts(draws)) == 5
+
+    def test_interactive_takes_and_prints_words(self, words, tmp_path):
+        lines, processor, data, checkpoint, flags = words
+        typed = lines["test"][:3]
+        output = commands.interactive(data, checkpoint, typed, tmp_path, *flags, "--beam 2")
+        pieces = {n: " ".join(processor.encode(text, out_type=str)) for n, text in enumerate(typed)}
+        assert commands.lines_of_kind(output, "S") == pieces
+        self.assert_detokenised(output)
+        generated = commands.generate(data, checkpoint, *flags, "--gen-subset test --beam 2")
+        assert {n: texts(generated)[n] for n in range(3)} == texts(output)
+
+    def test_sentences_to_walk_between_are_words(self, words, tmp_path):
+        lines, _, data, checkpoint, flags = words
+        ends = lines["test"][0], lines["test"][1]
+        between = f"--interpolate-from '{ends[0]}' --interpolate-to '{ends[1]}'"
+        walk = commands.generate(data, checkpoint, *flags, "--gen-subset interpolate --num-draws 4 --beam 2", between)
+        walked = texts(walk)
+        reconstructed = texts(commands.interactive(data, checkpoint, list(ends), tmp_path, *flags, "--beam 2"))
+        assert (walked[0], walked[3]) == (reconstructed[0], reconstructed[1])

@@ -1,0 +1,118 @@
+"""The examples: their YAML files mean the same to both of fairseq's training commands, their run scripts run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import commands
+import pytest
+
+EXAMPLES = commands.ROOT / "examples"
+NAMES = ["melody", "names", "austen"]
+
+sys.path.insert(0, str(EXAMPLES))
+import steps  # noqa: E402
+
+
+def config_of_flags(flags: list[str]):
+    from fairseq import options
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+    arguments = ["DATA", "--user-dir", commands.USER_DIR, "--save-dir", "SAVE", *flags]
+    with commands.captured():
+        namespace = options.parse_args_and_arch(options.get_training_parser(), arguments)
+        return convert_namespace_to_omegaconf(namespace)
+
+
+def config_of_yaml(example: str):
+    from fairseq.dataclass.configs import FairseqConfig  # noqa: F401  (registers the schema)
+    from fairseq.dataclass.initialize import add_defaults, hydra_init
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import open_dict
+
+    GlobalHydra.instance().clear()
+    with commands.captured():
+        hydra_init("seqvae")
+        with initialize_config_dir(str(EXAMPLES / example / "config"), version_base="1.1"):
+            cfg = compose("seqvae", overrides=["task.data=DATA", "checkpoint.save_dir=SAVE"])
+        with open_dict(cfg):
+            add_defaults(cfg)
+    return cfg
+
+
+@pytest.mark.parametrize("example", NAMES)
+def test_the_flags_made_of_a_yaml_file_mean_the_same_as_the_file(example):
+    by_flags = config_of_flags(steps.flags_from_yaml(EXAMPLES / example / "config" / "seqvae.yaml"))
+    by_file = config_of_yaml(example)
+    for group in ("task", "model", "criterion", "optimizer", "lr_scheduler", "optimization", "dataset", "checkpoint"):
+        for key, value in by_file[group].items():
+            found = by_flags[group][key]
+            # The command line fills in some of what hydra leaves to its defaults.
+            if value is None or key in ("batch_size_valid", "max_tokens_valid", "update_epoch_batch_itr"):
+                continue
+            assert str(found) == str(value), (group, key)
+
+
+def test_flags_are_made_of_all_kinds_of_values(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "task: {_name: seqvae, data: '???', fixed_length: 6}\n"
+        "model: {_name: seqvae_oracle, latent_input: true, encoder_residual: false}\n"
+        "optimization: {lr: [0.1, 0.2], max_update: 5}\n"
+        "checkpoint: {save_dir: '???'}\n"
+    )
+    flags = steps.flags_from_yaml(path, {"optimization.max_update": "7"})
+    expected = "--task seqvae --fixed-length 6 --arch seqvae_oracle --latent-input --lr 0.1,0.2 --max-update 7"
+    assert " ".join(flags) == expected
+
+
+class TestSteps:
+    def test_a_step_is_run_once(self, tmp_path, capsys):
+        for _ in range(2):
+            run = steps.Steps(tmp_path / "out")
+            run.run("count", [sys.executable, "-c", "open('count', 'a').write('x')"])
+        try:
+            assert (commands.ROOT / "count").read_text() == "x"
+        finally:
+            (commands.ROOT / "count").unlink()
+        assert "[done already] count" in capsys.readouterr().out
+
+    def test_another_command_in_the_same_folder_is_refused(self, tmp_path):
+        steps.Steps(tmp_path).run("step", [sys.executable, "-c", "1"])
+        with pytest.raises(steps.StepError, match="another command for the step 'step'.*delete the folder"):
+            steps.Steps(tmp_path).run("step", [sys.executable, "-c", "2"])
+
+    def test_a_failure_shows_the_end_of_the_log_and_leaves_no_output(self, tmp_path):
+        output = tmp_path / "output"
+        program = "import sys; print('half'); sys.exit('what went wrong')"
+        with pytest.raises(steps.StepError, match="(?s)'step' failed with exit status 1.*what went wrong"):
+            steps.Steps(tmp_path).run("step", [sys.executable, "-c", program], output=output)
+        assert not output.exists()
+
+
+def run_example(example: str, folder: Path, *arguments: str) -> str:
+    result = subprocess.run(
+        [sys.executable, EXAMPLES / example / "run", "--smoke", "--out", folder, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_the_text_example_runs_and_a_second_time_does_nothing(tmp_path):
+    first = run_example("names", tmp_path)
+    new = [line for line in (tmp_path / "new.txt").read_text().splitlines() if line.startswith("D-")]
+    assert len(new) == 100
+    for name in ("reconstructed", "interpolated", "continued"):
+        assert "D-" in (tmp_path / f"{name}.txt").read_text()
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert "fairseq-train" in (tmp_path / "commands.sh").read_text()
+    assert "done already" not in first
+    assert run_example("names", tmp_path).count("[done already]") == 7
