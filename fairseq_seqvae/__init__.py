@@ -1,5 +1,5 @@
-"""SeqVAE for fairseq. This folder is the `--user-dir`; importing it registers the task, the model, the criteria
-and the scorer.
+"""SeqVAE for fairseq. This folder is the `--user-dir`; importing it registers the task, the model, the criteria, the
+optimizer and the scorer.
 
 Without a working fairseq the import still succeeds, so that the core (torch only) can be used alone.
 `fairseq_seqvae.compat.fairseq_problem()` then says what is wrong.
@@ -17,4 +17,4 @@ _own_command = sys.argv[:1] == ["-m"] and any(word.split(".")[0] == "fairseq_seq
 
 if not _own_command and compat.fairseq_problem() is None:
     compat.apply_shims()
-    from fairseq_seqvae import criterions, models, scoring, tasks  # noqa: F401  (registers with fairseq)
+    from fairseq_seqvae import criterions, models, optim, scoring, tasks  # noqa: F401  (registers with fairseq)

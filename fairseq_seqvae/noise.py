@@ -29,6 +29,7 @@ class Stream(IntEnum):
     GENERATION = 10
     TRAJECTORY_LATENT = 11
     ORACLE = 12
+    FAKE_CHOICE = 13
 
 
 def _signed(value: int) -> int:

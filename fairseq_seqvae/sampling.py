@@ -7,7 +7,6 @@ exponential of a logit, so Gumbel noise or exponential races (``torch.multinomia
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 # Below this size one cumulative sum over the vocabulary is as fast as two levels of blocks.
@@ -39,8 +38,6 @@ def pick(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_k: int =
     if not 0.0 <= top_p <= 1.0:
         raise ValueError(f"`top_p` must lie in [0, 1] but is {top_p}: give 0 to keep all tokens.")
     logits = logits.float()
-    if temperature != 1.0:
-        logits = logits / temperature
     targets = uniform if uniform.dim() == 2 else uniform.unsqueeze(1)
     candidates = None
     if 0 < top_k < logits.size(1):
@@ -48,31 +45,37 @@ def pick(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_k: int =
     if 0.0 < top_p < 1.0:
         if candidates is None:
             logits, candidates = logits.sort(dim=1, descending=True)
-        probs = torch.softmax(logits, dim=1)
+        probs = torch.softmax(logits / temperature, dim=1)
         mass_before = probs.cumsum(dim=1) - probs
         logits = logits.masked_fill(mass_before >= top_p, -math.inf)
-    chosen = _inverse_cdf(logits, targets)
+    chosen = _inverse_cdf(logits, targets, temperature)
     if candidates is not None:
         chosen = candidates.gather(1, chosen)
     return chosen.view_as(uniform)
 
 
-def _inverse_cdf(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Columns (R, K) drawn from softmax(logits (R, V)) by *uniform* (R, K)."""
+def _inverse_cdf(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+    """Columns (R, K) drawn from softmax(logits (R, V) / temperature) by *uniform* (R, K)."""
     num_rows, vocab_size = logits.shape
-    weights = (logits - logits.amax(dim=1, keepdim=True)).exp_()
+    # On a CPU 2^x costs half of e^x; one pass shifts and scales.
+    scale = 1.0 / (temperature * math.log(2.0))
+    weights = torch.add(logits.amax(dim=1, keepdim=True) * -scale, logits, alpha=scale).exp2_()
     if vocab_size <= _FLAT_VOCABULARY:
         return _search(weights.unsqueeze(1), uniform * weights.sum(dim=1, keepdim=True))
-    # Two levels of about sqrt(V): find the block, then the entry inside it.
+    # Two levels of about sqrt(V): find the block, then the entry inside it. The last block may be shorter.
     block_size = math.isqrt(vocab_size - 1) + 1
-    num_blocks = -(-vocab_size // block_size)
-    blocks = F.pad(weights, (0, num_blocks * block_size - vocab_size)).view(num_rows, num_blocks, block_size)
-    block_mass = blocks.sum(dim=2)
+    num_full, rest = divmod(vocab_size, block_size)
+    full, last = weights.split([num_full * block_size, rest], dim=1)
+    block_mass = full.unflatten(1, (num_full, block_size)).sum(dim=2)
+    if rest:
+        block_mass = torch.cat([block_mass, last.sum(dim=1, keepdim=True)], dim=1)
     cumulative = block_mass.cumsum(dim=1)
     targets = uniform * cumulative[:, -1:]
     block = _search(block_mass.unsqueeze(1), targets, cumulative.unsqueeze(1))
     before = cumulative.gather(1, block) - block_mass.gather(1, block)
-    inside = blocks.gather(1, block.unsqueeze(2).expand(-1, -1, block_size))
+    columns = (block * block_size).unsqueeze(2) + torch.arange(block_size, device=logits.device)  # (R, K, block_size)
+    inside = weights.gather(1, columns.clamp(max=vocab_size - 1).flatten(1)).view_as(columns)
+    inside = inside.masked_fill_(columns >= vocab_size, 0.0)
     return block * block_size + _search(inside, targets - before)
 
 

@@ -92,3 +92,16 @@ class TurnPlan:
             return Turn.DISCRIMINATOR_PRETRAIN
         step = (update - self.adversarial_from) % (self.adv_g_steps + self.adv_d_steps)
         return Turn.GENERATOR if step < self.adv_g_steps else Turn.DISCRIMINATOR
+
+    def discriminator_since(self, update: int) -> int:
+        """First of the discriminator's turns in a row that *update*, one of them, stands in: the generator rests since.
+
+        Raises:
+            ValueError: the turn is the generator's.
+        """
+        if not self.turn(update).is_discriminator:
+            raise ValueError(f"update {update} is no turn of the discriminator.")
+        if update < self.adversarial_from:
+            return self.gen_pretrain_updates
+        step = (update - self.adversarial_from) % (self.adv_g_steps + self.adv_d_steps)
+        return update - step + self.adv_g_steps

@@ -134,3 +134,24 @@ class TestTurnPlan:
     def test_an_adversarial_round_needs_a_step(self):
         with pytest.raises(ValueError, match="adv_g_steps.*adv_d_steps"):
             TurnPlan(1, 1, adv_g_steps=0, adv_d_steps=0)
+
+
+class TestDiscriminatorSince:
+    @pytest.mark.parametrize("plan", [(3, 4, 2, 3), (0, 5, 1, 1), (2, 0, 3, 2), (0, 0, 1, 4), (1, 2, 0, 3)])
+    def test_the_generator_rests_from_there_on_and_moves_before(self, plan):
+        turns = TurnPlan(*plan)
+        for update in range(40):
+            if not turns.turn(update).is_discriminator:
+                with pytest.raises(ValueError, match=f"update {update} "):
+                    turns.discriminator_since(update)
+                continue
+            since = turns.discriminator_since(update)
+            assert 0 <= since <= update
+            assert all(turns.turn(u).is_discriminator for u in range(since, update + 1))
+            if plan[2]:
+                assert since == 0 or not turns.turn(since - 1).is_discriminator
+
+    def test_by_hand(self):
+        # Three of the generator, two of the discriminator, then G D D G D D ...
+        plan = TurnPlan(3, 2, 1, 2)
+        assert [plan.discriminator_since(update) for update in (3, 4, 6, 7, 9, 10)] == [3, 3, 6, 6, 9, 9]

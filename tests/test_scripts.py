@@ -205,3 +205,23 @@ def test_setup_env_refuses_what_it_does_not_know(tmp_path):
     result = run_setup_env(SEQVAE_VENV=str(tmp_path / "venv"), SEQVAE_PYTHON="no-such-python")
     assert_refuses(result, "SEQVAE_PYTHON='no-such-python'", "3.10, 3.11 or 3.12")
     assert not (tmp_path / "venv" / "bin").exists()
+
+
+# -- bench
+
+
+@pytest.mark.slow
+def test_the_benchmark_writes_what_it_measured(tmp_path):
+    pytest.importorskip("fairseq")
+    file = tmp_path / "results.json"
+    result = run_script("bench", "--quick", "--json", file)
+    assert result.returncode == 0, result.stderr.decode()
+    rows = json.loads(file.read_text())
+    assert {"generator-turn-T20", "pick-V5000", "disc-scoring", "disc-update-B32"} <= {row["name"] for row in rows}
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["reference_s"] / row["median_s"])
+        assert row["median_s"] > 0
+
+
+def test_the_benchmark_refuses_a_folder_that_does_not_exist(tmp_path):
+    assert_refuses(run_script("bench", "--json", tmp_path / "none" / "results.json"), "--json", "none")

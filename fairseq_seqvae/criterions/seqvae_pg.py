@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fairseq_seqvae import noise, rollout, sequences
 from fairseq_seqvae.adversarial import REWARDS, discriminator_loss, reward_from_logits
 from fairseq_seqvae.criterions.seqvae_elbo import SeqVAEElboConfig, SeqVAEElboCriterion
+from fairseq_seqvae.discriminators.scoring import SCORINGS, completion_logits
 from fairseq_seqvae.noise import Stream
 from fairseq_seqvae.policy_gradient import (
     BASELINES,
@@ -65,7 +66,25 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
         default=False, metadata={"help": "divide advantages by their root mean square in the batch"}
     )
     rollout_chunk: int = field(
-        default=2048, metadata={"help": "completions that are sampled and scored at a time: bounds the memory"}
+        default=20480, metadata={"help": "completions that are sampled and scored at a time: bounds the memory"}
+    )
+    disc_scoring: ChoiceEnum(list(SCORINGS)) = field(
+        default="auto",
+        metadata={
+            "help": "how the discriminator scores completions: as it is (plain), by tables of what each token adds to "
+            "its convolutions (tables), or by whichever is faster (auto); the rewards are the same"
+        },
+    )
+    fake_pool: int = field(
+        default=0,
+        metadata={
+            "help": "the discriminator's fakes are drawn from a pool of this many, sampled at once: cheaper where it "
+            "has many turns in a row; 0: fresh fakes in every update"
+        },
+    )
+    fake_reuse: int = field(
+        default=100,
+        metadata={"help": "updates of the discriminator that share a pool, unless the generator moves before"},
     )
     disc_l2: float = field(
         default=0.0, metadata={"help": "L2 penalty (half the squared norm) of the discriminator's output layer"}
@@ -110,14 +129,15 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
 
     def __init__(self, cfg: SeqVAEPolicyGradientConfig, task):
         super().__init__(cfg, task)
-        for name in ("num_rollouts", "reward_stride", "rollout_chunk"):
+        for name in ("num_rollouts", "reward_stride", "rollout_chunk", "fake_reuse"):
             if getattr(cfg, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1 but is {getattr(cfg, name)}.")
-        for name in ("elbo_weight", "pg_weight", "entropy_weight", "disc_l2"):
+        for name in ("elbo_weight", "pg_weight", "entropy_weight", "disc_l2", "fake_pool"):
             if getattr(cfg, name) < 0:
                 raise ValueError(f"--{name.replace('_', '-')} must not be negative but is {getattr(cfg, name)}.")
         if not 0 <= cfg.disc_label_smoothing < 0.5:
             raise ValueError(f"--disc-label-smoothing must lie in [0, 0.5) but is {cfg.disc_label_smoothing}.")
+        self._pool: tuple[tuple[int, int], rollout.Samples] | None = None
         if cfg.pg_trajectories == "data" and cfg.pg_latent == "prior":
             raise ValueError(
                 "--pg-trajectories data needs --pg-latent posterior: a z drawn from the prior says nothing of the "
@@ -211,6 +231,10 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         def score(tokens: Tensor, mask: Tensor) -> Tensor:
             return reward_from_logits(model.discriminator(tokens, mask), cfg.reward)
 
+        def score_completions(completions: rollout.Completions) -> Tensor:
+            logits = completion_logits(model.discriminator, completions, trajectory.tokens, cfg.disc_scoring)
+            return reward_from_logits(logits, cfg.reward)
+
         def keys(rows: Tensor, numbers: Tensor) -> Tensor:
             return noise.row_keys(cfg.seed, update_num, Stream.ROLLOUT, ids[rows], numbers)
 
@@ -228,21 +252,15 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
                 eos=model.decoder.eos,
                 pad=self.padding_idx,
                 chunk_rows=cfg.rollout_chunk,
+                score_completions=score_completions,
             )
 
     # -- the discriminator's turn --
 
     def discriminator_turn(self, model, sample, update_num: int) -> tuple[Tensor, int, dict[str, Any]]:
-        """Binary cross-entropy of the batch against as many fresh samples with z from the prior."""
+        """Binary cross-entropy of the batch against as many samples with z from the prior."""
         target = sample["target"]
-        fakes = self.prior_samples(
-            model,
-            sample["id"],
-            update_num,
-            Stream.FAKE_LATENT,
-            Stream.FAKE,
-            self.task.max_sample_length(target),
-        )
+        fakes = self.fakes(model, sample["id"], update_num, self.task.max_sample_length(target))
         logits_real, logits_fake = model(
             **sample["net_input"] | {"src_tokens": target},
             mode="discriminator",
@@ -256,6 +274,28 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         if self.cfg.disc_l2:
             loss = loss + self.cfg.disc_l2 * sample["nsentences"] * _output_penalty(model.discriminator)
         return loss, sample["nsentences"], self.counts(sample) | log
+
+    def fakes(self, model, ids: Tensor, update_num: int, max_len: int) -> rollout.Samples:
+        """One sample of the decoder for each of *ids* (B,), fresh or from the pool.
+
+        The pool is that of the first of the updates that share it. All of them lie between two moves of the generator,
+        its random numbers are those of that first update and of the places in the pool, and which fake a sentence
+        gets depends on the seed, the update and the sentence. So a resumed run makes the same pool again, and several
+        processes make the same one: each spends the whole time for it, but none depends on the batches of the others.
+        """
+        streams = Stream.FAKE_LATENT, Stream.FAKE
+        if self.cfg.fake_pool == 0:
+            return self.prior_samples(model, ids, update_num, *streams, max_len)
+        since = self.task.plan.discriminator_since(update_num)
+        first = update_num - (update_num - since) % self.cfg.fake_reuse
+        if self._pool is None or self._pool[0] != (first, max_len):
+            places = torch.arange(self.cfg.fake_pool, device=ids.device)
+            self._pool = (first, max_len), self.prior_samples(model, places, first, *streams, max_len)
+        pool = self._pool[1]
+        chance = noise.uniform(noise.row_keys(self.cfg.seed, update_num, Stream.FAKE_CHOICE, ids), 0)
+        chosen = (chance.double() * self.cfg.fake_pool).long()
+        lengths = pool.lengths[chosen]
+        return rollout.Samples(pool.tokens[chosen, : int(lengths.max())], lengths, None)
 
     def validate_discriminator(self, model, target, mask, fake_tokens, fake_mask) -> dict[str, Any]:
         """Accuracy on held-out data and fresh samples: accuracy on the training data can be learnt by heart."""

@@ -8,7 +8,9 @@ A discriminator of one's own needs a class with ``from_config`` and this line ab
         def from_config(cls, cfg, vocab_size, padding_idx): ...
         def forward(self, tokens, padding_mask): ...   # (B, T), (B, T) True = padding -> (B,)
 
-in a file that ``--disc-module FILE`` names; ``--discriminator mine`` then chooses it.
+in a file that ``--disc-module FILE`` names; ``--discriminator mine`` then chooses it. In training, real and fake
+sequences come in one batch. A faster way to score completed prefixes is optional, see
+:func:`fairseq_seqvae.discriminators.scoring.completion_logits`.
 """
 
 import importlib.util

@@ -6,6 +6,7 @@ import zlib
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from fairseq.models import FairseqEncoderDecoderModel, register_model
 from torch import Tensor, nn
 
@@ -192,9 +193,13 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     def discriminator_turn(
         self, real_tokens: Tensor, real_mask: Tensor, fake_tokens: Tensor, fake_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Logits of real (B,) and of fake (B',) sequences; masks (B, T), True = padding."""
-        logits_real = self.discriminator(real_tokens, real_mask)
-        logits_fake = self.discriminator(fake_tokens, fake_mask)
+        """Logits of real (B,) and of fake (B',) sequences, seen as one batch; masks (B, T), True = padding."""
+        width = max(real_tokens.size(1), fake_tokens.size(1))
+        batches = ((real_tokens, real_mask), (fake_tokens, fake_mask))
+        tokens = torch.cat([F.pad(t, (0, width - t.size(1)), value=self.decoder.pad) for t, _ in batches])
+        mask = torch.cat([F.pad(m, (0, width - m.size(1)), value=True) for _, m in batches])
+        logits = self.discriminator(tokens, mask)
+        logits_real, logits_fake = logits.split([real_tokens.size(0), fake_tokens.size(0)])
         return logits_real + self._untouched(GENERATOR), logits_fake
 
     def _untouched(self, player: str) -> Tensor | float:

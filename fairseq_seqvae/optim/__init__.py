@@ -1,0 +1,5 @@
+"""The optimizer ``seqvae_adam``."""
+
+from fairseq_seqvae.optim.adam import SeqVAEAdam
+
+__all__ = ["SeqVAEAdam"]
