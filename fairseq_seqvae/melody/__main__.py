@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from fairseq_seqvae.command_line import Commands, positive, refuse_existing
 from fairseq_seqvae.melody import midi, midi_folder, plot, windows
 from fairseq_seqvae.melody.samples import read_samples
 from fairseq_seqvae.melody.tokens import decode_notes
@@ -16,21 +17,11 @@ _PROG = "python -m fairseq_seqvae.melody"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 after one sentence about bad input on standard error."""
-    args = _parser().parse_args(argv)
-    try:
-        args.run(args)
-    except OSError as error:
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    except (ValueError, ImportError) as error:
-        message = str(error)
-    else:
-        return 0
-    print(f"{_PROG} {args.command}: error: {message}", file=sys.stderr)
-    return 2
+    return _commands().run(argv)
 
 
 def _windows(args: argparse.Namespace) -> None:
-    _refuse_existing(windows.split_paths(args.out), args.force)
+    refuse_existing(windows.split_paths(args.out), args.force)
     tunes = windows.read_tunes(args.tunes)
     splits, left_out = windows.tune_windows(tunes, args.bars, args.steps_per_bar, args.start)
     used, unused = Counter(), Counter()
@@ -47,7 +38,7 @@ def _windows(args: argparse.Namespace) -> None:
 
 
 def _from_midi(args: argparse.Namespace) -> None:
-    _refuse_existing(windows.split_paths(args.out), args.force)
+    refuse_existing(windows.split_paths(args.out), args.force)
     track = int(args.track) if args.track is not None and args.track.isdecimal() else args.track
     splits, account = midi_folder.folder_windows(
         args.midi, args.bars, args.steps_per_bar, args.steps_per_quarter, args.start, track
@@ -66,7 +57,7 @@ def _from_midi(args: argparse.Namespace) -> None:
 def _to_midi(args: argparse.Namespace) -> None:
     samples, left_out = read_samples(args.file, "T" if args.targets else "D", args.limit)
     targets = [Path(args.out, f"sample-{sample.number:03d}.mid") for sample in samples]
-    _refuse_existing(targets, args.force)
+    refuse_existing(targets, args.force)
     _print_lines(left_out)
     Path(args.out).mkdir(parents=True, exist_ok=True)
     for sample, path in zip(samples, targets, strict=True):
@@ -83,7 +74,7 @@ def _to_midi(args: argparse.Namespace) -> None:
 
 
 def _plot(args: argparse.Namespace) -> None:
-    _refuse_existing([Path(args.out)], args.force)
+    refuse_existing([Path(args.out)], args.force)
     # The import of fairseq leaves the root logger at DEBUG, where matplotlib tells a line for every font.
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     numerator, denominator = args.meter
@@ -104,12 +95,6 @@ def _plot(args: argparse.Namespace) -> None:
         way = max(len(samples) + len(left_out) - 1, 1)
         plot.plot_interpolation(melodies, args.out, places=[sample.number / way for sample in samples], **options)
     print(f"{args.out}: {len(samples)} melodies")
-
-
-def _refuse_existing(paths: Iterable[Path], force: bool) -> None:
-    existing = [str(path) for path in paths if path.exists()]
-    if existing and not force:
-        raise ValueError(f"{', '.join(existing[:3])} exists already: choose another --out or overwrite with --force")
 
 
 def _write_windows(splits: dict, left_out: Counter, folder: str) -> None:
@@ -139,12 +124,6 @@ def _print_lines(sentences: Iterable[str]) -> None:
         print(sentence, file=sys.stderr)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
-    return int(text)
-
-
 def _meter(text: str) -> tuple[int, int]:
     numerator, _, denominator = text.partition("/")
     if not numerator.isdecimal() or not 1 <= int(numerator) <= 99 or denominator not in ("1", "2", "4", "8", "16"):
@@ -152,30 +131,18 @@ def _meter(text: str) -> tuple[int, int]:
     return int(numerator), int(denominator)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=_PROG,
-        description="Melodies: training lines from tunes or MIDI files; MIDI files and pictures from samples.",
-        epilog=f"{_PROG} COMMAND --help shows the options of a command and an example.",
+def _commands() -> Commands:
+    commands = Commands(
+        _PROG, "Melodies: training lines from tunes or MIDI files; MIDI files and pictures from samples."
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run, summary: str, example: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            epilog=f"example:\n  {_PROG} {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        added.set_defaults(run=run)
+        added = commands.add(name, run, summary, example)
         added.add_argument("--force", action="store_true", help="overwrite existing files")
         return added
 
     def add_window_options(added: argparse.ArgumentParser) -> None:
-        added.add_argument(
-            "--bars", type=_positive, default=4, metavar="N", help="bars a window (default: %(default)s)"
-        )
+        added.add_argument("--bars", type=positive, default=4, metavar="N", help="bars a window (default: %(default)s)")
         added.add_argument("--out", required=True, metavar="DIR", help="folder for train.txt, valid.txt and test.txt")
         added.add_argument(
             "--start",
@@ -187,12 +154,12 @@ def _parser() -> argparse.ArgumentParser:
     def add_sample_options(added: argparse.ArgumentParser) -> None:
         added.add_argument("file", metavar="FILE", help="output of fairseq-generate, or token lines such as test.txt")
         added.add_argument("--targets", action="store_true", help="take the T- lines (the data), not the D- lines")
-        added.add_argument("--limit", type=_positive, metavar="N", help="only the first N melodies")
+        added.add_argument("--limit", type=positive, metavar="N", help="only the first N melodies")
         added.add_argument("--meter", type=_meter, default="4/4", help="for the bar lines (default: %(default)s)")
 
     def add_grid_option(added: argparse.ArgumentParser) -> None:
         added.add_argument(
-            "--steps-per-quarter", type=_positive, default=4, metavar="N", help="grid (default: %(default)s)"
+            "--steps-per-quarter", type=positive, default=4, metavar="N", help="grid (default: %(default)s)"
         )
 
     added = command("windows", _windows, "training lines from a table of tunes", "windows tunes.tsv --bars 4 --out DIR")
@@ -200,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     add_window_options(added)
     added.add_argument(
         "--steps-per-bar",
-        type=_positive,
+        type=positive,
         default=16,
         metavar="N",
         help="only tunes whose bar has N steps: 16 (default) reels, 12 jigs and waltzes, 18 slip jigs",
@@ -217,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_grid_option(added)
     added.add_argument(
-        "--steps-per-bar", type=_positive, metavar="N", help="only music whose bar has N steps (default: 4/4)"
+        "--steps-per-bar", type=positive, metavar="N", help="only music whose bar has N steps (default: 4/4)"
     )
 
     added = command("to-midi", _to_midi, "a MIDI file for each melody", "to-midi generate-test.txt --out DIR")
@@ -240,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
         help="samples (default): a grid, of 8 without --limit; interpolation: a column from first to last",
     )
     add_grid_option(added)
-    return parser
+    return commands
 
 
 if __name__ == "__main__":

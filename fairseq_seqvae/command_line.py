@@ -1,0 +1,59 @@
+"""What the package's own command lines share: commands with an example each, checks of arguments."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, as an argparse type."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
+    return int(text)
+
+
+def refuse_existing(paths: Iterable[Path], force: bool) -> None:
+    """Raise a ValueError that names files which would be overwritten, unless *force*."""
+    existing = [str(path) for path in paths if path.exists()]
+    if existing and not force:
+        raise ValueError(f"{', '.join(existing[:3])} exists already: choose another --out or overwrite with --force")
+
+
+class Commands:
+    """A parser with commands, ``python -m program COMMAND``."""
+
+    def __init__(self, program: str, description: str):
+        self.program = program
+        self.parser = argparse.ArgumentParser(
+            prog=program,
+            description=description,
+            epilog=f"{program} COMMAND --help shows the options of a command and an example.",
+        )
+        self._commands = self.parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(self, name: str, run: Callable, summary: str, example: str) -> argparse.ArgumentParser:
+        """Add a command; ``args.run`` will be *run*."""
+        added = self._commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"example:\n  {self.program} {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        return added
+
+    def run(self, argv: Sequence[str] | None = None) -> int:
+        """Run one command; 0, or 2 after one sentence about bad input on standard error."""
+        args = self.parser.parse_args(argv)
+        try:
+            args.run(args)
+        except OSError as error:
+            message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        except (ValueError, ImportError) as error:
+            message = str(error)
+        else:
+            return 0
+        print(f"{self.program} {args.command}: error: {message}", file=sys.stderr)
+        return 2
