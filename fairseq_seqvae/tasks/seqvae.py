@@ -288,13 +288,11 @@ class SeqVAETask(FairseqTask):
         """A sampler for ``--sampling``, fairseq's beam search for the rest."""
         if getattr(args, "nbest", 1) > args.beam:
             raise ValueError(f"--nbest {args.nbest} needs --beam {args.nbest} or more, but --beam is {args.beam}.")
-        if getattr(args, "prefix_size", 0) > 0:
-            subset = next((name for name in (PRIOR, INTERPOLATE) if name in self.datasets), None)
-            if subset:
-                raise ValueError(
-                    f"--prefix-size {args.prefix_size} needs sentences to take prefixes from, but "
-                    f"--gen-subset {subset} has none: choose a split of the data."
-                )
+        if getattr(args, "prefix_size", 0) > 0 and (subset := self._subset_of_draws()):
+            raise ValueError(
+                f"--prefix-size {args.prefix_size} needs sentences to take prefixes from, but "
+                f"--gen-subset {subset} has none: choose a split of the data."
+            )
         if getattr(args, "no_seed_provided", False):
             self._generation_seed = int(np.random.SeedSequence().generate_state(1)[0])
             logger.info(f"no --seed given: drawing with --seed {self._generation_seed}")
@@ -314,7 +312,7 @@ class SeqVAETask(FairseqTask):
                 prefix_tokens = generation.without_eos(tokens, self.dictionary.eos(), self.dictionary.pad())
             if prefix_tokens is not None and prefix_tokens.size(1) == 0:
                 prefix_tokens = None
-            subset = next((name for name in (PRIOR, INTERPOLATE) if name in self.datasets), None)
+            subset = self._subset_of_draws()
             if subset and sample.get("target") is None and "id" in sample:
                 z = self._latent_of_draws(models, subset, ids)
                 if subset == INTERPOLATE:
@@ -333,6 +331,10 @@ class SeqVAETask(FairseqTask):
                 net_input["src_tokens"], net_input["src_lengths"] = tokens, lengths
             sample = {**sample, "noise_id": ids, "net_input": net_input}
             return generator.generate(models, sample, prefix_tokens=prefix_tokens, constraints=constraints)
+
+    def _subset_of_draws(self) -> str | None:
+        """``prior`` or ``interpolate``, if that is what is generated."""
+        return next((name for name in (PRIOR, INTERPOLATE) if name in self.datasets), None)
 
     def _latent_of_draws(self, models, subset: str, ids: Tensor) -> Tensor:
         if subset == PRIOR:
