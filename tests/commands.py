@@ -113,20 +113,24 @@ def reset_fairseq() -> None:
 
 @contextlib.contextmanager
 def captured():
-    """All that is printed or logged, at level INFO and above, as a StringIO."""
+    """All that is printed or logged, at level INFO and above, as a StringIO; shown if an exception comes out."""
     buffer = io.StringIO()
     handler = logging.StreamHandler(buffer)
     handler.setFormatter(logging.Formatter("%(levelname)s | %(name)s | %(message)s"))
     root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
+    level, handlers = root.level, root.handlers[:]
+    # Instead of pytest's: to write fairseq's long messages several times takes a third of the time of a command.
+    root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     try:
         with contextlib.redirect_stdout(buffer), contextlib.redirect_stderr(buffer), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # fairseq's, hydra's and torch's own
             yield buffer
+    except BaseException:
+        print(buffer.getvalue()[-5000:])
+        raise
     finally:
-        root.removeHandler(handler)
+        root.handlers[:] = handlers
         root.setLevel(level)
 
 
@@ -137,7 +141,6 @@ def call(command: str, *arguments) -> str:
         arguments += ["--user-dir", USER_DIR]
     module = importlib.import_module(f"fairseq_cli.{command}")
     reset_fairseq()
-    handlers = list(logging.getLogger().handlers)
     with captured() as output, mock.patch.object(sys, "argv", [f"fairseq-{command}", *arguments]):
         try:
             module.cli_main()
@@ -145,16 +148,16 @@ def call(command: str, *arguments) -> str:
             if stop.code:
                 raise RuntimeError(output.getvalue()[-3000:]) from stop
         finally:
-            # fairseq-preprocess leaves a handler that writes a file.
-            for handler in logging.getLogger().handlers[:]:
-                if handler not in handlers and isinstance(handler, logging.FileHandler):
-                    logging.getLogger().removeHandler(handler)
-                    handler.close()
-            for handler in module.logger.handlers[:] if hasattr(module, "logger") else []:
-                if isinstance(handler, logging.FileHandler):
-                    module.logger.removeHandler(handler)
-                    handler.close()
+            close_log_files(getattr(module, "logger", None))
     return output.getvalue()
+
+
+def close_log_files(logger: logging.Logger | None) -> None:
+    """fairseq-preprocess leaves a handler behind, which would write all later logs into the folder of its data."""
+    for handler in list(logger.handlers) if logger else ():
+        if isinstance(handler, logging.FileHandler):
+            logger.removeHandler(handler)
+            handler.close()
 
 
 def train(data, save_dir, *flags, criterion=ADVERSARIAL) -> str:

@@ -1,7 +1,6 @@
 """What users get wrong: a message names what it was and what to do, or the log says how it was handled."""
 
 import hashlib
-import logging
 import shutil
 
 import commands
@@ -355,10 +354,9 @@ class TestFilesOfOthers:
         commands.train(toy.folder, tmp_path / "new", "--max-update 1 --finetune-from-model", short)
         assert (contents(toy.folder), contents(short.parent)) == before
 
-    def test_training_goes_on_where_it_was_instead_of_anew(self, toy, short, tmp_path, caplog):
+    def test_training_goes_on_where_it_was_instead_of_anew(self, toy, short, tmp_path):
         shutil.copytree(short.parent, tmp_path / "ck")
-        with caplog.at_level(logging.INFO):
-            commands.train(toy.folder, tmp_path / "ck", "--max-update 8")
-        assert "checkpoint_last.pt (epoch 1 @ 7 updates)" in caplog.text
+        output = commands.train(toy.folder, tmp_path / "ck", "--max-update 8")
+        assert "checkpoint_last.pt (epoch 1 @ 7 updates)" in output
         last = commands.load_checkpoint(tmp_path / "ck" / "checkpoint_last.pt")
         assert last["optimizer_history"][-1]["num_updates"] == 8

@@ -1,5 +1,6 @@
 """The two criteria: their losses against loops over tokens, who gets a gradient, and what is logged."""
 
+import functools
 import math
 from collections import Counter
 
@@ -18,9 +19,13 @@ CALM = "--dropout 0 --disc-dropout 0"
 UPDATE = 7  # number of the update in all tests that do not say another
 
 
+# A training costs more than what is done with it here; those that change more than weights have flags of their own.
+make_once = functools.cache(make_training)
+
+
 def prepare(toy, *flags, batch_size=5, criterion=commands.ADVERSARIAL, seed=0):
     """A training with random weights that are large enough for sentences to differ, and one of its batches."""
-    training = make_training(toy.folder, CALM, f"--batch-size {batch_size}", *flags, criterion=criterion)
+    training = make_once(toy.folder, CALM, f"--batch-size {batch_size}", *flags, criterion=criterion)
     torch.manual_seed(seed)
     with torch.no_grad():
         for module in (training.model.decoder, training.model.rollout_decoder, training.model.encoder):

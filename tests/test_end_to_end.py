@@ -8,6 +8,8 @@ import pytest
 import torch
 from commands import generation_flags, hypotheses, json_lines, load_checkpoint, run, texts, training_flags, write_lines
 
+from fairseq_seqvae.models import SeqVAEModel
+
 pytestmark = pytest.mark.slow
 
 
@@ -114,7 +116,7 @@ class TestTraining:
             optimizer: {{_name: adam}}
             lr_scheduler: {{_name: fixed}}
             optimization: {{lr: [0.005], clip_norm: 5, max_update: 14}}
-            dataset: {{batch_size: 32, num_workers: 0}}
+            dataset: {{batch_size: 32}}
             checkpoint: {{save_dir: {folder}, no_epoch_checkpoints: true}}
             hydra: {{run: {{dir: {folder}}}, output_subdir: null}}
         """
@@ -272,3 +274,14 @@ class TestSentencepiece:
         walked = texts(walk)
         reconstructed = texts(commands.interactive(data, checkpoint, list(ends), tmp_path, *flags, "--beam 2"))
         assert (walked[0], walked[3]) == (reconstructed[0], reconstructed[1])
+
+    def test_python_takes_and_gives_words(self, words):
+        lines, _, data, checkpoint, flags = words
+        with commands.captured():
+            hub = SeqVAEModel.from_pretrained(
+                checkpoint.parent, checkpoint.name, data, bpe="sentencepiece", sentencepiece_model=str(flags[1])
+            )
+        output = hypotheses(commands.generate(data, checkpoint, *flags, "--gen-subset test --beam 2"))
+        expected = [output[n][0].detokenised for n in range(9)]
+        assert hub.reconstruct(lines["test"], beam=2) == expected
+        assert all(text.startswith("abc") for text in hub.continue_text(["abc", "abc d"]))

@@ -5,11 +5,14 @@ import logging
 from dataclasses import fields
 from types import SimpleNamespace
 
+import commands
 import numpy as np
 import oracles
 import pytest
 import torch
+from fairseq import options
 from fairseq.data import Dictionary
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 from fairseq_seqvae import models, noise
 from fairseq_seqvae.models import SeqVAEModel
@@ -522,3 +525,23 @@ class TestPresets:
 
         for name in ("seqvae", "seqvae_oracle", "seqvae_melody", "seqvae_text"):
             assert issubclass(ARCH_MODEL_REGISTRY[name], models.SeqVAEModel)
+
+    @pytest.mark.parametrize(
+        "preset, expected",
+        [
+            ("seqvae_oracle", {"embed_dim": 64, "decoder_hidden_dim": 32, "encoder_residual": True, "dropout": 0.0}),
+            ("seqvae_melody", {"discriminator": "rnn", "decoder_layers": 2, "latent_dim": 256, "disc_layers": 2}),
+            ("seqvae_text", {"embed_dim": 512, "latent_input": True, "disc_features": "128", "decoder_layers": 1}),
+        ],
+    )
+    def test_command_line_takes_presets_and_what_differs_from_them(self, preset, expected):
+        def parse(flags):
+            arguments = commands.split_flags("DATA --task seqvae --criterion seqvae_elbo --arch", preset, flags)
+            with commands.captured():
+                namespace = options.parse_args_and_arch(options.get_training_parser(), arguments)
+                return convert_namespace_to_omegaconf(namespace).model
+
+        model = parse("")
+        assert {name: model[name] for name in expected} == expected
+        model = parse("--disc-embed-dim 7")
+        assert {name: model[name] for name in expected} == expected and model.disc_embed_dim == 7

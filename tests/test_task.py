@@ -287,6 +287,12 @@ class TestData:
             ids = [batch["id"] for batch in iterator.next_epoch_itr(shuffle=True)]
             assert sorted(torch.cat(ids).tolist()) == list(range(len(toy.train)))
 
+    def test_batches_and_workers_are_kept_from_epoch_to_epoch(self, toy):
+        # fairseq would wait seconds for the old workers to end, in every epoch.
+        trainer = make_training(toy.folder).trainer
+        first = trainer.get_train_iterator(1, load_dataset=False)
+        assert trainer.get_train_iterator(2, load_dataset=False) is first
+
     def test_batches_hold_the_sentences_as_fairseq_wants_them(self, toy):
         training = make_training(toy.folder)
         dictionary = training.task.source_dictionary
@@ -376,6 +382,18 @@ class TestWholeTrainings:
         output = commands.train(toy.folder, tmp_path, flags, "--max-update 9")
         assert "early stop since valid performance hasn't improved for last 2 runs" in output
         assert len(commands.json_lines(output, "valid")) == 3
+
+    def test_best_checkpoint_by_the_divergence_of_samples(self, toy, tmp_path):
+        flags = "--best-checkpoint-metric bigram_jsd --save-interval-updates 2 --max-update 8 --no-last-checkpoints"
+        output = commands.train(toy.folder, tmp_path, flags)
+        found = [float(line["valid_bigram_jsd"]) for line in commands.json_lines(output, "valid")]
+        assert len(found) == 4 and len(set(found)) > 1
+        best = commands.load_checkpoint(tmp_path / "checkpoint_best.pt")["extra_state"]
+        assert best["val_loss"] == best["best"] == min(found)
+
+    def test_checkpoints_hold_nothing_but_tensors_and_plain_values(self, toy, tmp_path):
+        commands.train(toy.folder, tmp_path, "--max-update 7")
+        torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
 
     def test_discriminator_of_ones_own(self, toy, tmp_path):
         (tmp_path / "mine.py").write_text(
