@@ -4,6 +4,7 @@ import copy
 import logging
 
 import torch
+from fairseq import search
 from fairseq.data import data_utils
 from torch import Tensor
 
@@ -47,6 +48,17 @@ def fit_lengths(args, fixed_length: int):
     args = copy.deepcopy(args)
     args.min_len, args.max_len_a, args.max_len_b = fixed_length, 0, fixed_length
     return args
+
+
+def sample_for_search(sample: dict, generator) -> dict:
+    """The sample as fairseq's search can take it.
+
+    Diverse beam search looks up a table of the batch by the number that a sentence has in its data set, which fails for
+    all but the first batch; without numbers it counts within the batch.
+    """
+    if isinstance(getattr(generator, "search", None), search.DiverseBeamSearch):
+        return {key: value for key, value in sample.items() if key != "id"}
+    return sample
 
 
 def without_eos(tokens: Tensor, eos: int, pad: int) -> Tensor:

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset, LanguagePairDataset, StripTokenDataset
+from fairseq.data import FairseqDataset, LanguagePairDataset, StripTokenDataset, data_utils
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ class SequenceDataset(LanguagePairDataset):
         fixed_length: if positive, EOS is taken off and every sequence must have this many tokens
         shuffle: random order among sequences of equal length
         skip_empty: leave out sequences that consist of EOS alone
+        constraints: words that an output must contain, as fairseq-interactive packs them
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class SequenceDataset(LanguagePairDataset):
         fixed_length: int = 0,
         shuffle: bool = True,
         skip_empty: bool = True,
+        constraints=None,
     ):
         sizes = np.asarray(sizes)
         if fixed_length:
@@ -53,6 +55,7 @@ class SequenceDataset(LanguagePairDataset):
             left_pad_source=False,
             left_pad_target=False,
             shuffle=shuffle,
+            constraints=constraints,
         )
         self.empty = sizes <= (0 if fixed_length else 1) if skip_empty else np.zeros(len(sizes), dtype=bool)
         if self.empty.any():
@@ -61,18 +64,14 @@ class SequenceDataset(LanguagePairDataset):
                 f"{int(np.flatnonzero(self.empty)[0]) + 1})"
             )
 
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        """False: batches are made anew in each epoch, by its number.
-
-        fairseq would otherwise keep those of the epoch that a process began with, so that a run that was resumed in a
-        later epoch would go on with other batches than one that was not interrupted.
-        """
-        return False
-
     def ordered_indices(self):
-        """Indices by length, without those of empty sequences."""
-        indices = super().ordered_indices()
+        """Indices by length, without those of empty sequences.
+
+        Among equal lengths the order is random but always the same. fairseq seeds it by the epoch that a process began
+        with and then keeps the batches, so that a run resumed in a later epoch would go on with other batches.
+        """
+        with data_utils.numpy_seed(1):
+            indices = super().ordered_indices()
         return indices[~self.empty[indices]]
 
     def batch_by_size(self, indices, **limits):

@@ -141,8 +141,8 @@ class SeqVAETask(FairseqTask):
             found = sorted({name.split(".")[0] for name in os.listdir(folder) if name.endswith(".idx")})
             raise FileNotFoundError(
                 f"there is no split {split!r} in {folder} (found: {', '.join(found) or 'none'}): write it with "
-                f"fairseq-preprocess --only-source, whose --{'test' if split.startswith('test') else split}pref names "
-                "the text."
+                f"fairseq-preprocess --only-source, whose --trainpref, --validpref or --testpref "
+                "names the text."
             )
         if len(tokens) == 0:
             raise ValueError(empty)
@@ -167,7 +167,7 @@ class SeqVAETask(FairseqTask):
         """Longest sequence that is sampled in training: as long as any in the training data."""
         return self.fixed_length or self.state.longest or tokens.size(1)
 
-    def build_dataset_for_inference(self, src_tokens, src_lengths, **kwargs) -> SequenceDataset:
+    def build_dataset_for_inference(self, src_tokens, src_lengths, constraints=None, **kwargs) -> SequenceDataset:
         """Data set of lines that a user typed; each ends with EOS."""
         for number, tokens in enumerate(src_tokens):
             unknown = int((tokens == self.dictionary.unk()).sum())
@@ -177,7 +177,14 @@ class SeqVAETask(FairseqTask):
                 )
         fixed = self.fixed_length if self.cfg.prompt == "reconstruct" else 0
         return SequenceDataset(
-            src_tokens, [len(t) for t in src_tokens], self.dictionary, "input", fixed, shuffle=False, skip_empty=False
+            src_tokens,
+            [len(t) for t in src_tokens],
+            self.dictionary,
+            "input",
+            fixed,
+            shuffle=False,
+            skip_empty=False,
+            constraints=constraints,
         )
 
     def max_positions(self) -> int:
@@ -329,7 +336,7 @@ class SeqVAETask(FairseqTask):
                 net_input["z"] = z
             elif prefix_tokens is not None:
                 net_input["src_tokens"], net_input["src_lengths"] = tokens, lengths
-            sample = {**sample, "noise_id": ids, "net_input": net_input}
+            sample = generation.sample_for_search({**sample, "noise_id": ids, "net_input": net_input}, generator)
             return generator.generate(models, sample, prefix_tokens=prefix_tokens, constraints=constraints)
 
     def _subset_of_draws(self) -> str | None:
