@@ -90,7 +90,6 @@ class SeqVAETask(FairseqTask):
         self.state.add_factory("longest", lambda: 0)
         self.bpe, self.tokenizer = None, None
         self._model = None
-        self._generation_seed = cfg.seed
         self._prompts_seen: Counter = Counter()
         if not 0.0 <= cfg.rollout_lag < 1.0:
             raise ValueError(f"--rollout-lag must lie in [0, 1) but is {cfg.rollout_lag}: 0 keeps no lag at all.")
@@ -169,11 +168,12 @@ class SeqVAETask(FairseqTask):
 
     def build_dataset_for_inference(self, src_tokens, src_lengths, constraints=None, **kwargs) -> SequenceDataset:
         """Data set of lines that a user typed; each ends with EOS."""
-        for number, tokens in enumerate(src_tokens):
+        for tokens in src_tokens:
             unknown = int((tokens == self.dictionary.unk()).sum())
             if unknown:
                 logger.warning(
-                    f"line {number + 1}: {unknown} of {len(tokens) - 1} symbols are not in the dictionary (<unk>)"
+                    f"{unknown} of {len(tokens) - 1} symbols are not in the dictionary (<unk>): "
+                    f"{self.dictionary.string(tokens)}"
                 )
         fixed = self.fixed_length if self.cfg.prompt == "reconstruct" else 0
         return SequenceDataset(
@@ -300,12 +300,9 @@ class SeqVAETask(FairseqTask):
                 f"--prefix-size {args.prefix_size} needs sentences to take prefixes from, but "
                 f"--gen-subset {subset} has none: choose a split of the data."
             )
-        if getattr(args, "no_seed_provided", False):
-            self._generation_seed = int(np.random.SeedSequence().generate_state(1)[0])
-            logger.info(f"no --seed given: drawing with --seed {self._generation_seed}")
         args = generation.fit_lengths(args, self.fixed_length)
         if generation.can_sample(models, args, seq_gen_cls, extra_gen_cls_kwargs, prefix_allowed_tokens_fn):
-            return generation.SeqVAESampler(models[0], self.dictionary, args, self._generation_seed)
+            return generation.SeqVAESampler(models[0], self.dictionary, args, self.cfg.seed)
         return super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs, prefix_allowed_tokens_fn)
 
     def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
@@ -331,7 +328,7 @@ class SeqVAETask(FairseqTask):
                     tokens, lengths = generation.prefixes_as_sources(
                         prefix_tokens, self.dictionary.eos(), self.dictionary.pad(), with_eos=not self.fixed_length
                     )
-                z = generation.latent_of_sentences(models, tokens, lengths, ids, self.cfg.latent, self._generation_seed)
+                z = generation.latent_of_sentences(models, tokens, lengths, ids, self.cfg.latent, self.cfg.seed)
             if z is not None:
                 net_input["z"] = z
             elif prefix_tokens is not None:
@@ -345,12 +342,12 @@ class SeqVAETask(FairseqTask):
 
     def _latent_of_draws(self, models, subset: str, ids: Tensor) -> Tensor:
         if subset == PRIOR:
-            return generation.prior_latent(models[0], ids, self._generation_seed)
+            return generation.prior_latent(models[0], ids, self.cfg.seed)
         ends = None
         if self.cfg.interpolate_from is not None:
             sentences = [self.encode_sentence(s) for s in (self.cfg.interpolate_from, self.cfg.interpolate_to)]
             ends = generation.posterior_means(models, sentences, self.dictionary.pad(), ids.device)
-        return generation.interpolated_latent(models[0], ids, self.cfg.num_draws, self._generation_seed, ends)
+        return generation.interpolated_latent(models[0], ids, self.cfg.num_draws, self.cfg.seed, ends)
 
     def encode_sentence(self, text: str) -> Tensor:
         """Tokens (T,) of a sentence as the encoder knows them, by the tokenizer and subword encoder in use."""
