@@ -155,8 +155,6 @@ class SeqVAESampler:
         self.normalize = not args.unnormalized
         self.fixed_length = model.decoder.fixed_length
         self.seed = seed
-        if self.draws < 1:
-            raise ValueError(f"--beam must be at least 1 but is {self.draws}.")
         if not self.temperature > 0:
             raise ValueError(f"--temperature must be positive but is {self.temperature}.")
         if self.top_p > 1:

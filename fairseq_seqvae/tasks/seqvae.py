@@ -293,6 +293,8 @@ class SeqVAETask(FairseqTask):
 
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None, prefix_allowed_tokens_fn=None):
         """A sampler for ``--sampling``, fairseq's beam search for the rest."""
+        if args.beam < 1:
+            raise ValueError(f"--beam must be at least 1 but is {args.beam}.")
         if getattr(args, "nbest", 1) > args.beam:
             raise ValueError(f"--nbest {args.nbest} needs --beam {args.nbest} or more, but --beam is {args.beam}.")
         if getattr(args, "prefix_size", 0) > 0 and (subset := self._subset_of_draws()):
