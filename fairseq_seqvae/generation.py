@@ -27,13 +27,15 @@ def can_sample(models, args, seq_gen_cls, extra_gen_cls_kwargs, prefix_allowed_t
     """Whether :class:`SeqVAESampler` does what is asked: plain sampling from one model."""
     if not getattr(args, "sampling", False) or getattr(args, "score_reference", False):
         return False
-    extra = {k: v for k, v in (extra_gen_cls_kwargs or {}).items() if k not in ("lm_model", "lm_weight") or v is None}
+    extra = dict(extra_gen_cls_kwargs or {})
+    extra.pop("lm_weight", None)
+    language_model = extra.pop("lm_model", None)
     special = (
         len(models) > 1
         or seq_gen_cls is not None
         or prefix_allowed_tokens_fn is not None
-        or (extra_gen_cls_kwargs or {}).get("lm_model") is not None
-        or any(k != "lm_model" for k in extra)
+        or language_model is not None
+        or bool(extra)
         or any(getattr(args, name, off) not in (off, None, False) for name, off in _BEAM_SEARCH_OPTIONS.items())
     )
     if special:
