@@ -57,38 +57,39 @@ def pick(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_k: int =
 def _inverse_cdf(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
     """Columns (R, K) drawn from softmax(logits (R, V) / temperature) by *uniform* (R, K)."""
     num_rows, vocab_size = logits.shape
+    # Two levels of about sqrt(V): find the block, then the entry inside it. Columns of weight 0 fill the last block.
+    num_blocks = 1 if vocab_size <= _FLAT_VOCABULARY else math.isqrt(vocab_size)
+    block_size = (vocab_size - 1) // num_blocks + 1
+    filled = logits.new_empty(num_rows, num_blocks * block_size)
+    filled[:, vocab_size:] = 0.0
+    weights = filled[:, :vocab_size]
     # On a CPU 2^x costs half of e^x; one pass shifts and scales.
     scale = 1.0 / (temperature * math.log(2.0))
-    weights = torch.add(logits.amax(dim=1, keepdim=True) * -scale, logits, alpha=scale).exp2_()
-    if vocab_size <= _FLAT_VOCABULARY:
-        return _search(weights.unsqueeze(1), uniform * weights.sum(dim=1, keepdim=True))
-    # Two levels of about sqrt(V): find the block, then the entry inside it. The last block may be shorter.
-    block_size = math.isqrt(vocab_size - 1) + 1
-    num_full, rest = divmod(vocab_size, block_size)
-    full, last = weights.split([num_full * block_size, rest], dim=1)
-    block_mass = full.unflatten(1, (num_full, block_size)).sum(dim=2)
-    if rest:
-        block_mass = torch.cat([block_mass, last.sum(dim=1, keepdim=True)], dim=1)
-    cumulative = block_mass.cumsum(dim=1)
+    torch.add(logits.amax(dim=1, keepdim=True) * -scale, logits, alpha=scale, out=weights).exp2_()
+    blocks = filled.view(num_rows, num_blocks, block_size)
+    if num_blocks == 1:
+        return _search(filled, uniform * filled.sum(dim=1, keepdim=True), filled.cumsum(dim=1))
+    mass = blocks.sum(dim=2)
+    cumulative = mass.cumsum(dim=1)
     targets = uniform * cumulative[:, -1:]
-    block = _search(block_mass.unsqueeze(1), targets, cumulative.unsqueeze(1))
-    before = cumulative.gather(1, block) - block_mass.gather(1, block)
-    columns = (block * block_size).unsqueeze(2) + torch.arange(block_size, device=logits.device)  # (R, K, block_size)
-    inside = weights.gather(1, columns.clamp(max=vocab_size - 1).flatten(1)).view_as(columns)
-    inside = inside.masked_fill_(columns >= vocab_size, 0.0)
-    return block * block_size + _search(inside, targets - before)
+    block = _search(mass, targets, cumulative)
+    before = (cumulative - mass).gather(1, block)
+    first_block = torch.arange(0, num_rows * num_blocks, num_blocks, device=logits.device).unsqueeze(1)
+    inside = blocks.flatten(0, 1).index_select(0, (first_block + block).flatten())  # (R * K, block_size)
+    entry = _search(inside, (targets - before).view(-1, 1), inside.cumsum(dim=1))
+    return block * block_size + entry.view_as(block)
 
 
-def _search(weights: Tensor, targets: Tensor, cumulative: Tensor | None = None) -> Tensor:
-    """First index of weights (R, K or 1, N) whose cumulative sum exceeds *targets* (R, K); (R, K) int64.
+def _search(weights: Tensor, targets: Tensor, cumulative: Tensor) -> Tensor:
+    """First index of *weights* (R, N) whose *cumulative* sum (R, N) exceeds *targets* (R, K); (R, K) int64.
 
-    Rounding can put a target at or behind the end of the sum; it then takes the heaviest entry, never one of weight 0.
+    Rounding can put a target at or behind the end of the sum, or before its begin where weights are 0; it then takes
+    the heaviest entry, never one of weight 0.
     """
-    if cumulative is None:
-        cumulative = weights.cumsum(dim=2)
-    size = weights.size(2)
-    index = (cumulative <= targets.unsqueeze(2)).sum(dim=2)
-    weights = weights.expand(-1, targets.size(1), -1)
-    weight = weights.gather(2, index.clamp(max=size - 1).unsqueeze(2)).squeeze(2)
-    valid = (index < size) & (weight > 0)
-    return torch.where(valid, index, weights.argmax(dim=2))
+    index = torch.searchsorted(cumulative, targets, right=True)
+    size = weights.size(1)
+    missed = (index == size) | ~(weights.gather(1, index.clamp(max=size - 1)) > 0)
+    # On a GPU the question alone would make the host wait.
+    if missed.device.type != "cpu" or bool(missed.any()):
+        index = torch.where(missed, weights.argmax(dim=1, keepdim=True), index)
+    return index

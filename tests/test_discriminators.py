@@ -25,13 +25,14 @@ CONFIG = types.SimpleNamespace(
     disc_widths="1,2,5",
     disc_features="3,4,2",
     disc_highway_layers=1,
+    disc_tied_highway=False,
     disc_dropout=0.25,
     disc_hidden_dim=5,
     disc_layers=2,
 )
 
 
-def make(kind, dropout=0.0, highway_layers=1):
+def make(kind, dropout=0.0, highway_layers=1, tied_highway=False):
     torch.manual_seed(0)
     if kind == "cnn":
         network = ConvolutionalDiscriminator(
@@ -41,6 +42,7 @@ def make(kind, dropout=0.0, highway_layers=1):
             widths=WIDTHS,
             features=FEATURES,
             highway_layers=highway_layers,
+            tied_highway=tied_highway,
             dropout=dropout,
         )
     else:
@@ -179,18 +181,19 @@ class TestConvolutionalDiscriminator:
             pooled.append(np.maximum(oracles.convolution_max(embedded, kernel, bias), 0))
         hidden = np.concatenate(pooled)
         for highway in network.highway:
-            gate = self.linear(highway.gate, hidden)
+            transformed = self.linear(highway.transform, hidden)
+            gate = transformed if highway.gate is None else self.linear(highway.gate, hidden)
             gate = 1 / (1 + np.exp(-gate))
-            hidden = gate * np.maximum(self.linear(highway.transform, hidden), 0) + (1 - gate) * hidden
+            hidden = gate * np.maximum(transformed, 0) + (1 - gate) * hidden
         return self.linear(network.output, hidden)[0]
 
     def linear(self, layer, x):
         return layer.weight.detach().numpy() @ x + layer.bias.detach().numpy()
 
-    @pytest.mark.parametrize("highway_layers", [0, 1, 2])
+    @pytest.mark.parametrize("highway_layers, tied", [(0, False), (1, False), (2, False), (2, True)])
     @pytest.mark.parametrize("lengths", [[1], [2, 1], LENGTHS, [9, 5, 6]])
-    def test_equals_the_loop_over_windows(self, highway_layers, lengths):
-        network = make("cnn", highway_layers=highway_layers)
+    def test_equals_the_loop_over_windows(self, highway_layers, tied, lengths):
+        network = make("cnn", highway_layers=highway_layers, tied_highway=tied)
         tokens, mask = make_batch(lengths, seed=4)
         expected = [self.slow_logit(network, tokens[row, :length].numpy()) for row, length in enumerate(lengths)]
         np.testing.assert_allclose(network(tokens, mask).detach().numpy(), expected, atol=1e-12)

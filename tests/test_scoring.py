@@ -11,9 +11,9 @@ from fairseq_seqvae.noise import Stream, row_keys
 from fairseq_seqvae.rollout import Completions, complete_prefixes, prefix_values
 
 
-def network(widths=(1, 2, 3, 7), features=(3, 2, 4, 2), highway_layers=1, vocab=VOCAB, seed=0):
+def network(widths=(1, 2, 3, 7), features=(3, 2, 4, 2), highway_layers=1, tied=False, vocab=VOCAB, seed=0):
     torch.manual_seed(seed)
-    built = ConvolutionalDiscriminator(vocab, PAD, 6, list(widths), list(features), highway_layers, dropout=0.5)
+    built = ConvolutionalDiscriminator(vocab, PAD, 6, list(widths), list(features), highway_layers, tied, dropout=0.5)
     nn.init.normal_(built.output.weight, std=sum(features) ** -0.5)
     return built.eval()
 
@@ -78,12 +78,12 @@ class TestTables:
         tokens, chunks = completions_of(WholeHistory(), [6, 2, 8], 8)
         assert_tables_equal_plain(network(widths, [2] * len(widths)), tokens, chunks)
 
-    @pytest.mark.parametrize("highway_layers", [0, 2])
+    @pytest.mark.parametrize("highway_layers, tied", [(0, False), (2, False), (1, True)])
     @pytest.mark.parametrize("chunk_rows", [1, 7])
-    def test_equal_the_network_in_chunks(self, highway_layers, chunk_rows):
+    def test_equal_the_network_in_chunks(self, highway_layers, tied, chunk_rows):
         tokens, chunks = completions_of(WholeHistory(), [6, 2, 8], 8, chunk_rows=chunk_rows)
         assert len(chunks) > 1
-        assert_tables_equal_plain(network(highway_layers=highway_layers), tokens, chunks)
+        assert_tables_equal_plain(network(highway_layers=highway_layers, tied=tied), tokens, chunks)
 
     def test_equal_the_network_at_a_large_vocabulary_in_many_blocks(self):
         generator = torch.Generator().manual_seed(0)

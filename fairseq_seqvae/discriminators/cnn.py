@@ -15,18 +15,27 @@ _HIGHWAY_ROWS = 1024
 
 
 class Highway(nn.Module):
-    """y = t * relu(W x) + (1 - t) * x with the gate t = sigmoid(V x) (Srivastava et al. 2015)."""
+    """y = t * relu(W x) + (1 - t) * x with the gate t = sigmoid(V x) (Srivastava et al. 2015).
 
-    def __init__(self, dim: int):
+    Args:
+        dim: D
+        tied: V is W, as in several implementations of SeqGAN: half of the products, most of what a score costs
+    """
+
+    def __init__(self, dim: int, tied: bool = False):
         super().__init__()
         self.transform = nn.Linear(dim, dim)
-        self.gate = nn.Linear(dim, dim)
-        # A gate that is mostly closed at first lets the convolutions learn before the highway does.
-        nn.init.constant_(self.gate.bias, -2.0)
+        self.gate = None
+        if not tied:
+            self.gate = nn.Linear(dim, dim)
+            # A gate that is mostly closed at first lets the convolutions learn before the highway does.
+            nn.init.constant_(self.gate.bias, -2.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, D) -> (B, D)."""
-        return torch.lerp(x, F.relu(self.transform(x)), torch.sigmoid(self.gate(x)))
+        transformed = self.transform(x)
+        gate = transformed if self.gate is None else self.gate(x)
+        return torch.lerp(x, F.relu(transformed), torch.sigmoid(gate))
 
 
 @register_discriminator("cnn")
@@ -43,6 +52,7 @@ class ConvolutionalDiscriminator(nn.Module):
         widths: widths of the windows, in tokens
         features: number of features of each width
         highway_layers: number of highway layers
+        tied_highway: see :class:`Highway`
         dropout: probability, before the output layer
     """
 
@@ -54,6 +64,7 @@ class ConvolutionalDiscriminator(nn.Module):
         widths: list[int],
         features: list[int],
         highway_layers: int = 1,
+        tied_highway: bool = False,
         dropout: float = 0.25,
     ):
         super().__init__()
@@ -68,7 +79,7 @@ class ConvolutionalDiscriminator(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv1d(embed_dim, count, width) for width, count in zip(widths, features, strict=True)
         )
-        self.highway = nn.Sequential(*(Highway(sum(features)) for _ in range(highway_layers)))
+        self.highway = nn.Sequential(*(Highway(sum(features), tied_highway) for _ in range(highway_layers)))
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(sum(features), 1)
 
@@ -86,6 +97,7 @@ class ConvolutionalDiscriminator(nn.Module):
             widths,
             features,
             cfg.disc_highway_layers,
+            cfg.disc_tied_highway,
             cfg.disc_dropout,
         )
 

@@ -53,6 +53,9 @@ class SeqVAEConfig(FairseqDataclass):
         default="64", metadata={"help": "cnn: number of features, one for all widths or one for each, by commas"}
     )
     disc_highway_layers: int = field(default=1, metadata={"help": "cnn: number of highway layers"})
+    disc_tied_highway: bool = field(
+        default=False, metadata={"help": "cnn: one matrix is transform and gate of a highway layer: half of the work"}
+    )
     disc_hidden_dim: int = field(default=128, metadata={"help": "rnn: size of each direction"})
     disc_layers: int = field(default=1, metadata={"help": "rnn: number of layers"})
     disc_dropout: float = field(default=0.25, metadata={"help": "dropout of the discriminator"})
