@@ -85,7 +85,7 @@ def prefixes_as_sources(prefixes: Tensor, eos: int, pad: int, with_eos: bool) ->
 
 def latent_dim(model) -> int:
     """Z of a model."""
-    return model.encoder.mean.out_features
+    return model.encoder.latent_dim
 
 
 def prior_latent(model, ids: Tensor, seed: int) -> Tensor:
@@ -127,7 +127,12 @@ def interpolated_latent(model, ids: Tensor, num_points: int, seed: int, ends: Te
     Args:
         ids: (B,), 0 is one end and *num_points* - 1 the other
         ends: (2, Z), or None for two draws from the prior
+
+    Raises:
+        ValueError: the model has no latent space (Z = 0).
     """
+    if latent_dim(model) == 0:
+        raise ValueError("there is nothing to walk through: the model was trained with --latent-dim 0.")
     if ends is None:
         ends = prior_latent(model, torch.arange(2, device=ids.device), seed)
     weight = ids.to(ends.dtype) / max(1, num_points - 1)

@@ -8,7 +8,7 @@ from fairseq.data import data_utils
 from torch import Tensor
 
 from fairseq_seqvae import generation, noise, rollout
-from fairseq_seqvae.latent import DiagonalGaussian, slerp
+from fairseq_seqvae.latent import DiagonalGaussian
 from fairseq_seqvae.noise import Stream
 
 
@@ -104,8 +104,8 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
         if n < 2:
             raise ValueError(f"`n` must be at least 2, the two ends, but is {n}.")
         ends = self.encode_latent([start, end]).mean
-        weight = torch.linspace(0, 1, n, device=self.device)
-        return self._beam_search(slerp(ends[:1].expand(n, -1), ends[1:].expand(n, -1), weight), beam)
+        points = torch.arange(n, device=self.device)
+        return self._beam_search(generation.interpolated_latent(self.model, points, n, 0, ends), beam)
 
     def continue_text(self, prefixes: Sequence[str], latent: str = "mean", seed: int = 1, **options) -> list[str]:
         """Texts that begin with the given ones.

@@ -285,3 +285,23 @@ class TestSentencepiece:
         expected = [output[n][0].detokenised for n in range(9)]
         assert hub.reconstruct(lines["test"], beam=2) == expected
         assert all(text.startswith("abc") for text in hub.continue_text(["abc", "abc d"]))
+
+
+def test_without_latent_vector_it_is_a_language_model_that_plays_too(toy, tmp_path):
+    """--latent-dim 0: no encoder, no divergence, and every turn, resume, generation and evaluation work."""
+    flags = (
+        "--latent-dim 0 --embed-dim 8 --decoder-hidden-dim 8 --disc-embed-dim 4 --disc-widths 1,2 --disc-features 4",
+        "--gen-pretrain-updates 2 --disc-pretrain-updates 2 --num-rollouts 2 --batch-size 16 --pg-latent prior",
+    )
+    commands.train(toy.folder, tmp_path, *flags, "--max-update 4")
+    log = commands.train(toy.folder, tmp_path, *flags, "--max-update 8")
+    valid = commands.json_lines(log, "valid")[-1]
+    assert float(valid["valid_kl"]) == 0 and float(valid["valid_loss"]) == float(valid["valid_rec"])
+    checkpoint = tmp_path / "checkpoint_last.pt"
+    assert not any(name.startswith("encoder.lstm") for name in commands.load_checkpoint(checkpoint)["model"])
+    samples = commands.texts(
+        commands.generate(toy.folder, checkpoint, "--gen-subset prior --num-draws 30 --sampling --beam 1")
+    )
+    assert len({tuple(found) for found in samples.values()}) > 1
+    with pytest.raises(ValueError, match="--latent-dim 0"):
+        commands.generate(toy.folder, checkpoint, "--gen-subset interpolate --num-draws 3 --beam 1")

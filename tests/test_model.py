@@ -468,7 +468,7 @@ class TestPresets:
             "encoder_residual": encoder.lstm.residual,
             "decoder": (len(decoder.layers), decoder.layers[0].hidden_size),
             "decoder_residual": decoder.residual,
-            "z": encoder.mean.out_features,
+            "z": encoder.latent_dim,
             "z_input": decoder.layers[0].input_size - decoder.embedding.embedding_dim,
             "dropout": decoder.dropout,
         }

@@ -89,7 +89,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
         """The ELBO of one draw of z a sequence (weight 1, no free bits), the same draw at every validation."""
         target, ids = sample["target"], sample["id"]
         keys = noise.row_keys(self.cfg.seed, 0, Stream.VALIDATION_POSTERIOR, ids)
-        inputs = {"mode": "generator", "noise": noise.normal(keys, model.encoder.mean.out_features)}
+        inputs = {"mode": "generator", "noise": noise.normal(keys, model.encoder.latent_dim)}
         output = model(**sample["net_input"], **inputs)
         mask = target.eq(self.padding_idx)
         rec = -sequences.token_log_probs(output.logits, target, mask).sum()
@@ -117,7 +117,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
         keys = noise.row_keys(self.cfg.seed, update_num, Stream.POSTERIOR, ids)
         return {
             "mode": "generator",
-            "noise": noise.normal(keys, model.encoder.mean.out_features),
+            "noise": noise.normal(keys, model.encoder.latent_dim),
             "word_dropout_keys": noise.row_keys(self.cfg.seed, update_num, Stream.WORD_DROPOUT, ids),
         }
 
@@ -154,7 +154,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
         latent_keys = noise.row_keys(self.cfg.seed, update_num, latent_stream, ids)
         return rollout.sample(
             model.decoder,
-            noise.normal(latent_keys, model.encoder.mean.out_features),
+            noise.normal(latent_keys, model.encoder.latent_dim),
             noise.row_keys(self.cfg.seed, update_num, stream, ids),
             max_len,
             model.decoder.eos,

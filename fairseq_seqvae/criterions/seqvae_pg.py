@@ -202,7 +202,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         """The sequences that are rewarded, and the z they belong to."""
         cfg, ids, target = self.cfg, sample["id"], sample["target"]
         latent_noise = noise.normal(
-            noise.row_keys(cfg.seed, update_num, Stream.TRAJECTORY_LATENT, ids), model.encoder.mean.out_features
+            noise.row_keys(cfg.seed, update_num, Stream.TRAJECTORY_LATENT, ids), model.encoder.latent_dim
         )
         if cfg.pg_latent == "prior":
             z = latent_noise

@@ -22,7 +22,9 @@ class SeqVAEConfig(FairseqDataclass):
     decoder_residual: bool = field(
         default=False, metadata={"help": "residual connections between the decoder's layers"}
     )
-    latent_dim: int = field(default=32, metadata={"help": "size of the latent vector z"})
+    latent_dim: int = field(
+        default=32, metadata={"help": "size of the latent vector z; 0: a language model, without encoder"}
+    )
     latent_input: bool = field(
         default=False, metadata={"help": "give z to the decoder at each step, besides as its initial state"}
     )

@@ -1,5 +1,7 @@
 """Decoder p(y|z): fused over time for training, one step at a time for sampling."""
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from fairseq.models import FairseqIncrementalDecoder
@@ -21,7 +23,7 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         embedding: token embeddings (V, E)
         hidden_dim: size of a layer
         layers: number of layers
-        latent_dim: Z
+        latent_dim: Z; 0: the initial state is a parameter
         dropout: probability, on the inputs, between layers and before the output, when training
         word_dropout: probability of replacing an input token by <unk>, when training
         residual: residual connections between layers
@@ -63,7 +65,9 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         self.layers = nn.ModuleList(
             nn.LSTM(input_dim if i == 0 else hidden_dim, hidden_dim, batch_first=True) for i in range(layers)
         )
-        self.initial_state = nn.Linear(latent_dim, 2 * layers * hidden_dim)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+            self.initial_state = nn.Linear(latent_dim, 2 * layers * hidden_dim)
         self.share_output = share_output
         self.to_embedding = None
         if share_output:

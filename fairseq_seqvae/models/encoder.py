@@ -1,5 +1,6 @@
 """Encoder: tokens -> parameters of q(z|x)."""
 
+import torch
 import torch.nn.functional as F
 from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ class SeqVAEEncoder(FairseqEncoder):
         embedding: token embeddings (V, E)
         hidden_dim: size of each direction
         layers: number of layers
-        latent_dim: Z
+        latent_dim: Z; 0: there is nothing to encode, and the decoder is a language model
         dropout: probability, on the embeddings and between layers
         residual: residual connections between layers
         max_positions: longest input that is accepted, EOS included
@@ -39,13 +40,18 @@ class SeqVAEEncoder(FairseqEncoder):
         super().__init__(dictionary)
         self.embedding = embedding
         self.dropout = dropout
-        self.lstm = BidirectionalLSTM(embedding.embedding_dim, hidden_dim, layers, dropout, residual)
-        self.mean = nn.Linear(self.lstm.output_dim, latent_dim)
-        self.raw_std = nn.Linear(self.lstm.output_dim, latent_dim)
+        self.latent_dim = latent_dim
+        if latent_dim:
+            self.lstm = BidirectionalLSTM(embedding.embedding_dim, hidden_dim, layers, dropout, residual)
+            self.mean = nn.Linear(self.lstm.output_dim, latent_dim)
+            self.raw_std = nn.Linear(self.lstm.output_dim, latent_dim)
         self._max_positions = max_positions
 
     def posterior(self, src_tokens: Tensor, src_lengths: Tensor) -> DiagonalGaussian:
         """q(z|x) of *src_tokens* (B, T), padded on the right, of *src_lengths* (B,)."""
+        if not self.latent_dim:
+            nothing = self.embedding.weight.new_empty(src_tokens.size(0), 0, dtype=torch.float32)
+            return DiagonalGaussian(nothing, nothing)
         embedded = F.dropout(self.embedding(src_tokens), self.dropout, self.training)
         _, final = self.lstm(embedded, src_lengths)
         # The distribution is kept in float32 under mixed precision: its divergence is a difference of near numbers.

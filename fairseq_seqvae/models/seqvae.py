@@ -79,13 +79,17 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             "encoder_layers",
             "decoder_hidden_dim",
             "decoder_layers",
-            "latent_dim",
             "disc_embed_dim",
             "disc_hidden_dim",
             "disc_layers",
         ):
             if getattr(cfg, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1 but is {getattr(cfg, name)}.")
+
+        if cfg.latent_dim < 0:
+            raise ValueError(f"--latent-dim must not be negative but is {cfg.latent_dim}: 0 is a language model.")
+        if cfg.latent_dim == 0 and cfg.no_share_embeddings:
+            raise ValueError("--no-share-embeddings needs an encoder, which --latent-dim 0 leaves out.")
 
         def embedding() -> nn.Embedding:
             return nn.Embedding(len(dictionary), cfg.embed_dim, dictionary.pad())
