@@ -52,6 +52,18 @@ def free_bits(kl: Tensor, bits: float, mode: str = "total") -> Tensor:
     raise ValueError(f"`mode` must be 'total' or 'per-dim' but is {mode!r}.")
 
 
+def upper_tail(z: Tensor, share: float) -> Tensor:
+    """Draws *z* (B, Z) of N(0, I) moved to the part of it where the first coordinate is largest, (B, Z).
+
+    The first coordinate becomes a draw from its distribution above the quantile 1 - *share*; the others stay.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"`share` must lie in (0, 1] but is {share}.")
+    # In float64, and from above: near 1 the distribution function has no digits left.
+    above = torch.special.ndtr(-z[:, :1].double()) * share
+    return torch.cat([-torch.special.ndtri(above).to(z.dtype), z[:, 1:]], dim=1)
+
+
 def slerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
     """Walk from *a* (weight 0) to *b* (weight 1) along the sphere, (..., Z).
 

@@ -15,6 +15,7 @@ from fairseq_seqvae import noise, rollout, sequences
 from fairseq_seqvae.adversarial import REWARDS, discriminator_loss, reward_from_logits
 from fairseq_seqvae.criterions.seqvae_elbo import SeqVAEElboConfig, SeqVAEElboCriterion
 from fairseq_seqvae.discriminators.scoring import SCORINGS, completion_logits
+from fairseq_seqvae.latent import upper_tail
 from fairseq_seqvae.noise import Stream
 from fairseq_seqvae.policy_gradient import (
     BASELINES,
@@ -54,6 +55,13 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     )
     pg_latent: ChoiceEnum(["posterior", "prior"]) = field(
         default="posterior", metadata={"help": "where the z of a trajectory comes from"}
+    )
+    pg_region: float = field(
+        default=1.0,
+        metadata={
+            "help": "with --pg-latent prior: the policy gradient acts on this share of the prior only, where the "
+            "first latent coordinate is largest; the rest keeps the likelihood's coverage"
+        },
     )
     pg_trajectories: ChoiceEnum(["sampled", "data"]) = field(
         default="sampled",
@@ -137,6 +145,10 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
                 raise ValueError(f"--{name.replace('_', '-')} must not be negative but is {getattr(cfg, name)}.")
         if not 0 <= cfg.disc_label_smoothing < 0.5:
             raise ValueError(f"--disc-label-smoothing must lie in [0, 0.5) but is {cfg.disc_label_smoothing}.")
+        if not 0 < cfg.pg_region <= 1:
+            raise ValueError(f"--pg-region must lie in (0, 1] but is {cfg.pg_region}: 1 is the whole prior.")
+        if cfg.pg_region < 1 and cfg.pg_latent != "prior":
+            raise ValueError("--pg-region below 1 is a share of the prior: it needs --pg-latent prior.")
         self._pool: tuple[tuple[int, int], rollout.Samples] | None = None
         if cfg.pg_trajectories == "data" and cfg.pg_latent == "prior":
             raise ValueError(
@@ -205,7 +217,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
             noise.row_keys(cfg.seed, update_num, Stream.TRAJECTORY_LATENT, ids), model.encoder.latent_dim
         )
         if cfg.pg_latent == "prior":
-            z = latent_noise
+            z = latent_noise if cfg.pg_region == 1 else upper_tail(latent_noise, cfg.pg_region)
         else:
             with evaluating(model.encoder):
                 net_input = sample["net_input"]

@@ -18,6 +18,7 @@ from omegaconf import II, MISSING
 from torch import Tensor
 
 from fairseq_seqvae import compat, generation
+from fairseq_seqvae.memory import keep_freed_memory
 from fairseq_seqvae.schedules import Turn, TurnPlan
 from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset
 
@@ -118,6 +119,8 @@ class SeqVAETask(FairseqTask):
         logger.info(f"dictionary: {len(dictionary)} symbols")
         task = cls(cfg, dictionary)
         compat.prepare_for_two_players(cfg)
+        if not torch.cuda.is_available():
+            keep_freed_memory()
         return task
 
     # -- data --
