@@ -188,7 +188,6 @@ class TestTraining:
             ("--free-bits -1", "--free-bits must not be negative but is -1"),
             ("--elbo-weight -1", "--elbo-weight must not be negative but is -1"),
             ("--pg-weight -1", "--pg-weight must not be negative but is -1"),
-            ("--entropy-weight -1", "--entropy-weight must not be negative but is -1"),
             ("--disc-l2 -1", "--disc-l2 must not be negative but is -1"),
             ("--disc-label-smoothing 0.5", r"--disc-label-smoothing must lie in \[0, 0.5\) but is 0.5"),
             ("--rollout-lag 1", r"--rollout-lag must lie in \[0, 1\) but is 1.0"),

@@ -239,6 +239,7 @@ class TestPolicyGradient:
             "--reward log-prob --pg-normalize",
             "--reward logit --pg-baseline none --elbo-weight 0.25",
             "--pg-latent prior --entropy-weight 0.3",
+            "--pg-latent prior --pg-region 0.5 --entropy-weight -0.3",
             "--pg-trajectories data --pg-baseline none --rollout-chunk 3",
             # what is re-scored has no dropout, as what was sampled has none
             "--dropout 0.5 --word-dropout 0.5 --elbo-weight 0",
@@ -282,6 +283,14 @@ class TestPolicyGradient:
             )
         expected = cfg.elbo_weight * elbo + cfg.pg_weight * pg_loss - cfg.entropy_weight * entropy
         assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+    def test_a_region_of_the_prior_has_the_same_draws_moved_to_its_upper_end(self, toy):
+        training, batch = prepare(toy, "--pg-latent prior --pg-region 0.1")
+        whole, _ = prepare(toy, "--pg-latent prior")
+        z = training.criterion.act(training.model, batch, UPDATE).z
+        anywhere = whole.criterion.act(whole.model, batch, UPDATE).z
+        assert (z[:, 0] > 1.2815).all() and (z[:, 0].argsort() == anywhere[:, 0].argsort()).all()
+        assert torch.equal(z[:, 1:], anywhere[:, 1:])
 
     def test_trajectories_are_samples_of_the_decoder_from_their_z(self, toy):
         # With weights this large each token is all but certain: every draw is the greedy sentence.

@@ -1,12 +1,13 @@
 """Diagonal Gaussian, free bits, spherical interpolation."""
 
 import math
+from statistics import NormalDist
 
 import oracles
 import pytest
 import torch
 
-from fairseq_seqvae.latent import DiagonalGaussian, free_bits, slerp
+from fairseq_seqvae.latent import DiagonalGaussian, free_bits, slerp, upper_tail
 
 
 def random_gaussian(batch, dim, seed=0):
@@ -214,3 +215,24 @@ class TestSlerp:
         b = torch.tensor([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]])
         expected = torch.tensor([[math.sqrt(0.5), math.sqrt(0.5)], [0.5, 0.0], [1.5, 1.5]])
         torch.testing.assert_close(slerp(a, b, 0.5), expected)
+
+
+class TestUpperTail:
+    @pytest.mark.parametrize("share", [1.0, 0.5, 0.03, 1e-6])
+    def test_is_the_normal_distribution_above_a_quantile(self, share):
+        """The quantiles of what comes out are those of the tail: to the k-th of n even quantiles belongs one draw."""
+        normal = NormalDist()
+        cells = [(i + 0.5) / 1000 for i in range(1000)]
+        z = torch.tensor([[normal.inv_cdf(p), -0.25] for p in cells], dtype=torch.float64)
+        moved = upper_tail(z, share)
+        expected = torch.tensor([-normal.inv_cdf((1 - p) * share) for p in cells], dtype=torch.float64)
+        torch.testing.assert_close(moved[:, 0], expected, atol=1e-9, rtol=1e-9)
+        assert torch.equal(moved[:, 1], z[:, 1])
+
+    def test_far_draws_stay_finite(self):
+        assert torch.isfinite(upper_tail(torch.tensor([[8.0], [-8.0]]), 0.01)).all()
+
+    @pytest.mark.parametrize("share", [0.0, -0.1, 1.1])
+    def test_refuses_what_is_no_share(self, share):
+        with pytest.raises(ValueError, match="share"):
+            upper_tail(torch.zeros(1, 1), share)

@@ -39,7 +39,11 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     )
     pg_weight: float = field(default=1.0, metadata={"help": "weight of the policy-gradient loss"})
     entropy_weight: float = field(
-        default=0.0, metadata={"help": "weight of the entropy of the policy (nats, summed over tokens), a bonus"}
+        default=0.0,
+        metadata={
+            "help": "weight of the entropy of the policy (nats, summed over tokens): above 0 a bonus, below 0 a price "
+            "that sharpens the policy"
+        },
     )
     pg_credit: ChoiceEnum(list(CREDITS)) = field(
         default="to-go",
@@ -140,7 +144,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         for name in ("num_rollouts", "reward_stride", "rollout_chunk", "fake_reuse"):
             if getattr(cfg, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1 but is {getattr(cfg, name)}.")
-        for name in ("elbo_weight", "pg_weight", "entropy_weight", "disc_l2", "fake_pool"):
+        for name in ("elbo_weight", "pg_weight", "disc_l2", "fake_pool"):
             if getattr(cfg, name) < 0:
                 raise ValueError(f"--{name.replace('_', '-')} must not be negative but is {getattr(cfg, name)}.")
         if not 0 <= cfg.disc_label_smoothing < 0.5:
@@ -195,7 +199,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         elbo_loss, log = self.elbo(output.logits, output.posterior, sample["target"], update_num)
         log_probs = sequences.token_log_probs(output.policy_logits, trajectory.tokens, trajectory.mask)
         pg_loss = policy_gradient_loss(log_probs, advantage).sum()
-        with torch.set_grad_enabled(cfg.entropy_weight > 0):
+        with torch.set_grad_enabled(cfg.entropy_weight != 0):
             entropy = token_entropy(output.policy_logits, trajectory.mask).sum()
         loss = cfg.elbo_weight * elbo_loss + cfg.pg_weight * pg_loss - cfg.entropy_weight * entropy
 
