@@ -13,6 +13,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def temperatures(text: str) -> list[float]:
+    """Positive numbers, separated by commas and each given once, as an argparse type."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or not all(0 < value < float("inf") for value in values) or len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(f"{text!r} must be different positive numbers, as in 1,0.9,0.8")
+    return values
+
+
 def refuse_existing(paths: Iterable[Path], force: bool) -> None:
     """Raise a ValueError that names files which would be overwritten, unless *force*."""
     existing = [str(path) for path in paths if path.exists()]
@@ -47,13 +58,18 @@ class Commands:
     def run(self, argv: Sequence[str] | None = None) -> int:
         """Run one command; 0, or 2 after one sentence about bad input on standard error."""
         args = self.parser.parse_args(argv)
-        try:
-            args.run(args)
-        except OSError as error:
-            message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        except (ValueError, ImportError) as error:
-            message = str(error)
-        else:
-            return 0
-        print(f"{self.program} {args.command}: error: {message}", file=sys.stderr)
-        return 2
+        return run_reporting(f"{self.program} {args.command}", args.run, args)
+
+
+def run_reporting(name: str, run: Callable, args: argparse.Namespace) -> int:
+    """Call run(args); 0, or 2 after one sentence about bad input on standard error."""
+    try:
+        run(args)
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except (ValueError, ImportError) as error:
+        message = str(error)
+    else:
+        return 0
+    print(f"{name}: error: {message}", file=sys.stderr)
+    return 2

@@ -30,6 +30,8 @@ class Stream(IntEnum):
     TRAJECTORY_LATENT = 11
     ORACLE = 12
     FAKE_CHOICE = 13
+    IMPORTANCE = 14
+    MUTUAL_INFORMATION = 15
 
 
 def _signed(value: int) -> int:

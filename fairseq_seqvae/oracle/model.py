@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fairseq_seqvae import noise, rollout
+from fairseq_seqvae.evaluation import sequence_log_probs
 from fairseq_seqvae.oracle import weights as arrays
 from fairseq_seqvae.rollout import State
 
@@ -126,18 +127,10 @@ class Oracle:
         return estimate(self.nll(self.sample(n, length, seed)))
 
     def _nll_of_some(self, tokens: Tensor) -> Tensor:
-        prev = tokens.new_full((len(tokens),), self.start_symbol)
-        state = self.start(tokens)
-        total = torch.zeros(len(tokens), dtype=torch.float64)
-        block = rollout.rows_per_block(tokens.device, self.vocab_size)
-        for target in tokens.unbind(dim=1):
-            h, state = self.advance(prev, state)
-            for rows in torch.arange(len(tokens)).split(block):
-                logits = self.logits(h[rows])
-                chosen = logits.gather(1, target[rows].unsqueeze(1)).squeeze(1)
-                total[rows] += (logits.logsumexp(dim=1) - chosen).double()
-            prev = target
-        return (total / tokens.size(1)).float()
+        lengths = tokens.new_full((len(tokens),), tokens.size(1))
+        no_latent = torch.empty(len(tokens), 0)
+        log_probs = sequence_log_probs(self, no_latent, tokens, lengths, self.start_symbol)
+        return (-log_probs[:, 0] / tokens.size(1)).float()
 
     def _check_tokens(self, tokens: Tensor) -> None:
         if tokens.dim() != 2 or tokens.size(1) < 1:
