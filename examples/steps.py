@@ -115,6 +115,7 @@ class Steps:
                         _show_progress(line)
                 code = process.wait()
             except KeyboardInterrupt:
+                process.terminate()  # it need not have been told by the terminal
                 process.wait()
                 raise StepError(f"interrupted: run the same command again, and it goes on from '{name}'.") from None
             finally:
@@ -125,7 +126,9 @@ class Steps:
             raise StepError(f"the step '{name}' failed with exit status {code}; the end of {log}:\n{tail}")
         if partial:
             os.replace(partial, output)
-        stamp.write_text(digest)
+        new_stamp = stamp.with_suffix(".partial")
+        new_stamp.write_text(digest)
+        os.replace(new_stamp, stamp)
 
     def finish(self, results: dict[str, Path]) -> None:
         """Write down the commands and print where the results are."""

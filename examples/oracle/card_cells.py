@@ -1,0 +1,306 @@
+"""What the card is made of: a method at a length with a seed, trained by fairseq's commands, then measured.
+
+Every finished part leaves a file that is written as a whole or not at all; what is there already is not made again.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import steps as s  # noqa: E402
+from card_baselines import baselines  # noqa: E402
+
+from fairseq_seqvae.oracle import Oracle  # noqa: E402
+from fairseq_seqvae.oracle.model import estimate  # noqa: E402
+from fairseq_seqvae.oracle.score import read_tokens  # noqa: E402
+
+CONFIG = HERE / "config"
+DATA_SEED = 1
+
+# With --smoke, options of a stage are lowered to these where its YAML file has them.
+SMOKE_LIMITS = {
+    "task.gen_pretrain_updates": 20,
+    "task.disc_pretrain_updates": 5,
+    "criterion.num_rollouts": 2,
+    "optimization.max_epoch": 2,
+    "optimization.max_update": 30,
+    "dataset.validate_interval_updates": 15,
+    "checkpoint.save_interval_updates": 10,
+    "common.log_interval": 10,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all cells of a card have in common.
+
+    Attributes:
+        temperatures: of the decoder, 1 among them
+        draws: samples from the prior at each temperature
+        curve_draws: samples from each checkpoint that training leaves
+        held_out: held-out sequences, the first ones of the test split
+        importance_samples: draws of z for each of them
+        sizes: sequences of each split; the data of a length are the same for all methods and seeds
+        npz: oracle of these arrays; None: the paper's, of seed 88
+        smoke: a few updates only
+    """
+
+    temperatures: tuple[float, ...]
+    draws: int = 10_000
+    curve_draws: int = 2_000
+    held_out: int = 1_000
+    importance_samples: int = 64
+    sizes: tuple[tuple[str, int], ...] = (("train", 9984), ("valid", 1000), ("test", 10_000))
+    npz: str | None = None
+    smoke: bool = False
+
+    def oracle(self) -> Oracle:
+        """The oracle."""
+        return Oracle.from_npz(self.npz) if self.npz else Oracle.from_seed(88)
+
+    @property
+    def oracle_flags(self) -> list[str]:
+        """The oracle, for ``python -m fairseq_seqvae.oracle``."""
+        return ["--npz", self.npz] if self.npz else ["--seed", "88"]
+
+
+class Cell(NamedTuple):
+    """A method at a length with a seed of training and sampling."""
+
+    method: str
+    length: int
+    seed: int
+
+
+class Stage(NamedTuple):
+    """A finished stage of training: its folder, and the checkpoint that goes on."""
+
+    folder: Path
+    checkpoint: Path
+
+
+def read_methods() -> dict[str, Any]:
+    """config/methods.yaml."""
+    return yaml.safe_load((CONFIG / "methods.yaml").read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file of JSON as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def once(path: Path, made_with: dict, make: Callable[[], dict]) -> dict:
+    """The content of a JSON file, made anew if it is not there or was made with other settings."""
+    if path.exists():
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["made_with"] == json.loads(json.dumps(made_with)):
+            return content
+    content = {"made_with": made_with, **make()}
+    write_json(path, content)
+    return content
+
+
+class Cells:
+    """Makes the cells of a card in one folder.
+
+    Args:
+        out: folder of the card; T20/data, T20/train/STAGE-SEED, T20/measure/METHOD-SEED are in it
+    """
+
+    def __init__(self, out: Path, settings: Settings):
+        self.out = out
+        self.settings = settings
+        self.recipes = read_methods()
+        self.oracle = settings.oracle()
+
+    def make_data(self, length: int) -> Path:
+        """Draw and binarise the data of a length."""
+        folder = self.out / f"T{length}"
+        steps, text, data = s.Steps(folder), folder / "text", folder / "data"
+        sizes = [word for split, size in self.settings.sizes for word in (f"--{split}", str(size))]
+        generate = [sys.executable, "-m", "fairseq_seqvae.oracle", "generate", *self.settings.oracle_flags]
+        steps.run(
+            "draw the data",
+            [*generate, "--length", str(length), "--data-seed", str(DATA_SEED), *sizes, "--out", text, "--force"],
+        )
+        splits = [part for split, _ in self.settings.sizes for part in (f"--{split}pref", text / f"{split}.txt")]
+        preprocess = ["fairseq-preprocess", "--only-source", "--srcdict", text / "dict.txt", "--destdir", data]
+        steps.run("binarise the data", [*preprocess, *splits])
+        return data
+
+    def baselines(self, length: int) -> list[dict[str, Any]]:
+        """Rows of the card that no model was trained for."""
+        settings, folder = self.settings, self.out / f"T{length}"
+
+        def make() -> dict[str, Any]:
+            print(f"  baselines of T {length}", flush=True)
+            return {"rows": baselines(self.oracle, folder / "text", length, settings.draws, settings.held_out)}
+
+        return once(folder / "baselines.json", asdict(settings), make)["rows"]
+
+    def sequences(self, cell: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Values of each sequence of a finished cell."""
+        return dict(np.load(self._measure_folder(Cell(cell["method"], cell["length"], cell["seed"])) / "sequences.npz"))
+
+    def _measure_folder(self, cell: Cell) -> Path:
+        return self.out / f"T{cell.length}" / "measure" / f"{cell.method}-{cell.seed}"
+
+    def make(self, cell: Cell) -> dict[str, Any]:
+        """Train and measure; what the card says of the cell."""
+        data = self.out / f"T{cell.length}" / "data"
+        stages: list[Stage] = []
+        for name in self.recipes["methods"][cell.method]:
+            stages.append(self._train(name, cell, data, stages[-1].checkpoint if stages else None))
+            self._score_curve(stages[-1], cell, data)
+        return self._measure(cell, data, stages)
+
+    def _train(self, stage: str, cell: Cell, data: Path, start: Path | None) -> Stage:
+        """Train a stage by fairseq-train; an interrupted training goes on from its last checkpoint."""
+        folder = self.out / f"T{cell.length}" / "train" / f"{stage}-{cell.seed}"
+        file = CONFIG / f"{stage}.yaml"
+        overrides = self.recipes["lengths"].get(stage, {}).get(cell.length, {})
+        overrides = {key: str(value) for key, value in overrides.items()}
+        overrides |= {"common.seed": str(cell.seed), "task.fixed_length": str(cell.length)}
+        if self.settings.smoke:
+            overrides |= _smoke_overrides(file)
+        start_flags = ["--finetune-from-model", start] if start else []
+        save_dir = folder / "checkpoints"
+        s.Steps(folder).run(
+            f"train {stage}, T {cell.length}, seed {cell.seed}",
+            ["fairseq-train", data, "--user-dir", s.PACKAGE, *s.flags_from_yaml(file, overrides), *start_flags]
+            + ["--save-dir", save_dir],
+            training=True,
+        )
+        return Stage(folder, save_dir / self.recipes["checkpoints"].get(stage, "checkpoint_last.pt"))
+
+    def _score_curve(self, stage: Stage, cell: Cell, data: Path) -> None:
+        """Oracle NLL of samples from each checkpoint that training has left, into curve.json; they are deleted then."""
+        path = stage.folder / "curve.json"
+        curve = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"complete": False, "points": []}
+        checkpoints = _interval_checkpoints(stage.folder / "checkpoints")
+        if not curve["complete"]:
+            from fairseq_seqvae import measure
+
+            last = stage.folder / "checkpoints" / "checkpoint_last.pt"
+            for checkpoint in [*checkpoints, last]:
+                point = _progress(checkpoint)
+                if any(point["updates"] == other["updates"] for other in curve["points"]):
+                    continue
+                print(f"  scoring the samples after {point['updates']} updates", flush=True)
+                tokens = oracle_samples(*measure.load(checkpoint, data), self.settings.curve_draws, cell.seed)
+                mean, standard_error = estimate(self.oracle.nll(tokens))
+                curve["points"].append(point | {"oracle_nll": mean, "oracle_nll_standard_error": standard_error})
+                write_json(path, curve)
+            curve["points"].sort(key=lambda point: point["updates"])
+            write_json(path, {**curve, "complete": True, "seconds": _progress(last)["seconds"]})
+        for checkpoint in checkpoints:
+            checkpoint.unlink()
+
+    def _measure(self, cell: Cell, data: Path, stages: list[Stage]) -> dict[str, Any]:
+        """Samples at each temperature under the oracle, held-out data under the model."""
+        folder = self._measure_folder(cell)
+        checkpoint, settings = stages[-1].checkpoint, self.settings
+        s.Steps(folder).run(
+            f"sample from {cell.method}, T {cell.length}, seed {cell.seed}",
+            ["fairseq-generate", data, "--user-dir", s.PACKAGE, "--task", "seqvae", "--path", checkpoint, "--cpu"]
+            + ["--gen-subset", "prior", "--num-draws", str(settings.draws), "--sampling", "--beam", "1"]
+            + ["--unkpen", "1000", "--batch-size", "512", "--seed", str(cell.seed)],
+            output=folder / "samples.txt",
+        )
+        made_with = {**asdict(settings), "trained": os.stat(checkpoint).st_mtime}
+
+        def make() -> dict[str, Any]:
+            print(f"  measuring {cell.method}, T {cell.length}, seed {cell.seed}", flush=True)
+            return self._measured(cell, data, checkpoint, folder)
+
+        measured = once(folder / "measured.json", made_with, make)
+        curve, seconds = [], 0.0
+        for stage in stages:
+            found = json.loads((stage.folder / "curve.json").read_text(encoding="utf-8"))
+            curve += [{**point, "seconds": point["seconds"] + seconds} for point in found["points"]]
+            seconds += found["seconds"]
+        return {**cell._asdict(), **measured, "train_seconds": seconds, "curve": curve}
+
+    def _measured(self, cell: Cell, data: Path, checkpoint: Path, folder: Path) -> dict[str, Any]:
+        from fairseq_seqvae import measure  # imports fairseq: seconds, which a finished cell need not wait
+
+        settings = self.settings
+        model, task = measure.load(checkpoint, data)
+        held_out_set = measure.read_split(task, "test", settings.held_out)
+        taus = settings.temperatures
+        figures, arrays = measure.measure_held_out(model, held_out_set, taus, settings.importance_samples, cell.seed)
+        points, oracle_nlls = [], []
+        for i, tau in enumerate(taus):
+            if tau == 1:
+                tokens = read_tokens(folder / "samples.txt", self.oracle.vocab_size, cell.length)
+            else:
+                tokens = oracle_samples(model, task, settings.draws, cell.seed, tau)
+            nll = self.oracle.nll(tokens)
+            oracle_nlls.append(nll.numpy())
+            mean, standard_error = estimate(nll)
+            points.append(
+                {
+                    "temperature": tau,
+                    "oracle_nll": mean,
+                    "oracle_nll_standard_error": standard_error,
+                    "held_out_nll": figures["nll"][i],
+                    "held_out_nll_standard_error": figures["nll_standard_error"][i],
+                    "elbo_per_sequence": figures["elbo_per_sequence"][i],
+                    **measure.variety(tokens, torch.full((len(tokens),), cell.length)),
+                }
+            )
+        partial = folder / "sequences.npz.partial"
+        with open(partial, "wb") as file:
+            np.savez_compressed(file, temperatures=taus, oracle_nll=np.stack(oracle_nlls), **arrays)
+        os.replace(partial, folder / "sequences.npz")
+        kept = ("kl", "mutual_information", "active_units", "latent_dim", "sequences", "importance_samples")
+        return {**{key: figures[key] for key in kept}, **_progress(checkpoint), "points": points}
+
+
+def oracle_samples(model, task, number: int, seed: int, temperature: float = 1.0) -> torch.Tensor:
+    """Draws from the prior as the oracle numbers its tokens, (N, T)."""
+    from fairseq_seqvae import measure
+
+    return measure.prior_samples(model, number, seed, temperature).tokens - task.dictionary.nspecial
+
+
+def _smoke_overrides(file: Path) -> dict[str, str]:
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    overrides = {}
+    for name, limit in SMOKE_LIMITS.items():
+        group, key = name.split(".")
+        if config.get(group, {}).get(key) is not None:
+            overrides[name] = str(min(config[group][key], limit))
+    return overrides
+
+
+def _interval_checkpoints(folder: Path) -> list[Path]:
+    """checkpoint3.pt, after an epoch, and checkpoint_3_200.pt, after an update; not checkpoint_best.pt and the like."""
+    found = [file for file in folder.iterdir() if re.fullmatch(r"checkpoint(\d+|_\d+_\d+)\.pt", file.name)]
+    return sorted(found, key=lambda file: file.stat().st_mtime)
+
+
+def _progress(checkpoint: Path) -> dict[str, float]:
+    """Updates of a checkpoint, and seconds of training up to it, validation and saving included."""
+    from fairseq.checkpoint_utils import load_checkpoint_to_cpu
+
+    state = load_checkpoint_to_cpu(str(checkpoint))
+    return {
+        "updates": state["optimizer_history"][-1]["num_updates"],
+        "seconds": round(state["extra_state"]["previous_training_time"], 1),
+    }

@@ -1,0 +1,382 @@
+"""From the cells of the card to its numbers: means over seeds, distance from maximum likelihood, time to quality."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+MAXIMUM_LIKELIHOOD = "ml"  # the method that the others are compared with
+MIXTURE_WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
+LAST_EVALUATIONS = 5
+
+
+class Spread(NamedTuple):
+    """A mean over seeds.
+
+    Attributes:
+        mean: over seeds
+        half_width: of its 95 % interval by Student's t; None for a single seed
+        seeds: how many
+    """
+
+    mean: float
+    half_width: float | None
+    seeds: int
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """Mean and interval; None of no values."""
+    if not values:
+        return None
+    count = len(values)
+    if count == 1:
+        return Spread(float(values[0]), None, 1)
+    from scipy import stats
+
+    half_width = stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count)
+    return Spread(float(np.mean(values)), float(half_width), count)
+
+
+def held_out_at(points: Sequence[dict[str, float]], oracle_nll: float) -> float | None:
+    """Held-out NLL of a curve over temperatures where its samples have this oracle NLL; None beyond its ends.
+
+    Linear between neighbouring temperatures.
+    """
+    points = sorted(points, key=lambda point: point["oracle_nll"])
+    xs = [point["oracle_nll"] for point in points]
+    if not xs or not xs[0] <= oracle_nll <= xs[-1]:
+        return None
+    return float(np.interp(oracle_nll, xs, [point["held_out_nll"] for point in points]))
+
+
+def updates_to_quality(curve: Sequence[dict[str, float]], target: float) -> dict[str, float] | None:
+    """The first evaluation at or below *target* from which on the mean of all evaluations is so too; None if none."""
+    values = [point["oracle_nll"] for point in curve]
+    for i, point in enumerate(curve):
+        if values[i] <= target and np.mean(values[i:]) <= target:
+            return point
+    return None
+
+
+def temperature_mixture(sequences: dict[str, np.ndarray], weight: float) -> dict[str, float]:
+    """A model that draws each sequence sharply with probability *weight*, else at temperature 1.
+
+    Both numbers of such a mixture are known from those of its parts, sequence by sequence: so it shows what a pair of
+    numbers is worth that nobody has learned anything for.
+
+    Args:
+        sequences: sequences.npz of a cell
+        weight: chance of the lowest temperature
+    """
+    taus = sequences["temperatures"]
+    sharp, plain = int(taus.argmin()), int(np.flatnonzero(taus == 1)[0])
+    log_likelihood = np.logaddexp(
+        math.log(weight) + sequences["log_likelihood"][:, sharp],
+        math.log1p(-weight) + sequences["log_likelihood"][:, plain],
+    )
+    quality = sequences["oracle_nll"].mean(axis=1)
+    return {
+        "sharp_temperature": float(taus[sharp]),
+        "weight": weight,
+        "oracle_nll": float(weight * quality[sharp] + (1 - weight) * quality[plain]),
+        "held_out_nll": float(-log_likelihood.sum() / sequences["lengths"].sum()),
+    }
+
+
+def summarise(cells: list[dict[str, Any]], target: float | None) -> list[dict[str, Any]]:
+    """One summary for each method of one length, in the order of the cells.
+
+    Args:
+        cells: of one length
+        target: oracle NLL whose time is asked for
+    """
+    likelihood = {cell["seed"]: cell["points"] for cell in cells if cell["method"] == MAXIMUM_LIKELIHOOD}
+    summaries = []
+    for method in dict.fromkeys(cell["method"] for cell in cells):
+        own = [cell for cell in cells if cell["method"] == method]
+        points = []
+        for i, point in enumerate(own[0]["points"]):
+            row: dict[str, Any] = {"temperature": point["temperature"]}
+            for key in ("oracle_nll", "held_out_nll", "distinct_sequences", "distinct_bigrams"):
+                row[key] = spread([cell["points"][i][key] for cell in own])
+            for key in ("oracle_nll_standard_error", "held_out_nll_standard_error", "samples", "bigrams"):
+                row[key] = float(np.mean([cell["points"][i][key] for cell in own]))
+            found = [
+                (
+                    cell["points"][i]["held_out_nll"],
+                    held_out_at(likelihood[cell["seed"]], cell["points"][i]["oracle_nll"]),
+                )
+                for cell in own
+                if cell["seed"] in likelihood
+            ]
+            found = [(held_out, reference) for held_out, reference in found if reference is not None]
+            row["ml_held_out_nll"] = spread([reference for _, reference in found])
+            row["gap"] = spread([held_out - reference for held_out, reference in found])
+            points.append(row)
+        summary = {"method": method, "length": own[0]["length"], "seeds": [cell["seed"] for cell in own]}
+        summary["points"] = points
+        for key in ("kl", "mutual_information", "active_units", "train_seconds"):
+            summary[key] = spread([cell[key] for cell in own])
+        last = [np.mean([point["oracle_nll"] for point in cell["curve"][-LAST_EVALUATIONS:]]) for cell in own]
+        summary["last_evaluations_oracle_nll"] = spread([float(value) for value in last])
+        if target is not None:
+            reached = [updates_to_quality(cell["curve"], target) for cell in own]
+            summary["target"] = target
+            summary["seconds_to_target"] = spread([point["seconds"] for point in reached if point])
+        summaries.append(summary)
+    return summaries
+
+
+def mixtures(sequences: dict[int, dict[str, np.ndarray]], curves: dict[int, list]) -> list[dict[str, Any]]:
+    """Mixtures of temperatures of the maximum-likelihood model, by weight.
+
+    Args:
+        sequences: sequences.npz of each seed
+        curves: points of each seed
+    """
+    rows = []
+    for weight in MIXTURE_WEIGHTS:
+        found = {seed: temperature_mixture(arrays, weight) for seed, arrays in sequences.items()}
+        gaps = [row["held_out_nll"] - held_out_at(curves[seed], row["oracle_nll"]) for seed, row in found.items()]
+        any_row = next(iter(found.values()))
+        rows.append(
+            {
+                "weight": weight,
+                "sharp_temperature": any_row["sharp_temperature"],
+                "oracle_nll": spread([row["oracle_nll"] for row in found.values()]),
+                "held_out_nll": spread([row["held_out_nll"] for row in found.values()]),
+                "gap": spread(gaps),
+            }
+        )
+    return rows
+
+
+# -- as text --
+
+
+def markdown(card: dict[str, Any]) -> str:
+    """The whole card."""
+    lines = ["# Oracle card", "", card["protocol"], ""]
+    for block in card["lengths"]:
+        lines += [f"## T = {block['length']}", "", *_method_table(block), "", *_sweep_table(block), ""]
+        if block["mixtures"]:
+            lines += [*_mixture_table(block), ""]
+        lines += [*_time_table(block), ""]
+    return "\n".join(lines)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
+
+
+def _method_table(block: dict[str, Any]) -> list[str]:
+    header = ["temperature 1", "seeds", "oracle NLL", "held-out NLL", "gap to ML", "KL", "MI", "active units"]
+    header += ["distinct sequences", "distinct bigrams", "training, min"]
+    rows = []
+    for row in block["baselines"]:
+        coverage = _with_error(row, "held_out_nll") if row["held_out_nll"] is not None else "infinite"
+        shares = [_share(row["distinct_sequences"], row["samples"]), _share(row["distinct_bigrams"], row["bigrams"])]
+        rows.append([f"*{row['name']}*", "", _with_error(row, "oracle_nll"), coverage, "", "", "", "", *shares, ""])
+    for summary in block["methods"]:
+        point = next(p for p in summary["points"] if p["temperature"] == 1)
+        seconds = summary["train_seconds"]
+        minutes = Spread(seconds.mean / 60, seconds.half_width and seconds.half_width / 60, seconds.seeds)
+        rows.append(
+            [f"**{summary['method']}**", str(len(summary["seeds"]))]
+            + [_mean(point, "oracle_nll"), _mean(point, "held_out_nll"), _gap(point["gap"])]
+            + [_number(summary[key], digits) for key, digits in (("kl", 3), ("mutual_information", 3))]
+            + [_number(summary["active_units"], 1), _share(point["distinct_sequences"].mean, point["samples"])]
+            + [_share(point["distinct_bigrams"].mean, point["bigrams"]), _number(minutes, 1)]
+        )
+    notes = "; ".join(f"{row['name']}: {row['what']}" for row in block["baselines"])
+    return [*_table(header, rows), "", f"Baselines: {notes}."]
+
+
+def _sweep_table(block: dict[str, Any]) -> list[str]:
+    header = ["over temperatures", "temperature", "oracle NLL", "held-out NLL", "ML there", "gap", "distinct sequences"]
+    rows = [
+        [summary["method"], f"{point['temperature']:g}", _mean(point, "oracle_nll"), _mean(point, "held_out_nll")]
+        + [_number(point["ml_held_out_nll"], 3), _gap(point["gap"])]
+        + [_share(point["distinct_sequences"].mean, point["samples"])]
+        for summary in block["methods"]
+        for point in summary["points"]
+    ]
+    return _table(header, rows)
+
+
+def _mixture_table(block: dict[str, Any]) -> list[str]:
+    sharp = block["mixtures"][0]["sharp_temperature"]
+    header = [f"ML, each sequence at temperature {sharp:g} or 1", "oracle NLL", "held-out NLL", "gap"]
+    rows = [
+        [f"{row['weight']:.0%} at {sharp:g}", _number(row["oracle_nll"], 3), _number(row["held_out_nll"], 3)]
+        + [_gap(row["gap"])]
+        for row in block["mixtures"]
+    ]
+    return _table(header, rows)
+
+
+def _time_table(block: dict[str, Any]) -> list[str]:
+    target = block["target"]
+    header = ["time to quality", f"oracle NLL, mean of the last {LAST_EVALUATIONS} evaluations"]
+    header += [f"minutes until {target:g}", "seeds that reach it"] if target is not None else []
+    rows = []
+    for summary in block["methods"]:
+        row = [summary["method"], _number(summary["last_evaluations_oracle_nll"], 3)]
+        if target is not None:
+            found = summary["seconds_to_target"]
+            minutes = f"{found.mean / 60:.1f}" if found else "never"
+            row += [minutes, f"{found.seeds if found else 0} of {len(summary['seeds'])}"]
+        rows.append(row)
+    return _table(header, rows)
+
+
+def _with_error(row: dict[str, Any], key: str) -> str:
+    return f"{row[key]:.3f} (s.e. {row[key + '_standard_error']:.3f})"
+
+
+def _mean(point: dict[str, Any], key: str) -> str:
+    """With the interval over seeds, or for a single seed the standard error over sequences."""
+    if point[key].half_width is None:
+        return f"{point[key].mean:.3f} (s.e. {point[key + '_standard_error']:.3f})"
+    return _number(point[key], 3)
+
+
+def _number(value: Spread | None, digits: int) -> str:
+    if value is None:
+        return "-"
+    interval = "" if value.half_width is None else f" ± {value.half_width:.{digits}f}"
+    return f"{value.mean:.{digits}f}{interval}"
+
+
+def _gap(value: Spread | None) -> str:
+    if value is None:
+        return "-"
+    interval = "" if value.half_width is None else f" ± {value.half_width:.3f}"
+    return f"{value.mean:+.3f}{interval}"
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+def write_csv(path: Path, cells: list[dict[str, Any]], baselines: list[dict[str, Any]]) -> None:
+    """One line for each method, length, seed and temperature, and for each baseline."""
+    kept = ("kl", "mutual_information", "active_units", "train_seconds")
+    rows = [
+        {key: cell[key] for key in ("method", "length", "seed")} | point | {key: cell[key] for key in kept}
+        for cell in cells
+        for point in cell["points"]
+    ]
+    rows += [
+        {"method": row["name"], **{key: value for key, value in row.items() if key not in ("name", "what")}}
+        for row in baselines
+    ]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+# -- as pictures --
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+
+def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, float]):
+    """Oracle NLL of samples against held-out NLL, a panel a length, a curve a method, from temperature 1 on the right."""
+    figure, panels = _panels(blocks)
+    for axes, block in zip(panels, blocks, strict=True):
+        for colour, summary in zip(_colours(blocks), _in_order(block, blocks), strict=True):
+            if summary is None:
+                continue
+            points = sorted(summary["points"], key=lambda point: point["oracle_nll"].mean)
+            xs, ys = (np.array([point[key].mean for point in points]) for key in ("oracle_nll", "held_out_nll"))
+            x_errors, y_errors = (
+                [point[key].half_width or 0.0 for point in points] for key in ("oracle_nll", "held_out_nll")
+            )
+            axes.errorbar(
+                xs,
+                ys,
+                y_errors,
+                x_errors,
+                color=colour,
+                marker="o",
+                markersize=3.5,
+                linewidth=1.6,
+                elinewidth=0.8,
+                label=summary["method"],
+            )
+            plain = next(point for point in points if point["temperature"] == 1)
+            at = (plain["oracle_nll"].mean, plain["held_out_nll"].mean)
+            axes.plot(*at, "o", color=colour, markersize=7, fillstyle="none")
+        if block["mixtures"]:
+            xs, ys = ([row[key].mean for row in block["mixtures"]] for key in ("oracle_nll", "held_out_nll"))
+            axes.plot(xs, ys, "--", color="#777777", linewidth=1.2, label="ml, mixed temperatures")
+        for marker, row in zip("*xD", [r for r in block["baselines"] if r["held_out_nll"] is not None], strict=False):
+            axes.plot(row["oracle_nll"], row["held_out_nll"], marker, color="black", markersize=6, label=row["name"])
+        if block["length"] in targets:
+            axes.axvline(targets[block["length"]], color="#bbbbbb", linewidth=1, linestyle=":", label="best published")
+        axes.set(title=f"T = {block['length']}", xlabel="oracle NLL of samples, nats per token (quality)")
+    panels[0].set_ylabel("NLL of held-out data, nats per token (coverage)")
+    _legend(figure, panels)
+    return figure
+
+
+def draw_learning(blocks: list[dict[str, Any]], cells: list[dict[str, Any]], targets: dict[int, float]):
+    """Oracle NLL of samples at temperature 1 against the time of training, a thin line a seed."""
+    figure, panels = _panels(blocks)
+    for axes, block in zip(panels, blocks, strict=True):
+        for colour, summary in zip(_colours(blocks), _in_order(block, blocks), strict=True):
+            if summary is None:
+                continue
+            own = [c for c in cells if (c["method"], c["length"]) == (summary["method"], block["length"])]
+            for i, cell in enumerate(own):
+                minutes = [point["seconds"] / 60 for point in cell["curve"]]
+                values = [point["oracle_nll"] for point in cell["curve"]]
+                label = summary["method"] if i == 0 else None
+                axes.plot(minutes, values, "o-", color=colour, markersize=2, linewidth=1, label=label)
+        if block["length"] in targets:
+            axes.axhline(targets[block["length"]], color="#bbbbbb", linewidth=1, linestyle=":", label="best published")
+        axes.set(title=f"T = {block['length']}", xlabel="minutes of training")
+    panels[0].set_ylabel("oracle NLL of samples, nats per token")
+    _legend(figure, panels)
+    return figure
+
+
+def _panels(blocks: list[dict[str, Any]]):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.2 + 4.3 * len(blocks), 4.8), layout="constrained")
+    panels = figure.subplots(1, len(blocks), squeeze=False)[0]
+    for axes in panels:
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
+
+
+def _names(blocks: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(summary["method"] for block in blocks for summary in block["methods"]))
+
+
+def _colours(blocks: list[dict[str, Any]]) -> list[str]:
+    """One for each method, the same in all panels."""
+    return [COLOURS[i % len(COLOURS)] for i in range(len(_names(blocks)))]
+
+
+def _in_order(block: dict[str, Any], blocks: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
+    """The summaries of a panel in the order of the colours; None where the method is not in it."""
+    by_name = {summary["method"]: summary for summary in block["methods"]}
+    return [by_name.get(name) for name in _names(blocks)]
+
+
+def _legend(figure, panels) -> None:
+    entries = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        for handle, label in zip(handles, labels, strict=True):
+            entries.setdefault(label, handle)
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
