@@ -24,6 +24,7 @@ def read_readme() -> str:
 
 MELODY = ["mido>=1.3"]
 PLOT = ["matplotlib>=3.6"]
+CARD = [*PLOT, "scipy>=1.8"]
 
 setup(
     name="fairseq-seqvae",
@@ -62,6 +63,7 @@ setup(
     extras_require={
         "melody": MELODY,
         "plot": PLOT,
-        "dev": ["pytest>=7", "hypothesis>=6", "ruff>=0.6", "mypy>=1.10", "tensorboard>=2.10", *MELODY, *PLOT],
+        "card": CARD,
+        "dev": ["pytest>=7", "hypothesis>=6", "ruff>=0.6", "mypy>=1.10", "tensorboard>=2.10", *MELODY, *CARD],
     },
 )

@@ -52,7 +52,7 @@ def sequence_log_probs(
     total = torch.zeros(len(tokens), len(temperatures), dtype=torch.float64, device=tokens.device)
     prev, state, block = torch.full_like(lengths, eos), policy.start(z), 64
     rows = torch.arange(len(tokens), device=tokens.device)
-    for t, target in enumerate(tokens.unbind(dim=1)):
+    for t, target in enumerate(tokens[:, : int(lengths.max())].unbind(dim=1)):
         features, state = policy.advance(prev, state)
         for some in rows[lengths > t].split(block):
             logits = policy.logits(features[some])
@@ -161,7 +161,8 @@ def active_units(posterior: DiagonalGaussian, threshold: float = 0.01) -> int:
     """Number of latent dimensions whose posterior mean varies over x by more than *threshold* (Burda et al. 2016)."""
     if len(posterior.mean) < 2:
         raise ValueError("active units are those whose means vary between sequences: give at least two.")
-    return int((posterior.mean.double().var(dim=0) > threshold).sum())
+    deviations = posterior.mean.double() - posterior.mean.double().mean(dim=0)
+    return int((deviations.square().sum(dim=0) / (len(deviations) - 1) > threshold).sum())
 
 
 def distinct_ngrams(tokens: Tensor, lengths: Tensor, n: int) -> tuple[int, int]:

@@ -151,7 +151,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    logging.disable(logging.INFO)  # fairseq's, of reading a checkpoint
     if args.out:
         refuse_existing([args.out], args.force)
     model, task = load(args.path, args.data, use_cuda=torch.cuda.is_available() and not args.cpu)
@@ -223,4 +222,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.INFO)  # what fairseq says of reading a checkpoint
     sys.exit(main())

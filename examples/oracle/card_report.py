@@ -287,7 +287,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
 def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, float]):
-    """Oracle NLL of samples against held-out NLL, a panel a length, a curve a method, from temperature 1 on the right."""
+    """Oracle NLL of samples against held-out NLL: a panel a length, a curve a method; temperature 1 has a ring."""
     figure, panels = _panels(blocks)
     for axes, block in zip(panels, blocks, strict=True):
         for colour, summary in zip(_colours(blocks), _in_order(block, blocks), strict=True):
