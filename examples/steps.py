@@ -212,6 +212,9 @@ def main(body, args: argparse.Namespace) -> int:
     except StepError as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted: run the same command again, and it goes on.", file=sys.stderr)
+        return 1
     return 0
 
 

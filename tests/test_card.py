@@ -1,0 +1,261 @@
+"""The oracle card: its baselines and its numbers against direct computation, and the whole command on a tiny oracle."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import commands
+import numpy as np
+import oracles
+import pytest
+import torch
+
+from fairseq_seqvae.oracle import Oracle
+from fairseq_seqvae.oracle.score import read_tokens
+
+FOLDER = commands.ROOT / "examples" / "oracle"
+sys.path.insert(0, str(FOLDER))
+import card_baselines  # noqa: E402
+import card_report  # noqa: E402
+
+# Three tokens; 2 is never followed by anything.
+TRAIN = torch.tensor([[0, 1, 2], [0, 0, 1], [1, 0, 2], [0, 1, 0]])
+
+
+class SlowBigramTable:
+    """The same by loops over the training sequences."""
+
+    def __init__(self, train, vocab_size, k):
+        self.rows, self.vocab_size, self.k = train.tolist(), vocab_size, k
+
+    def prob(self, previous, token):
+        pairs = [pair for row in self.rows for pair in zip([None, *row], row, strict=False)]
+        tokens = [token for row in self.rows for token in row]
+        alone = (tokens.count(token) + 1) / (len(tokens) + self.vocab_size)
+        context = sum(before == previous for before, _ in pairs)
+        if context + self.k == 0:
+            return alone
+        return (pairs.count((previous, token)) + self.k * alone) / (context + self.k)
+
+    def sequence_prob(self, tokens):
+        return math.prod(self.prob(*pair) for pair in zip([None, *tokens], tokens, strict=False))
+
+
+class TestBigramTable:
+    @pytest.mark.parametrize("k", [0.0, 1.0, 30.0])
+    def test_likelihood_of_every_sequence(self, k):
+        table, slow = card_baselines.BigramTable.fit(TRAIN, 3, k), SlowBigramTable(TRAIN, 3, k)
+        tokens = torch.cartesian_prod(*[torch.arange(3)] * 3)
+        probs = [slow.sequence_prob(row) for row in tokens.tolist()]
+        assert sum(probs) == pytest.approx(1)
+        expected = [-math.log(p) / 3 if p else math.inf for p in probs]
+        assert table.nll(tokens).tolist() == pytest.approx(expected)
+        assert math.isinf(max(expected)) == (k == 0)
+
+    @pytest.mark.parametrize("k", [0.0, 2.0])
+    def test_samples_have_these_probabilities(self, k):
+        slow = SlowBigramTable(TRAIN, 3, k)
+        samples = card_baselines.BigramTable.fit(TRAIN, 3, k).sample(20_000, 3, seed=1)
+        tokens = torch.cartesian_prod(*[torch.arange(3)] * 3)
+        counts = [int((samples == row).all(dim=1).sum()) for row in tokens]
+        oracles.assert_frequencies(counts, [slow.sequence_prob(row) for row in tokens.tolist()])
+
+
+def assert_baselines(rows, oracle, text, length, draws, held_out):
+    """Rows of the card against what its files and the oracle say."""
+    found = {row["name"]: row for row in rows}
+    train, valid, test = (read_tokens(text / f"{split}.txt", oracle.vocab_size) for split in ("train", "valid", "test"))
+    test = test[:held_out]
+
+    def mean_nll(tokens):
+        return oracle.nll(tokens).double().mean().item()
+
+    constants = [mean_nll(torch.full((1, length), token)) for token in range(oracle.vocab_size)]
+    assert found["constant token"]["oracle_nll"] == pytest.approx(min(constants), abs=1e-5)
+    assert f"token {int(np.argmin(constants))} " in found["constant token"]["what"]
+    assert found["constant token"]["distinct_sequences"] == found["constant token"]["distinct_bigrams"] == 1
+    assert found["copied training set"]["oracle_nll"] == pytest.approx(mean_nll(train), abs=1e-5)
+    assert found["copied training set"]["distinct_sequences"] == len({tuple(row) for row in train.tolist()})
+    assert found["oracle"]["held_out_nll"] == pytest.approx(mean_nll(test), abs=1e-5)
+    entropy = oracle.entropy_estimate(draws, length, seed=99)
+    deviation = math.hypot(entropy.standard_error, found["oracle"]["oracle_nll_standard_error"])
+    assert abs(found["oracle"]["oracle_nll"] - entropy.mean) < oracles.normal_quantile() * deviation
+    for name in ("constant token", "bigram table", "copied training set"):
+        assert found[name]["held_out_nll"] is None
+    smoothed = {
+        k: SlowBigramTable(train, oracle.vocab_size, k)
+        for k in card_baselines.BACK_OFF_WEIGHTS
+        if f"k = {k:g}," in found["bigram table, smoothed"]["what"]
+    }
+    ((_, table),) = smoothed.items()
+    few = test[:2].tolist()
+    own = card_baselines.BigramTable.fit(train, oracle.vocab_size, table.k)
+    assert own.nll(test[:2]).tolist() == pytest.approx([-math.log(table.sequence_prob(row)) / length for row in few])
+    assert found["bigram table, smoothed"]["held_out_nll"] == pytest.approx(own.nll(test).mean().item())
+    others = [
+        card_baselines.BigramTable.fit(train, oracle.vocab_size, k).nll(valid).mean()
+        for k in card_baselines.BACK_OFF_WEIGHTS
+    ]
+    assert own.nll(valid).mean() == min(others)
+
+
+class TestReport:
+    def test_interval_is_of_students_distribution(self):
+        assert card_report.spread([]) is None
+        assert card_report.spread([2.0]) == (2.0, None, 1)
+        mean, half_width, seeds = card_report.spread([1.0, 2.0, 3.0])
+        # The 97.5 % point at two degrees of freedom is 4.3027.
+        assert (mean, seeds) == (2.0, 3) and half_width == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)
+
+    @pytest.mark.parametrize(
+        "quality, expected", [(9.0, 7.0), (8.5, 7.25), (8.25, 7.525), (8.0, 7.9), (7.9, None), (9.1, None)]
+    )
+    def test_held_out_nll_at_a_quality_lies_on_the_curve(self, quality, expected):
+        curve = [(9.0, 7.0), (8.0, 7.9), (8.4, 7.3), (8.5, 7.25)]  # in any order
+        points = [{"oracle_nll": x, "held_out_nll": y} for x, y in curve]
+        found = card_report.held_out_at(points, quality)
+        assert found == (None if expected is None else pytest.approx(expected))
+
+    @pytest.mark.parametrize(
+        "values, expected",
+        [
+            ([5, 4, 3], 2),
+            ([3], 0),
+            ([5, 5], None),
+            ([3, 5, 2], 2),
+            ([2, 5, 2], 0),
+            ([5, 3, 4, 2], 1),
+            ([5, 3, 4], None),
+        ],
+    )
+    def test_quality_is_reached_where_the_mean_of_what_follows_stays_there(self, values, expected):
+        curve = [{"oracle_nll": float(value), "seconds": i} for i, value in enumerate(values)]
+        found = card_report.updates_to_quality(curve, 3.0)
+        assert (found and found["seconds"]) == expected
+
+    def test_mixture_of_temperatures(self):
+        probs = np.array([[0.2, 0.4], [0.3, 0.01]])  # of two held-out sequences at temperatures 1 and 0.5
+        sequences = {
+            "temperatures": np.array([1.0, 0.5]),
+            "log_likelihood": np.log(probs),
+            "oracle_nll": np.array([[9.0, 7.0], [4.0, 6.0]]),
+            "lengths": np.array([2, 3]),
+        }
+        found = card_report.temperature_mixture(sequences, 0.3)
+        held_out = -(math.log(0.3 * 0.4 + 0.7 * 0.2) + math.log(0.3 * 0.01 + 0.7 * 0.3)) / 5
+        assert found == {
+            "sharp_temperature": 0.5,
+            "weight": 0.3,
+            "oracle_nll": pytest.approx(0.3 * 5 + 0.7 * 8),
+            "held_out_nll": pytest.approx(held_out),
+        }
+
+    def test_gaps_are_means_over_the_seeds_that_have_both(self):
+        def cell(method, seed, points):
+            points = [
+                {"temperature": tau, "oracle_nll": x, "held_out_nll": y, "distinct_sequences": 1, "distinct_bigrams": 1}
+                | {"oracle_nll_standard_error": 0, "held_out_nll_standard_error": 0, "samples": 1, "bigrams": 1}
+                for tau, x, y in points
+            ]
+            rest = {"kl": 0, "mutual_information": 0, "active_units": 0, "train_seconds": 60, "length": 8}
+            curve = [{"oracle_nll": 9.0 - i, "seconds": 10.0 * i + seed} for i in range(7)]
+            return {"method": method, "seed": seed, "points": points, "curve": curve, **rest}
+
+        cells = [
+            cell("ml", 1, [(1, 9, 7), (0.5, 7, 9)]),
+            cell("ml", 2, [(1, 9, 7.2), (0.5, 7, 9.2)]),
+            cell("new", 1, [(1, 8, 7.5), (0.5, 6, 9)]),
+            cell("new", 2, [(1, 8.5, 7.5), (0.5, 7.5, 8.7)]),
+            cell("new", 3, [(1, 8, 7), (0.5, 7, 8)]),
+        ]
+        likelihood, new = card_report.summarise(cells, target=5.0)
+        assert likelihood["points"][0]["gap"].mean == 0
+        assert new["points"][0]["gap"].mean == pytest.approx(((7.5 - 8.0) + (7.5 - 7.7)) / 2)
+        assert new["points"][0]["gap"].seeds == 2
+        assert new["points"][1]["gap"] == pytest.approx((8.7 - 8.7, None, 1))
+        assert new["points"][1]["oracle_nll"].mean == pytest.approx((6 + 7.5 + 7) / 3)
+        assert new["last_evaluations_oracle_nll"].mean == pytest.approx(5.0)  # of 7, 6, 5, 4, 3
+        assert new["seconds_to_target"] == pytest.approx(card_report.spread([41.0, 42.0, 43.0]))
+
+
+def card(folder, *flags):
+    command = [
+        FOLDER / "card",
+        "--smoke",
+        "--out",
+        folder,
+        "--methods",
+        "ml,seqvae_1",
+        "--temperatures",
+        "1,0.5",
+        *flags,
+    ]
+    return subprocess.Popen(
+        [sys.executable, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finished(process) -> str:
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output[-5000:]
+    return output
+
+
+@pytest.mark.slow
+def test_the_card_goes_on_after_an_interruption_and_is_complete(tmp_path):
+    process = card(tmp_path)
+    checkpoints = tmp_path / "T8" / "train" / "ml-1" / "checkpoints"
+    while not (checkpoints / "checkpoint_last.pt").exists():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "run the same command again, and it goes on" in output
+
+    first = finished(card(tmp_path))
+    assert "[done already] binarise the data" in first
+    log = (tmp_path / "T8" / "train" / "ml-1" / "logs" / "train-ml-t-8-seed-1.log").read_text()
+    assert "Loaded checkpoint" in log and "checkpoint_last.pt" in log
+    assert not list(checkpoints.glob("checkpoint_*_*.pt")) and (checkpoints / "checkpoint_best.pt").exists()
+
+    found = json.loads((tmp_path / "card.json").read_text())
+    (block,) = found["lengths"]
+    assert [summary["method"] for summary in block["methods"]] == ["ml", "seqvae_1"]
+    oracle = Oracle.from_npz(tmp_path / "oracle.npz")
+    assert_baselines(block["baselines"], oracle, tmp_path / "T8" / "text", 8, draws=500, held_out=100)
+    likelihood, seqvae = found["cells"]
+    samples = tmp_path / "T8" / "measure" / "ml-1" / "samples.txt"
+    expected = oracle.nll(read_tokens(samples, oracle.vocab_size, 8)).double().mean().item()
+    assert likelihood["points"][0]["oracle_nll"] == pytest.approx(expected, abs=1e-6)
+    assert likelihood["kl"] == likelihood["latent_dim"] == 0 and seqvae["kl"] > 0
+    assert likelihood["points"][1]["oracle_nll"] < likelihood["points"][0]["oracle_nll"]
+    updates = [point["updates"] for point in seqvae["curve"]]
+    assert len(updates) >= 4  # two stages
+    seconds = [point["seconds"] for point in seqvae["curve"]]
+    assert seconds == sorted(seconds) and seconds[-1] == pytest.approx(seqvae["train_seconds"])
+
+    with open(tmp_path / "card.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 + 5
+    assert float(rows[0]["oracle_nll"]) == likelihood["points"][0]["oracle_nll"]
+    tables = (tmp_path / "card.md").read_text()
+    for block in tables.split("\n\n"):
+        widths = {line.count(" | ") for line in block.splitlines() if line.startswith("|")}
+        assert len(widths) <= 1, block
+    assert f"**seqvae_1** | 1 | {seqvae['points'][0]['oracle_nll']:.3f} (s.e. " in tables
+    for name in ("quality_coverage", "learning"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (tmp_path / f"{name}.svg").read_text()
+
+    again = finished(card(tmp_path))
+    assert "  $ " not in again and "measuring" not in again and "scoring" not in again
+    assert json.loads((tmp_path / "card.json").read_text()) == found
