@@ -19,6 +19,10 @@ class StepError(Exception):
     """A step failed; the message says what to do."""
 
 
+class Interrupted(StepError):
+    """The user stopped a step."""
+
+
 def flags_from_yaml(path: Path, overrides: dict[str, str] | None = None) -> list[str]:
     """The flags of fairseq-train that mean the same as a YAML file for fairseq-hydra-train.
 
@@ -54,12 +58,13 @@ class Steps:
 
     Args:
         folder: where everything goes; a later run with the same commands goes on where this one ended
+        part_of: steps in another folder, to whose commands and time these are added
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, part_of: "Steps | None" = None):
         self.folder = folder
-        self.commands: list[str] = []
-        self.started = time.monotonic()
+        self.commands: list[str] = part_of.commands if part_of else []
+        self.started = part_of.started if part_of else time.monotonic()
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         self.bin = Path(sys.executable).parent
 
@@ -117,7 +122,7 @@ class Steps:
             except KeyboardInterrupt:
                 process.terminate()  # it need not have been told by the terminal
                 process.wait()
-                raise StepError(f"interrupted: run the same command again, and it goes on from '{name}'.") from None
+                raise Interrupted(f"interrupted: run the same command again, and it goes on from '{name}'.") from None
             finally:
                 if sink:
                     sink.close()

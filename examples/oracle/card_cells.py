@@ -85,10 +85,19 @@ class Cell(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """A finished stage of training: its folder, and the checkpoint that goes on."""
+    """A finished stage of training.
 
+    Attributes:
+        name: of its YAML file
+        folder: its log, its checkpoints and curve.json
+        checkpoint: the one that goes on
+        start: the checkpoint that it began with, if any
+    """
+
+    name: str
     folder: Path
     checkpoint: Path
+    start: Path | None
 
 
 def read_methods() -> dict[str, Any]:
@@ -124,6 +133,7 @@ class Cells:
 
     def __init__(self, out: Path, settings: Settings):
         self.out = out
+        self.steps = s.Steps(out)
         self.settings = settings
         self.recipes = read_methods()
         self.oracle = settings.oracle()
@@ -131,7 +141,7 @@ class Cells:
     def make_data(self, length: int) -> Path:
         """Draw and binarise the data of a length."""
         folder = self.out / f"T{length}"
-        steps, text, data = s.Steps(folder), folder / "text", folder / "data"
+        steps, text, data = s.Steps(folder, self.steps), folder / "text", folder / "data"
         sizes = [word for split, size in self.settings.sizes for word in (f"--{split}", str(size))]
         generate = [sys.executable, "-m", "fairseq_seqvae.oracle", "generate", *self.settings.oracle_flags]
         steps.run(
@@ -180,13 +190,14 @@ class Cells:
             overrides |= _smoke_overrides(file)
         start_flags = ["--finetune-from-model", start] if start else []
         save_dir = folder / "checkpoints"
-        s.Steps(folder).run(
+        s.Steps(folder, self.steps).run(
             f"train {stage}, T {cell.length}, seed {cell.seed}",
             ["fairseq-train", data, "--user-dir", s.PACKAGE, *s.flags_from_yaml(file, overrides), *start_flags]
             + ["--save-dir", save_dir],
             training=True,
         )
-        return Stage(folder, save_dir / self.recipes["checkpoints"].get(stage, "checkpoint_last.pt"))
+        checkpoint = save_dir / self.recipes["checkpoints"].get(stage, "checkpoint_last.pt")
+        return Stage(stage, folder, checkpoint, start)
 
     def _score_curve(self, stage: Stage, cell: Cell, data: Path) -> None:
         """Oracle NLL of samples from each checkpoint that training has left, into curve.json; they are deleted then."""
@@ -197,8 +208,10 @@ class Cells:
             from fairseq_seqvae import measure
 
             last = stage.folder / "checkpoints" / "checkpoint_last.pt"
+            # fairseq goes on counting the time of the checkpoint that it began with.
+            before = _progress(stage.start)["seconds"] if stage.start else 0.0
             for checkpoint in [*checkpoints, last]:
-                point = _progress(checkpoint)
+                point = {"stage": stage.name, **_progress(checkpoint, before)}
                 if any(point["updates"] == other["updates"] for other in curve["points"]):
                     continue
                 print(f"  scoring the samples after {point['updates']} updates", flush=True)
@@ -207,7 +220,7 @@ class Cells:
                 curve["points"].append(point | {"oracle_nll": mean, "oracle_nll_standard_error": standard_error})
                 write_json(path, curve)
             curve["points"].sort(key=lambda point: point["updates"])
-            write_json(path, {**curve, "complete": True, "seconds": _progress(last)["seconds"]})
+            write_json(path, {**curve, "complete": True, "seconds": _progress(last, before)["seconds"]})
         for checkpoint in checkpoints:
             checkpoint.unlink()
 
@@ -215,7 +228,7 @@ class Cells:
         """Samples at each temperature under the oracle, held-out data under the model."""
         folder = self._measure_folder(cell)
         checkpoint, settings = stages[-1].checkpoint, self.settings
-        s.Steps(folder).run(
+        s.Steps(folder, self.steps).run(
             f"sample from {cell.method}, T {cell.length}, seed {cell.seed}",
             ["fairseq-generate", data, "--user-dir", s.PACKAGE, "--task", "seqvae", "--path", checkpoint, "--cpu"]
             + ["--gen-subset", "prior", "--num-draws", str(settings.draws), "--sampling", "--beam", "1"]
@@ -228,13 +241,14 @@ class Cells:
             print(f"  measuring {cell.method}, T {cell.length}, seed {cell.seed}", flush=True)
             return self._measured(cell, data, checkpoint, folder)
 
-        measured = once(folder / "measured.json", made_with, make)
+        measured = {**once(folder / "measured.json", made_with, make)}
+        del measured["made_with"]
         curve, seconds = [], 0.0
         for stage in stages:
             found = json.loads((stage.folder / "curve.json").read_text(encoding="utf-8"))
-            curve += [{**point, "seconds": point["seconds"] + seconds} for point in found["points"]]
+            curve += [{**point, "seconds": round(point["seconds"] + seconds, 1)} for point in found["points"]]
             seconds += found["seconds"]
-        return {**cell._asdict(), **measured, "train_seconds": seconds, "curve": curve}
+        return {**cell._asdict(), **measured, "train_seconds": round(seconds, 1), "curve": curve}
 
     def _measured(self, cell: Cell, data: Path, checkpoint: Path, folder: Path) -> dict[str, Any]:
         from fairseq_seqvae import measure  # imports fairseq: seconds, which a finished cell need not wait
@@ -295,12 +309,16 @@ def _interval_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda file: file.stat().st_mtime)
 
 
-def _progress(checkpoint: Path) -> dict[str, float]:
-    """Updates of a checkpoint, and seconds of training up to it, validation and saving included."""
+def _progress(checkpoint: Path, seconds_before: float = 0.0) -> dict[str, float]:
+    """Updates of a checkpoint, and seconds of training up to it, validation and saving included.
+
+    Args:
+        seconds_before: not to be counted
+    """
     from fairseq.checkpoint_utils import load_checkpoint_to_cpu
 
     state = load_checkpoint_to_cpu(str(checkpoint))
     return {
         "updates": state["optimizer_history"][-1]["num_updates"],
-        "seconds": round(state["extra_state"]["previous_training_time"], 1),
+        "seconds": round(state["extra_state"]["previous_training_time"] - seconds_before, 1),
     }
