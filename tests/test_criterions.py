@@ -240,6 +240,8 @@ class TestPolicyGradient:
             "--reward logit --pg-baseline none --elbo-weight 0.25",
             "--pg-latent prior --entropy-weight 0.3",
             "--pg-latent prior --pg-region 0.5 --entropy-weight -0.3",
+            "--entropy-weight -0.3 --entropy-floor 1.5",
+            "--entropy-weight -0.3 --entropy-floor 9",
             "--pg-trajectories data --pg-baseline none --rollout-chunk 3",
             # what is re-scored has no dropout, as what was sampled has none
             "--dropout 0.5 --word-dropout 0.5 --elbo-weight 0",
@@ -281,7 +283,8 @@ class TestPolicyGradient:
             assert elbo == pytest.approx(
                 sum(slow_rec(training, batch, z)) + sum(map(sum, slow_kl(mean, std))), rel=1e-5
             )
-        expected = cfg.elbo_weight * elbo + cfg.pg_weight * pg_loss - cfg.entropy_weight * entropy
+        price = max(entropy - cfg.entropy_floor * sum(lengths), 0.0) if cfg.entropy_weight < 0 else entropy
+        expected = cfg.elbo_weight * elbo + cfg.pg_weight * pg_loss - cfg.entropy_weight * price
         assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
     def test_a_region_of_the_prior_has_the_same_draws_moved_to_its_upper_end(self, toy):

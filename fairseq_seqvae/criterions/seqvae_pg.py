@@ -45,6 +45,10 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
             "that sharpens the policy"
         },
     )
+    entropy_floor: float = field(
+        default=0.0,
+        metadata={"help": "with --entropy-weight below 0: nats a token, mean of the batch, below which it is free"},
+    )
     pg_credit: ChoiceEnum(list(CREDITS)) = field(
         default="to-go",
         metadata={
@@ -144,11 +148,13 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         for name in ("num_rollouts", "reward_stride", "rollout_chunk", "fake_reuse"):
             if getattr(cfg, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1 but is {getattr(cfg, name)}.")
-        for name in ("elbo_weight", "pg_weight", "disc_l2", "fake_pool"):
+        for name in ("elbo_weight", "pg_weight", "entropy_floor", "disc_l2", "fake_pool"):
             if getattr(cfg, name) < 0:
                 raise ValueError(f"--{name.replace('_', '-')} must not be negative but is {getattr(cfg, name)}.")
         if not 0 <= cfg.disc_label_smoothing < 0.5:
             raise ValueError(f"--disc-label-smoothing must lie in [0, 0.5) but is {cfg.disc_label_smoothing}.")
+        if cfg.entropy_floor and cfg.entropy_weight >= 0:
+            raise ValueError("--entropy-floor needs an --entropy-weight below 0: a bonus on entropy has no floor.")
         if not 0 < cfg.pg_region <= 1:
             raise ValueError(f"--pg-region must lie in (0, 1] but is {cfg.pg_region}: 1 is the whole prior.")
         if cfg.pg_region < 1 and cfg.pg_latent != "prior":
@@ -201,7 +207,10 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         pg_loss = policy_gradient_loss(log_probs, advantage).sum()
         with torch.set_grad_enabled(cfg.entropy_weight != 0):
             entropy = token_entropy(output.policy_logits, trajectory.mask).sum()
-        loss = cfg.elbo_weight * elbo_loss + cfg.pg_weight * pg_loss - cfg.entropy_weight * entropy
+        weighed = entropy
+        if cfg.entropy_weight < 0:
+            weighed = (entropy - cfg.entropy_floor * trajectory.lengths.sum()).clamp(min=0)
+        loss = cfg.elbo_weight * elbo_loss + cfg.pg_weight * pg_loss - cfg.entropy_weight * weighed
 
         log |= {
             "pg_loss": pg_loss.detach(),
