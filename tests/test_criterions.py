@@ -264,13 +264,13 @@ class TestPolicyGradient:
             go_on_earning(earned, lengths, cfg.reward_stride)
         returns = [[credit(row, t, cfg.pg_credit) for t in range(max(lengths))] for row in earned]
         advantage = oracles.advantages(returns, lengths, str(cfg.pg_baseline), cfg.pg_normalize)
-        pg_loss = entropy = 0.0
+        pg_loss, entropies = 0.0, [0.0] * len(rows)
         for b, row in enumerate(rows):
             for t, log_probs in enumerate(slow_log_probs(training.model.decoder, row, trajectory.z[b])):
                 pg_loss -= advantage[b][t] * log_probs[row[t]]
-                entropy += oracles.entropy([math.exp(p) for p in log_probs])
+                entropies[b] += oracles.entropy([math.exp(p) for p in log_probs])
         assert log["pg_loss"].item() == pytest.approx(pg_loss, rel=1e-4, abs=1e-5)
-        assert log["entropy"].item() == pytest.approx(entropy, rel=1e-4)
+        assert log["entropy"].item() == pytest.approx(sum(entropies), rel=1e-4)
         values = [rewards[b, i].item() for b, places in enumerate(rewarded) for i in places]
         assert log["rewards"] == len(values)
         assert log["reward"].item() == pytest.approx(sum(values), rel=1e-5)
@@ -283,8 +283,9 @@ class TestPolicyGradient:
             assert elbo == pytest.approx(
                 sum(slow_rec(training, batch, z)) + sum(map(sum, slow_kl(mean, std))), rel=1e-5
             )
-        price = max(entropy - cfg.entropy_floor * sum(lengths), 0.0) if cfg.entropy_weight < 0 else entropy
-        expected = cfg.elbo_weight * elbo + cfg.pg_weight * pg_loss - cfg.entropy_weight * price
+        if cfg.entropy_weight < 0:
+            entropies = [max(h - cfg.entropy_floor * n, 0.0) for h, n in zip(entropies, lengths, strict=True)]
+        expected = cfg.elbo_weight * elbo + cfg.pg_weight * pg_loss - cfg.entropy_weight * sum(entropies)
         assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
     def test_a_region_of_the_prior_has_the_same_draws_moved_to_its_upper_end(self, toy):

@@ -47,7 +47,7 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     )
     entropy_floor: float = field(
         default=0.0,
-        metadata={"help": "with --entropy-weight below 0: nats a token, mean of the batch, below which it is free"},
+        metadata={"help": "with --entropy-weight below 0: nats a token, mean of a sequence, below which it is free"},
     )
     pg_credit: ChoiceEnum(list(CREDITS)) = field(
         default="to-go",
@@ -206,15 +206,15 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         log_probs = sequences.token_log_probs(output.policy_logits, trajectory.tokens, trajectory.mask)
         pg_loss = policy_gradient_loss(log_probs, advantage).sum()
         with torch.set_grad_enabled(cfg.entropy_weight != 0):
-            entropy = token_entropy(output.policy_logits, trajectory.mask).sum()
+            entropy = token_entropy(output.policy_logits, trajectory.mask).sum(dim=1)
         weighed = entropy
         if cfg.entropy_weight < 0:
-            weighed = (entropy - cfg.entropy_floor * trajectory.lengths.sum()).clamp(min=0)
-        loss = cfg.elbo_weight * elbo_loss + cfg.pg_weight * pg_loss - cfg.entropy_weight * weighed
+            weighed = (entropy - cfg.entropy_floor * trajectory.lengths).clamp(min=0)
+        loss = cfg.elbo_weight * elbo_loss + cfg.pg_weight * pg_loss - cfg.entropy_weight * weighed.sum()
 
         log |= {
             "pg_loss": pg_loss.detach(),
-            "entropy": entropy.detach(),
+            "entropy": entropy.detach().sum(),
             "policy_tokens": trajectory.lengths.sum(),
             "reward": given.sum(),
             "reward_squares": given.square().sum(),
