@@ -31,6 +31,20 @@ def refuse_existing(paths: Iterable[Path], force: bool) -> None:
         raise ValueError(f"{', '.join(existing[:3])} exists already: choose another --out or overwrite with --force")
 
 
+def report(program: str, run: Callable, args: argparse.Namespace) -> int:
+    """Call *run* with *args*; 0, or 2 after one sentence about bad input on standard error."""
+    try:
+        run(args)
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except (ValueError, ImportError) as error:
+        message = str(error)
+    else:
+        return 0
+    print(f"{program}: error: {message}", file=sys.stderr)
+    return 2
+
+
 class Commands:
     """A parser with commands, ``python -m program COMMAND``."""
 
@@ -56,20 +70,6 @@ class Commands:
         return added
 
     def run(self, argv: Sequence[str] | None = None) -> int:
-        """Run one command; 0, or 2 after one sentence about bad input on standard error."""
+        """Run one command; its exit status, see :func:`report`."""
         args = self.parser.parse_args(argv)
-        return run_reporting(f"{self.program} {args.command}", args.run, args)
-
-
-def run_reporting(name: str, run: Callable, args: argparse.Namespace) -> int:
-    """Call run(args); 0, or 2 after one sentence about bad input on standard error."""
-    try:
-        run(args)
-    except OSError as error:
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    except (ValueError, ImportError) as error:
-        message = str(error)
-    else:
-        return 0
-    print(f"{name}: error: {message}", file=sys.stderr)
-    return 2
+        return report(f"{self.program} {args.command}", args.run, args)

@@ -6,9 +6,16 @@
 import functools
 import importlib
 import importlib.util
+import io
 import logging
+import os
+import pickle
 import sys
 from importlib import metadata
+
+from fairseq_seqvae import checkpoints
+
+logger = logging.getLogger(__name__)
 
 # Every distribution that brings a package named `fairseq`, most likely one first.
 FAIRSEQ_DISTRIBUTIONS = ("ve-fairseq", "fairseq", "fairseq-fixed")
@@ -58,19 +65,38 @@ def installed_version(distribution: str) -> str | None:
 
 def apply_shims() -> None:
     """Repair at run time, without editing a file, what this fairseq lacks on this torch. Safe to call again."""
-    _keep_bf16_off_tpus()
+    from fairseq import checkpoint_utils, options
+    from fairseq.distributed import utils as distributed_utils
+    from fairseq.file_io import PathManager
+    from fairseq.models import distributed_fairseq_model
+
+    if importlib.util.find_spec("torch_xla") is None:
+        _replace(options, "parse_args_and_arch", _keep_bf16_off_tpus)
+    _replace(distributed_utils, "call_main", _refuse_launch_without_processes)
+    _replace(distributed_utils, "_infer_torch_distributed_launch_init", _launch_by_torchrun_on_cpus)
+    _replace(distributed_fairseq_model, "DistributedDataParallel", _distribute_on_cpus)
+    if not _torch_loads(distributed_utils._TensorPlaceholder(0)):
+        _replace(distributed_utils, "_broadcast_object_slow", _hand_over_objects)
+    _replace(checkpoint_utils, "load_checkpoint_to_cpu", _load_safely)
+    _replace(checkpoint_utils, "load_checkpoint", _let_finished_runs_rest)
+    _replace(PathManager, "copy", _copy_whole_or_not_at_all)
 
 
-def _keep_bf16_off_tpus() -> None:
+def _replace(owner, name: str, make) -> None:
+    """Replace the attribute *name* of *owner* by what *make* makes of it, unless that has been done before."""
+    original = getattr(owner, name)
+    if getattr(original, "made_by_seqvae", False):
+        return
+    replacement = make(original)
+    replacement.made_by_seqvae = True
+    setattr(owner, name, staticmethod(replacement) if isinstance(vars(owner)[name], staticmethod) else replacement)
+
+
+def _keep_bf16_off_tpus(original):
     """`--bf16` and `--memory-efficient-bf16` make fairseq's command line assume a TPU, which dies without torch_xla.
 
-    Answers `options.parse_args_and_arch`, which sets `tpu` along with `bf16`; with torch_xla installed it does nothing.
+    Answers `options.parse_args_and_arch`, which sets `tpu` along with `bf16`.
     """
-    from fairseq import options
-
-    original = options.parse_args_and_arch
-    if getattr(original, "keeps_bf16_off_tpus", False) or importlib.util.find_spec("torch_xla") is not None:
-        return
 
     @functools.wraps(original)
     def parse_args_and_arch(*args, **kwargs):
@@ -80,8 +106,158 @@ def _keep_bf16_off_tpus() -> None:
             namespace.tpu = False
         return parsed
 
-    parse_args_and_arch.keeps_bf16_off_tpus = True
-    options.parse_args_and_arch = parse_args_and_arch
+    return parse_args_and_arch
+
+
+# -- several processes --
+
+
+def _gpus() -> int:
+    import torch  # not above: the package's own commands need not wait for it
+
+    return torch.cuda.device_count()
+
+
+def _refuse_launch_without_processes(original):
+    """fairseq starts as many processes as there are GPUs: without one, it would end at once and report success."""
+
+    @functools.wraps(original)
+    def call_main(cfg, main, **kwargs):
+        launch = cfg.distributed_training
+        starts_processes = launch.distributed_init_method is not None and not launch.distributed_no_spawn
+        if starts_processes and not _gpus() and not cfg.common.tpu:
+            raise ValueError(
+                "--distributed-init-method makes fairseq start a process for each GPU, but there is none here: nothing "
+                "would run. Leave it away and start the processes by torchrun, or start them yourself, each with "
+                "--distributed-no-spawn and its --distributed-rank."
+            )
+        return original(cfg, main, **kwargs)
+
+    return call_main
+
+
+def _launch_by_torchrun_on_cpus(original):
+    """fairseq divides by the number of GPUs to find the one that a process of torchrun should use."""
+
+    @functools.wraps(original)
+    def infer_torch_distributed_launch_init(cfg):
+        if _gpus():
+            return original(cfg)
+        cfg.distributed_init_method = "env://"
+        cfg.distributed_world_size = int(os.environ["WORLD_SIZE"])
+        cfg.distributed_rank = int(os.environ["RANK"])
+        cfg.device_id = 0
+        cfg.distributed_no_spawn = True
+
+    return infer_torch_distributed_launch_init
+
+
+def _distribute_on_cpus(original):
+    """fairseq names a GPU to torch's wrapper of models, also for models on the CPU, where that is an error."""
+
+    class DistributedDataParallel(original):
+        def __init__(self, module, device_ids=None, output_device=None, **kwargs):
+            if not any(p.is_cuda for p in module.parameters()):
+                device_ids = output_device = None
+            super().__init__(module, device_ids=device_ids, output_device=output_device, **kwargs)
+
+    return DistributedDataParallel
+
+
+def refuse_lone_process(task_cfg) -> None:
+    """Stop a process of torchrun that would train alone; *task_cfg* is the task's node of the whole configuration.
+
+    Without a GPU fairseq takes 1 for the number of processes unless it is told, and each process would then write its
+    own training into the one folder of checkpoints.
+
+    Raises:
+        ValueError: if torchrun has started several processes, and fairseq knows of one
+    """
+    root = task_cfg._get_root() if hasattr(task_cfg, "_get_root") else None
+    started = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    if root is None or "distributed_training" not in root or started == 1:
+        return
+    if root.distributed_training.distributed_world_size == 1:
+        raise ValueError(
+            f"{started} processes were started, but fairseq takes this one for the only one, and all would write to "
+            f"the same --save-dir: add --distributed-world-size {started}."
+        )
+
+
+def _torch_loads(thing) -> bool:
+    """Whether `torch.load` gives back what is saved, without being told to trust it."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(thing, buffer)
+    buffer.seek(0)
+    try:
+        return torch.load(buffer) == thing
+    except pickle.UnpicklingError:
+        return False
+
+
+def _hand_over_objects(original):
+    """The first process hands a checkpoint to the others, parts of which `torch.load` now takes for foreign code.
+
+    They come from a process of the same training, not from a file: torch's own means may transport them.
+    """
+
+    @functools.wraps(original)
+    def broadcast_object_slow(obj, src_rank, group, dist_device):
+        import torch
+
+        objects = [obj]
+        torch.distributed.broadcast_object_list(objects, src_rank, group, dist_device)
+        return objects[0]
+
+    return broadcast_object_slow
+
+
+# -- checkpoints --
+
+
+def _load_safely(original):
+    """Loading a checkpoint never runs code that it contains, and one that cannot be loaded is explained."""
+
+    @functools.wraps(original)
+    def load_checkpoint_to_cpu(path, *args, **kwargs):
+        with checkpoints.reading(path):
+            return original(path, *args, **kwargs)
+
+    return load_checkpoint_to_cpu
+
+
+def _let_finished_runs_rest(original):
+    """A run that has made its `--max-update` updates would make one more each time its command is given again."""
+
+    @functools.wraps(original)
+    def load_checkpoint(cfg, trainer, **kwargs):
+        loaded = original(cfg, trainer, **kwargs)
+        optimization = trainer.cfg.optimization
+        if 0 < optimization.max_update <= trainer.get_num_updates():
+            logger.info(
+                f"the run has made {trainer.get_num_updates()} updates already: nothing is left to do until "
+                f"--max-update {optimization.max_update}"
+            )
+            optimization.max_epoch = -1  # which the next epoch is always beyond; 0 is without limit
+        return loaded
+
+    return load_checkpoint
+
+
+def _copy_whole_or_not_at_all(original):
+    """fairseq copies a new checkpoint over the last one: if it were killed meanwhile, a stump would be left of it."""
+    from fairseq.file_io import PathManager
+
+    @functools.wraps(original)
+    def copy(src_path, dst_path, overwrite=False):
+        if not (overwrite and PathManager.supports_rename(dst_path)):
+            return original(src_path, dst_path, overwrite=overwrite)
+        with checkpoints.replacing(dst_path) as temporary:
+            return original(src_path, temporary, overwrite=True)
+
+    return copy
 
 
 def prepare_for_two_players(task_cfg) -> None:

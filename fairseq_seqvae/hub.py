@@ -1,21 +1,38 @@
 """Sampling, encoding, reconstruction, interpolation and continuation of text from Python."""
 
+import os
 from collections.abc import Sequence
 
 import torch
-from fairseq import hub_utils
+from fairseq import checkpoint_utils, file_utils, hub_utils
 from fairseq.data import data_utils
+from fairseq.tasks import TASK_REGISTRY
 from torch import Tensor
 
 from fairseq_seqvae import generation, noise, rollout
 from fairseq_seqvae.latent import DiagonalGaussian
 from fairseq_seqvae.noise import Stream
+from fairseq_seqvae.tasks import SeqVAETask
 
 
 def load_hub_interface(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs) -> "SeqVAEHubInterface":
     """See :meth:`fairseq_seqvae.models.SeqVAEModel.from_pretrained`."""
+    refuse_other_tasks(model_name_or_path, checkpoint_file)
     loaded = hub_utils.from_pretrained(str(model_name_or_path), checkpoint_file, str(data_name_or_path), **kwargs)
     return SeqVAEHubInterface(loaded["args"], loaded["task"], loaded["models"])
+
+
+def refuse_other_tasks(model_name_or_path, checkpoint_file: str) -> None:
+    """Raise a ValueError for a checkpoint that was not trained by the task seqvae.
+
+    fairseq builds whatever task and model a checkpoint names, and some evaluate strings of their options as code.
+    """
+    folder = file_utils.load_archive_file(str(model_name_or_path))
+    for name in checkpoint_file.split(os.pathsep) if folder else ():
+        cfg = checkpoint_utils.load_checkpoint_to_cpu(os.path.join(folder, name))["cfg"].task
+        task = cfg.get("task") or cfg.get("_name")
+        if not issubclass(TASK_REGISTRY.get(task, object), SeqVAETask):
+            raise ValueError(f"{name} is a checkpoint of the task {task!r}: give one that --task seqvae trained.")
 
 
 class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):

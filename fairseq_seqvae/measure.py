@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from fairseq_seqvae import compat, evaluation, noise, rollout
-from fairseq_seqvae.command_line import positive, refuse_existing, run_reporting, temperatures
+from fairseq_seqvae.command_line import positive, refuse_existing, report, temperatures
 from fairseq_seqvae.noise import Stream
 
 compat.require_fairseq()
@@ -147,7 +147,7 @@ def variety(tokens: Tensor, lengths: Tensor) -> dict[str, int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0, or 2 after one sentence about bad input on standard error."""
-    return run_reporting(_PROG, _run, _parser().parse_args(argv))
+    return report(_PROG, _run, _parser().parse_args(argv))
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import importlib
 import io
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -44,6 +45,13 @@ ADVERSARIAL = (
     "--adv-g-steps 2 --adv-d-steps 1"
 )
 ELBO = "--criterion seqvae_elbo"
+# Of commands in processes of their own.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def distributed(processes: int) -> str:
+    """The flags that fairseq needs in processes started by torchrun, on CPUs."""
+    return f"--distributed-backend gloo --distributed-world-size {processes}" if processes > 1 else ""
 
 
 def split_flags(*flags) -> list[str]:
@@ -183,15 +191,21 @@ def generation_flags(data, checkpoint) -> list[str]:
     return split_flags(data, "--task seqvae --cpu --seed 5 --num-workers 0 --path", checkpoint)
 
 
-def run(command: str, *arguments, check=True, **environment) -> subprocess.CompletedProcess:
-    """Run the program fairseq-<command> in a process of its own; stdout and stderr together, in `stdout`."""
+def program(command: str, processes: int = 1) -> list:
+    """The beginning of a command line that runs fairseq-<command>, by torchrun if in several processes."""
+    folder = Path(sys.executable).parent
+    launcher = [folder / "torchrun", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    return [*launcher, folder / f"fairseq-{command}"]
+
+
+def run(command: str, *arguments, check=True, processes=1, **environment) -> subprocess.CompletedProcess:
+    """Run the program fairseq-<command> in processes of its own; stdout and stderr together, in `stdout`."""
     arguments = split_flags(*arguments)
     if command not in ("preprocess", "hydra-train"):
         arguments += ["--user-dir", USER_DIR]
-    program = Path(sys.executable).parent / f"fairseq-{command}"
     result = subprocess.run(
-        [program, *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **environment},
+        [*program(command, processes), *arguments],
+        env={**os.environ, **ENVIRONMENT, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -287,3 +301,36 @@ def make_training(data, *flags, criterion=ADVERSARIAL) -> Training:
 
 def load_checkpoint(path) -> dict:
     return torch.load(path, map_location="cpu", weights_only=False)
+
+
+def differences(a, b, path=""):
+    """Where two nested states differ; tensors must be equal bit for bit."""
+    if torch.is_tensor(a) or torch.is_tensor(b):
+        return [] if torch.equal(a, b) and a.dtype == b.dtype else [path]
+    if isinstance(a, dict):
+        found = [f"{path}.{key}" for key in a.keys() ^ b.keys()]
+        return found + [d for key in a.keys() & b.keys() for d in differences(a[key], b[key], f"{path}.{key}")]
+    if isinstance(a, (list, tuple)):
+        if len(a) != len(b):
+            return [path]
+        return [d for n, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{path}[{n}]")]
+    return [] if a == b or a != a else [path]
+
+
+def assert_same_training(first, second, same_batches=True):
+    """Two checkpoints hold the same parameters and the same state of optimizer, scheduler and data.
+
+    Several processes count batches of their own (not `same_batches`).
+    """
+    first, second = load_checkpoint(first), load_checkpoint(second)
+    for state in (first, second):
+        assert len(state["model"]) > 40 and len(state["last_optimizer_state"]["state"]) > 20
+    assert not differences(first["model"], second["model"])
+    assert not differences(*(state["extra_state"].get("ema", {}) for state in (first, second)))
+    assert not differences(first["last_optimizer_state"], second["last_optimizer_state"])
+    assert not differences(first["optimizer_history"][-1], second["optimizer_history"][-1])
+    if same_batches:
+        assert not differences(first["extra_state"]["train_iterator"], second["extra_state"]["train_iterator"])
+    assert not differences(first["task_state"], second["task_state"])
+    for key in ("best", "val_loss"):
+        assert math.isclose(first["extra_state"][key], second["extra_state"][key])

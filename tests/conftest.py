@@ -8,13 +8,17 @@ import pytest
 
 NEED_FAIRSEQ = [
     "test_bad_input.py",
+    "test_checkpoints.py",
+    "test_compat.py",
     "test_criterions.py",
     "test_end_to_end.py",
     "test_generation.py",
     "test_hub.py",
     "test_measure.py",
+    "test_kills.py",
     "test_model.py",
     "test_oracle_scorer.py",
+    "test_processes.py",
     "test_task.py",
 ]
 # The core is tested without fairseq too. A fairseq that is installed but broken must not go unnoticed.

@@ -1,44 +1,25 @@
 """fairseq's commands as users run them, from text to samples: each once in a process of its own, then in this one."""
 
-import math
 import re
 
 import commands
 import pytest
 import torch
-from commands import generation_flags, hypotheses, json_lines, load_checkpoint, run, texts, training_flags, write_lines
+from commands import (
+    assert_same_training,
+    generation_flags,
+    hypotheses,
+    json_lines,
+    load_checkpoint,
+    run,
+    texts,
+    training_flags,
+    write_lines,
+)
 
 from fairseq_seqvae.models import SeqVAEModel
 
 pytestmark = pytest.mark.slow
-
-
-def differences(a, b, path=""):
-    """Where two nested states differ; tensors must be equal bit for bit."""
-    if torch.is_tensor(a) or torch.is_tensor(b):
-        return [] if torch.equal(a, b) and a.dtype == b.dtype else [path]
-    if isinstance(a, dict):
-        found = [f"{path}.{key}" for key in a.keys() ^ b.keys()]
-        return found + [d for key in a.keys() & b.keys() for d in differences(a[key], b[key], f"{path}.{key}")]
-    if isinstance(a, (list, tuple)):
-        if len(a) != len(b):
-            return [path]
-        return [d for n, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{path}[{n}]")]
-    return [] if a == b or a != a else [path]
-
-
-def assert_same_training(first, second):
-    """Two checkpoints hold the same parameters and the same state of optimizer, scheduler and data."""
-    first, second = load_checkpoint(first), load_checkpoint(second)
-    for state in (first, second):
-        assert len(state["model"]) > 40 and len(state["last_optimizer_state"]["state"]) > 20
-    assert not differences(first["model"], second["model"])
-    assert not differences(first["last_optimizer_state"], second["last_optimizer_state"])
-    assert not differences(first["optimizer_history"][-1], second["optimizer_history"][-1])
-    assert not differences(first["extra_state"]["train_iterator"], second["extra_state"]["train_iterator"])
-    assert not differences(first["task_state"], second["task_state"])
-    for key in ("best", "val_loss"):
-        assert math.isclose(first["extra_state"][key], second["extra_state"][key])
 
 
 class Pipeline:

@@ -325,6 +325,14 @@ class TestData:
         assert make_training(toy.folder, "--max-positions 7").task.max_sample_length(torch.zeros(2, 3)) == 7
         assert make_training(toy_fixed.folder, "--fixed-length 6").task.max_sample_length(torch.zeros(2, 3)) == 6
 
+    def test_samples_are_as_long_as_the_longest_sentence_of_any_shard(self, tmp_path):
+        first = commands.preprocess(tmp_path / "1", train=["a b c"] * 9, valid=["a b"] * 9)
+        second = commands.preprocess(tmp_path / "2", dictionary=first / "dict.txt", train=["a b c a b", "a"] * 5)
+        training = make_training(f"{first}:{second}")
+        for epoch in (1, 2, 3):
+            training.task.load_dataset("train", epoch=epoch)
+            assert training.task.max_sample_length(torch.zeros(2, 3)) == 6
+
     def test_epochs_go_through_the_shards(self, tmp_path):
         shards = [commands.toy_sentences(20, seed) for seed in (1, 2)]
         first = commands.preprocess(tmp_path / "1", train=shards[0], valid=commands.toy_sentences(9, 3))

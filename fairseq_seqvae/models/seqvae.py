@@ -236,6 +236,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         """Fit a checkpoint to this model: without or with the adversary, whatever it was saved with."""
         super().upgrade_state_dict_named(state_dict, name)
         prefix = f"{name}." if name else ""
+        if f"{prefix}encoder.mean.weight" not in state_dict:
+            raise ValueError("the checkpoint is not of a SeqVAE: give one that was trained with --arch seqvae.")
         self._check_dictionary(state_dict, prefix)
         for part in ("discriminator", "rollout_decoder"):
             module = getattr(self, part)

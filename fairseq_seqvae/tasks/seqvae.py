@@ -12,6 +12,7 @@ import torch
 from fairseq import utils
 from fairseq.data import data_utils
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from fairseq_seqvae import compat, generation
 from fairseq_seqvae.memory import keep_freed_memory
+from fairseq_seqvae.models import SeqVAEModel
 from fairseq_seqvae.schedules import Turn, TurnPlan
 from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset
 
@@ -132,8 +134,24 @@ class SeqVAETask(FairseqTask):
                 raise ValueError(f"--num-draws {self.cfg.num_draws} is too small for --gen-subset {split}.")
             self.datasets[split] = LatentDataset(self.cfg.num_draws, self.dictionary, self.fixed_length or 100)
             return
-        paths = utils.split_paths(self.cfg.data)
-        folder = paths[(epoch - 1) % len(paths)] if split.startswith("train") else paths[0]
+        folders = utils.split_paths(self.cfg.data)
+        folder = folders[(epoch - 1) % len(folders)] if split.startswith("train") else folders[0]
+        tokens = self._read(folder, split, combine)
+        dataset = SequenceDataset(tokens, tokens.sizes, self.dictionary, split, self.fixed_length)
+        if dataset.empty.all():
+            raise ValueError(f"split {split!r} in {folder} holds empty lines only.")
+        if split.startswith("train"):
+            if not self.state.longest:
+                # Of all shards: samples are compared with the validation data in every epoch, by the same measure.
+                shards = [self._read(shard, split, combine) for shard in folders]
+                sizes = np.concatenate([shard.sizes for shard in shards])
+                longest = sizes[sizes <= self.cfg.max_positions].max(initial=1)
+                self.state.merge_state_dict({"longest": int(longest)})
+            self._warn_of_wide_windows(dataset.src_sizes)
+        self.datasets[split] = dataset
+
+    def _read(self, folder: str, split: str, combine: bool):
+        """Sequences that fairseq-preprocess has written, each with an EOS at its end."""
         path = os.path.join(folder, split)
         empty = f"split {split!r} in {folder} holds no sentence: was the text file empty?"
         if os.path.exists(path + ".bin") and os.path.getsize(path + ".bin") == 0:
@@ -148,14 +166,7 @@ class SeqVAETask(FairseqTask):
             )
         if len(tokens) == 0:
             raise ValueError(empty)
-        dataset = SequenceDataset(tokens, tokens.sizes, self.dictionary, split, self.fixed_length)
-        if dataset.empty.all():
-            raise ValueError(f"split {split!r} in {folder} holds empty lines only.")
-        if split.startswith("train"):
-            fitting = dataset.src_sizes[dataset.src_sizes <= self.cfg.max_positions]
-            self.state.merge_state_dict({"longest": int(fitting.max(initial=1))})
-            self._warn_of_wide_windows(dataset.src_sizes)
-        self.datasets[split] = dataset
+        return tokens
 
     def _warn_of_wide_windows(self, sizes: np.ndarray) -> None:
         widths = getattr(getattr(self._model, "discriminator", None), "widths", None)
@@ -207,7 +218,15 @@ class SeqVAETask(FairseqTask):
     # -- model and criterion --
 
     def build_model(self, cfg, from_checkpoint: bool = False):
-        """Build the model; one that is read from a checkpoint, to be used, has no discriminator."""
+        """Build the model; one that is read from a checkpoint, to be used, has no discriminator.
+
+        Raises:
+            ValueError: if a checkpoint is of another model. Some models of fairseq evaluate strings of their options
+                as Python code, which would be the code of whoever made the checkpoint.
+        """
+        name = getattr(cfg, "_name", None)
+        if from_checkpoint and not issubclass(ARCH_MODEL_REGISTRY.get(name, object), SeqVAEModel):
+            raise ValueError(f"the checkpoint is of the model {name!r}: --task seqvae loads models of the kind seqvae.")
         self.needs_discriminator = not from_checkpoint
         model = super().build_model(cfg, from_checkpoint)
         # Generation knows the model's options only from its checkpoint.
@@ -217,6 +236,7 @@ class SeqVAETask(FairseqTask):
 
     def build_criterion(self, cfg, from_checkpoint: bool = False):
         """Build the criterion; without an adversarial one, the model loses its discriminator and every turn is ELBO."""
+        compat.refuse_lone_process(self.cfg)
         criterion = super().build_criterion(cfg, from_checkpoint)
         if not getattr(criterion, "is_adversarial", False):
             self.plan = None

@@ -1,0 +1,60 @@
+"""Reading checkpoints without trusting them, and writing files that are whole or not there at all."""
+
+import contextlib
+import os
+import pickle
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+# torch reads the first of these since 1.13, the second, which says the opposite, since 2.6. Since then its own
+# default is to load tensors and plain values alone.
+WEIGHTS_ONLY = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
+
+
+@contextlib.contextmanager
+def reading(path) -> Iterator[None]:
+    """Whatever `torch.load` reads meanwhile, no code in it is run, and what is wrong with it is explained.
+
+    Raises:
+        ValueError: if the file at *path* contains anything but tensors and plain values, or is no checkpoint at all
+    """
+    before = {name: os.environ.get(name) for name in WEIGHTS_ONLY}
+    os.environ.update(WEIGHTS_ONLY)
+    try:
+        yield
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        if foreign := re.search(r"GLOBAL (\S+)", str(error)):
+            raise ValueError(
+                f"{path} was not loaded, since that could run code of whoever made it: it contains "
+                f"`{foreign.group(1)}`, but checkpoints of this plugin contain tensors and plain values only."
+            ) from error
+        raise ValueError(f"{path} is damaged, or no checkpoint: {_remedy(Path(path))}.") from error
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is no checkpoint of fairseq ({type(error).__name__}: {error}): give a file that fairseq-train "
+            "wrote."
+        ) from error
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _remedy(damaged: Path) -> str:
+    """What to do about a damaged checkpoint: the newest other one of its folder, if any, can take its place."""
+    others = [file for file in damaged.parent.glob("checkpoint*.pt") if file.name != damaged.name]
+    if not others:
+        return "delete it to begin anew, or give another"
+    newest = max(others, key=lambda file: file.stat().st_mtime)
+    return f"the newest other one of its folder is {newest.name}; copy that over it, then give the same command again"
+
+
+@contextlib.contextmanager
+def replacing(path) -> Iterator[str]:
+    """Give the name of a file to write; it becomes *path* when all is written, which until then is as it was."""
+    temporary = f"{path}.tmp"
+    yield temporary
+    os.replace(temporary, path)

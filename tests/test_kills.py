@@ -1,0 +1,225 @@
+"""Training that is killed at random moments and started again by the same command ends as if it had not been killed.
+
+The many kills are not part of the usual tests: `KILLS=30 pytest -s -m heavy tests/test_kills.py` prints what
+they cost.
+"""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import commands
+import pytest
+import torch
+from commands import assert_same_training, distributed, program, training_flags
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds child processes by /proc"),
+]
+
+
+class Plan(NamedTuple):
+    """A training, and where its phases end."""
+
+    flags: str
+    gen_pretrain: int
+    disc_pretrain: int
+    max_update: int
+
+    def arguments(self, data, folder, processes: int) -> list[str]:
+        turns = f"--gen-pretrain-updates {self.gen_pretrain} --disc-pretrain-updates {self.disc_pretrain}"
+        end = f"--max-update {self.max_update} --save-interval-updates 2 --keep-interval-updates 2"
+        return training_flags(data, folder, self.flags, turns, end, distributed(processes))
+
+    def phase(self, update: int) -> str:
+        if update <= self.gen_pretrain:
+            return "ELBO"
+        return "discriminator" if update <= self.gen_pretrain + self.disc_pretrain else "adversarial"
+
+
+class Kill(NamedTuple):
+    """What was killed when.
+
+    Attributes:
+        phase: of the update that had been logged
+        writing: whether a checkpoint was being written or copied
+        lost: updates that had been made since the last checkpoint
+    """
+
+    phase: str
+    writing: bool
+    lost: int
+
+
+class Command:
+    """The real command, in processes of its own."""
+
+    def __init__(self, arguments: list, processes: int, log: Path):
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [*program("train", processes), *arguments],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **commands.ENVIRONMENT},
+            )
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def wait(self) -> bool:
+        """Whether it ended well."""
+        return self.process.wait(timeout=300) == 0
+
+    def kill(self) -> None:
+        launcher = self.process.pid
+        tasks = Path(f"/proc/{launcher}/task").iterdir()
+        workers = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+        for pid in (launcher, *workers):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(timeout=60)
+
+
+class Forks:
+    """The same in forks of this process, which have imported torch and fairseq already; what torchrun sets is set."""
+
+    def __init__(self, arguments: list, processes: int, log: Path):
+        log.write_text("")
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = str(free.getsockname()[1])
+        context = multiprocessing.get_context("fork")
+        self.processes = []
+        for rank in range(processes):
+            environment = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+            environment |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port} | commands.ENVIRONMENT
+            self.processes.append(context.Process(target=train_here, args=(arguments, log, environment)))
+            self.processes[-1].start()
+
+    def running(self) -> bool:
+        return all(process.is_alive() for process in self.processes)
+
+    def wait(self) -> bool:
+        for process in self.processes:
+            process.join(timeout=300)
+        return all(process.exitcode == 0 for process in self.processes)
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.join(timeout=60)
+
+
+def train_here(arguments: list, log: Path, environment: dict[str, str]) -> None:
+    from fairseq_cli import train
+
+    os.environ.update(environment)
+    commands.reset_fairseq()
+    with log.open("a", buffering=1) as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        logging.basicConfig(stream=file, level=logging.INFO, format="%(name)s | %(message)s", force=True)
+        sys.argv = ["fairseq-train", *map(str, arguments)]
+        train.cli_main()
+
+
+class KilledTraining:
+    """A training in a folder that can be killed and started again."""
+
+    def __init__(self, plan: Plan, data, folder: Path, processes: int, launch=Command, seed: int = 1):
+        self.plan, self.folder, self.processes, self.launch = plan, folder, processes, launch
+        self.arguments = [*plan.arguments(data, folder, processes), "--user-dir", commands.USER_DIR]
+        self.log = folder.with_suffix(".log")
+        self.random = random.Random(seed)
+
+    def start(self):
+        return self.launch(self.arguments, self.processes, self.log)
+
+    def updates_logged(self) -> int:
+        return max(map(int, re.findall(r'train_inner \| .*"num_updates": "(\d+)"', self.log.read_text())), default=0)
+
+    def updates_saved(self) -> int:
+        """Of the last checkpoint; all that are there must be whole."""
+        for file in self.folder.glob("*.pt"):
+            torch.load(file, map_location="cpu", weights_only=True)
+        last = self.folder / "checkpoint_last.pt"
+        return commands.load_checkpoint(last)["optimizer_history"][-1]["num_updates"] if last.exists() else 0
+
+    def is_writing(self) -> bool:
+        return any(self.folder.glob("*.tmp"))
+
+    def kill(self, update: int, writing: bool) -> Kill | None:
+        """Start it and kill it at a moment after *update*, if *writing* while it writes; None if it ended before."""
+        for stump in self.folder.glob("*.tmp"):  # of the last kill; fairseq overwrites it
+            stump.unlink()
+        training = self.start()
+        while training.running() and self.updates_logged() < update:
+            time.sleep(0.002)
+        if writing:
+            while training.running() and not self.is_writing():
+                pass
+        else:
+            time.sleep(self.random.uniform(0, 0.2))
+        if not training.running():
+            assert training.wait(), self.log.read_text()[-3000:]
+            return None
+        training.kill()
+        logged = self.updates_logged()
+        return Kill(self.plan.phase(logged), self.is_writing(), max(0, logged - self.updates_saved()))
+
+    def finish(self) -> None:
+        assert self.start().wait(), self.log.read_text()[-3000:]
+
+
+TINY = Plan("", gen_pretrain=5, disc_pretrain=4, max_update=14)
+
+
+@pytest.mark.parametrize(
+    "processes, kills",
+    [(1, [(3, False), (7, True), (11, False)]), (2, [(10, True)])],
+    ids=["one process", "two processes"],
+)
+def test_training_survives_kills(toy, tmp_path, processes, kills):
+    # Dropout is seeded alike in all processes, which the one that it is compared with cannot do.
+    plan = TINY._replace(flags="--dropout 0 --disc-dropout 0" if processes > 1 else "--store-ema --ema-decay 0.9")
+    commands.call("train", plan.arguments(toy.folder, tmp_path / "whole", 1), f"--update-freq {processes}")
+    training = KilledTraining(plan, toy.folder, tmp_path / "killed", processes)
+    assert all([training.kill(update, writing) for update, writing in kills])
+    training.finish()
+    last = "checkpoint_last.pt"
+    assert_same_training(tmp_path / "whole" / last, tmp_path / "killed" / last, same_batches=processes == 1)
+
+
+# Large enough for the writing of a checkpoint to take a while.
+LARGER = Plan(
+    "--embed-dim 256 --encoder-hidden-dim 256 --decoder-hidden-dim 256 --latent-dim 64",
+    gen_pretrain=20,
+    disc_pretrain=20,
+    max_update=60,
+)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("processes", [1, 2])
+def test_training_survives_many_kills(toy, tmp_path, processes):
+    whole, killed = (KilledTraining(LARGER, toy.folder, tmp_path / name, processes, Forks) for name in "ab")
+    whole.finish()
+    moments = sorted(killed.random.choices(range(LARGER.max_update), k=int(os.environ.get("KILLS", "30"))))
+    kills = [killed.kill(update, writing=number % 2 == 1) for number, update in enumerate(moments)]
+    killed.finish()
+    assert_same_training(whole.folder / "checkpoint_last.pt", killed.folder / "checkpoint_last.pt")
+    print(f"\n| processes | phase | killed | kills | updates made again |\n{'|---' * 5}|")
+    groups = Counter((kill.phase, kill.writing) for kill in kills if kill is not None)
+    for (phase, writing), count in groups.items():
+        lost = sum(kill.lost for kill in kills if kill is not None and (kill.phase, kill.writing) == (phase, writing))
+        print(f"| {processes} | {phase} | {'while writing' if writing else 'between'} | {count} | {lost} |")

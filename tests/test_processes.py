@@ -1,0 +1,60 @@
+"""Training in two processes: that of one process with twice the batches, bit for bit; mistaken launches are refused."""
+
+import commands
+import pytest
+from commands import assert_same_training, distributed, json_lines, load_checkpoint, run, training_flags
+
+# fairseq seeds dropout alike in all processes, so that only without it one process can do the same.
+WITHOUT_DROPOUT = "--dropout 0 --disc-dropout 0"
+
+
+def without_speed(line: dict) -> dict:
+    """What is logged, but for what depends on the clock and on how many processes share the work."""
+    return {key: value for key, value in line.items() if key.split("_")[-1] not in ("wps", "ups", "wpb", "wall", "bsz")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backend, flags",
+    [
+        ("pytorch_ddp", "--word-dropout 0.3 --rollout-lag 0.5"),
+        ("legacy_ddp", "--fake-pool 40 --fake-reuse 2 --adv-d-steps 3 --pg-normalize --reward logit"),
+    ],
+)
+def test_two_processes_train_like_one_with_twice_the_batches(toy, tmp_path, backend, flags):
+    # 11 batches are 6 updates an epoch, in the last of which one process has nothing to do.
+    flags = f"{WITHOUT_DROPOUT} {flags} --max-update 14 --save-interval-updates 5"
+    alone = commands.train(toy.folder, tmp_path / "alone", flags, "--update-freq 2")
+    command = training_flags(toy.folder, tmp_path / "both", flags, distributed(2), "--ddp-backend", backend)
+    both = run("train", command, processes=2).stdout
+
+    saved = {file.name for file in (tmp_path / "alone").iterdir()}
+    assert saved == {file.name for file in (tmp_path / "both").iterdir()} >= {"checkpoint_1_5.pt", "checkpoint_2_10.pt"}
+    for name in saved:
+        assert_same_training(tmp_path / "alone" / name, tmp_path / "both" / name, same_batches=False)
+    # Each line once, of both processes together.
+    for tag, count in (("train_inner", 14), ("train", 3), ("valid", 5)):
+        lines = [without_speed(line) for line in json_lines(both, tag)]
+        assert lines == [without_speed(line) for line in json_lines(alone, tag)] and len(lines) == count
+    assert both.count("Saved checkpoint") == alone.count("Saved checkpoint") == 5
+
+
+class TestMistakenLaunches:
+    def test_processes_that_do_not_know_of_each_other(self, toy, tmp_path, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", "1")
+        with pytest.raises(ValueError, match="2 processes were started, .* add --distributed-world-size 2"):
+            commands.train(toy.folder, tmp_path / "ck", "--max-update 1 --distributed-world-size 1")
+        assert not list((tmp_path / "ck").glob("*.pt"))
+
+    def test_one_process_of_torchrun_is_no_mistake(self, toy, tmp_path, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "1")
+        monkeypatch.setenv("RANK", "0")
+        commands.train(toy.folder, tmp_path, "--max-update 1")
+        assert load_checkpoint(tmp_path / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"] == 1
+
+    def test_fairseq_would_start_no_process_at_all(self, toy, tmp_path, monkeypatch):
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+        launch = "--distributed-world-size 2 --distributed-init-method tcp://localhost:29501"
+        with pytest.raises(ValueError, match="there is none here: nothing would run.* by torchrun"):
+            commands.train(toy.folder, tmp_path, "--max-update 1", launch)
