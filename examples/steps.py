@@ -206,9 +206,12 @@ def main(body, args: argparse.Namespace) -> int:
     """Run *body* and turn failures into one message."""
     try:
         body(args)
-    except StepError as error:
+    except (StepError, OSError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # between two steps
+        print("\ninterrupted: run the same command again, and it goes on from here.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -45,14 +45,21 @@ class Commands:
         return added
 
     def run(self, argv: Sequence[str] | None = None) -> int:
-        """Run one command; 0, or 2 after one sentence about bad input on standard error."""
+        """Run one command; 0, or 2 after one sentence about bad input on standard error, 130 after Ctrl-C."""
         args = self.parser.parse_args(argv)
         try:
             args.run(args)
+        except KeyboardInterrupt:
+            print(f"{self.program} {args.command}: interrupted: files that are there are whole", file=sys.stderr)
+            return 130
         except OSError as error:
             message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         except (ValueError, ImportError) as error:
             message = str(error)
+        except (MemoryError, RuntimeError) as error:
+            if "memory" not in str(error).lower():  # torch has no class of its own for want of it
+                raise
+            message = "this needs more memory than there is: ask for less, or for shorter sequences"
         else:
             return 0
         print(f"{self.program} {args.command}: error: {message}", file=sys.stderr)
