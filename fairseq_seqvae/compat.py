@@ -7,8 +7,13 @@ import functools
 import importlib
 import importlib.util
 import logging
+import os
+import pickle
+import re
 import sys
+from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 
 # Every distribution that brings a package named `fairseq`, most likely one first.
 FAIRSEQ_DISTRIBUTIONS = ("ve-fairseq", "fairseq", "fairseq-fixed")
@@ -58,19 +63,34 @@ def installed_version(distribution: str) -> str | None:
 
 def apply_shims() -> None:
     """Repair at run time, without editing a file, what this fairseq lacks on this torch. Safe to call again."""
-    _keep_bf16_off_tpus()
+    from fairseq import checkpoint_utils, options
+    from fairseq.trainer import Trainer
+
+    if importlib.util.find_spec("torch_xla") is None:
+        _replace(options, "parse_args_and_arch", _keep_bf16_off_tpus)
+    _replace(checkpoint_utils, "load_checkpoint_to_cpu", _explain_unreadable)
+    _replace(checkpoint_utils, "verify_checkpoint_directory", _explain_unusable_folder)
+    _replace(checkpoint_utils, "save_checkpoint", _explain_unwritable)
+    _replace(Trainer, "load_checkpoint", _explain_misfit)
+    if Path(sys.argv[0]).name.startswith("fairseq-"):  # in a program of someone else's, exceptions are theirs
+        _replace(sys, "excepthook", _explain_end)
 
 
-def _keep_bf16_off_tpus() -> None:
+def _replace(owner, name: str, make) -> None:
+    """Replace the attribute *name* of *owner* by what *make* makes of it, unless that has been done before."""
+    original = getattr(owner, name)
+    if getattr(original, "made_by_seqvae", False):
+        return
+    replacement = make(original)
+    replacement.made_by_seqvae = True
+    setattr(owner, name, replacement)
+
+
+def _keep_bf16_off_tpus(original):
     """`--bf16` and `--memory-efficient-bf16` make fairseq's command line assume a TPU, which dies without torch_xla.
 
-    Answers `options.parse_args_and_arch`, which sets `tpu` along with `bf16`; with torch_xla installed it does nothing.
+    Answers `options.parse_args_and_arch`, which sets `tpu` along with `bf16`.
     """
-    from fairseq import options
-
-    original = options.parse_args_and_arch
-    if getattr(original, "keeps_bf16_off_tpus", False) or importlib.util.find_spec("torch_xla") is not None:
-        return
 
     @functools.wraps(original)
     def parse_args_and_arch(*args, **kwargs):
@@ -80,8 +100,113 @@ def _keep_bf16_off_tpus() -> None:
             namespace.tpu = False
         return parsed
 
-    parse_args_and_arch.keeps_bf16_off_tpus = True
-    options.parse_args_and_arch = parse_args_and_arch
+    return parse_args_and_arch
+
+
+# -- what goes wrong with checkpoints, and how commands end --
+
+
+def _explain_unreadable(original):
+    """A file that is no checkpoint ends in whatever torch or fairseq stumble over first, such as a KeyError."""
+
+    @functools.wraps(original)
+    def load_checkpoint_to_cpu(path, *args, **kwargs):
+        try:
+            return original(path, *args, **kwargs)
+        except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
+            if isinstance(error, (FileNotFoundError, PermissionError)):
+                raise
+            raise ValueError(
+                f"{path} is damaged, or no checkpoint: give another, or delete it to begin anew if it is the one that "
+                "the training would go on from."
+            ) from error
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is no checkpoint of fairseq ({type(error).__name__}: {error}): give a file that fairseq-train "
+                "wrote."
+            ) from error
+
+    return load_checkpoint_to_cpu
+
+
+def _explain_misfit(original):
+    """fairseq hides what the model says of a checkpoint behind "ensure that the architectures match"."""
+
+    @functools.wraps(original)
+    def load_checkpoint(self, *args, **kwargs):
+        try:
+            return original(self, *args, **kwargs)
+        except Exception as error:
+            if str(error).startswith("Cannot load model parameters") and isinstance(error.__context__, ValueError):
+                raise error.__context__ from None
+            raise
+
+    return load_checkpoint
+
+
+def _explain_unusable_folder(original):
+    """fairseq tries the folder before it trains."""
+
+    @functools.wraps(original)
+    def verify_checkpoint_directory(save_dir):
+        try:
+            return original(save_dir)
+        except OSError as error:
+            raise OSError(
+                f"no checkpoint could be written to --save-dir {save_dir} ({error.strerror}): choose another, or make "
+                "it writable."
+            ) from error
+
+    return verify_checkpoint_directory
+
+
+def _explain_unwritable(original):
+    """Where no checkpoint can be written, training ends at once, and says how it can go on."""
+
+    @functools.wraps(original)
+    def save_checkpoint(cfg, *args, **kwargs):
+        try:
+            return original(cfg, *args, **kwargs)
+        except (OSError, RuntimeError) as error:  # torch's writer of files raises the latter
+            # Half a file is of no use and takes the space that is missing.
+            for partial in Path(cfg.save_dir).glob("*.pt.tmp"):
+                with suppress(OSError):
+                    partial.unlink()
+            raise OSError(
+                f"no checkpoint could be written to --save-dir {cfg.save_dir} ({_first_cause(error)}): make room, or "
+                "make the folder writable, and give the same command again; it goes on from the last checkpoint."
+            ) from error
+
+    return save_checkpoint
+
+
+def _first_cause(error: BaseException) -> str:
+    """What an error came from: torch raises a second one, about positions in the file, when a write has failed."""
+    while isinstance(error.__context__, OSError):
+        error = error.__context__
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+
+
+def _explain_end(original):
+    """Ctrl-C ends in a sentence instead of a traceback; behind that of a lost worker stands what to do."""
+
+    def excepthook(kind, error, traceback):
+        if issubclass(kind, KeyboardInterrupt):
+            print(
+                "interrupted: checkpoints that are there are whole, and the same command of fairseq-train goes on from "
+                "the last one; what was generated ends here.",
+                file=sys.stderr,
+            )
+            return
+        original(kind, error, traceback)
+        if re.match(r"DataLoader worker .* (killed|exited)", str(error)):
+            print(
+                "a process that reads data has died, often for want of memory: use fewer --num-workers (0 needs none), "
+                "and give the same command again.",
+                file=sys.stderr,
+            )
+
+    return excepthook
 
 
 def prepare_for_two_players(task_cfg) -> None:
@@ -102,6 +227,15 @@ def prepare_for_two_players(task_cfg) -> None:
             "--ddp-backend fully_sharded is not supported: it merges the parameters of generator and discriminator, "
             "which take turns; use pytorch_ddp or legacy_ddp."
         )
+
+
+def scores_without_targets(task_cfg) -> bool:
+    """Whether `--scoring` names a scorer that looks at hypotheses alone; *task_cfg* is the task's node of them."""
+    from fairseq.scoring import SCORER_REGISTRY
+
+    root = task_cfg._get_root() if hasattr(task_cfg, "_get_root") else None
+    scoring = root.get("scoring") if root is not None else None
+    return getattr(SCORER_REGISTRY.get(getattr(scoring, "_name", scoring)), "ignores_targets", False)
 
 
 def _how_to_install() -> str:

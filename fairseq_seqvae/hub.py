@@ -1,6 +1,7 @@
 """Sampling, encoding, reconstruction, interpolation and continuation of text from Python."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from fairseq import hub_utils
@@ -10,11 +11,20 @@ from torch import Tensor
 from fairseq_seqvae import generation, noise, rollout
 from fairseq_seqvae.latent import DiagonalGaussian, slerp
 from fairseq_seqvae.noise import Stream
+from fairseq_seqvae.tasks.seqvae import SeqVAETask
 
 
 def load_hub_interface(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs) -> "SeqVAEHubInterface":
     """See :meth:`fairseq_seqvae.models.SeqVAEModel.from_pretrained`."""
+    for name, path in (("model_name_or_path", model_name_or_path), ("data_name_or_path", data_name_or_path)):
+        if not Path(path).exists():
+            raise FileNotFoundError(f"`{name}` {str(path)!r} does not exist: give a folder, best by its absolute path.")
     loaded = hub_utils.from_pretrained(str(model_name_or_path), checkpoint_file, str(data_name_or_path), **kwargs)
+    if not isinstance(loaded["task"], SeqVAETask):
+        raise ValueError(
+            f"{model_name_or_path}/{checkpoint_file} was trained with another --task than seqvae: give a model of "
+            "--arch seqvae."
+        )
     return SeqVAEHubInterface(loaded["args"], loaded["task"], loaded["models"])
 
 
@@ -47,6 +57,8 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
 
     def sample_latent(self, n: int, seed: int = 1) -> Tensor:
         """*n* draws from the prior, (n, Z)."""
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"`n` must be a whole number of at least 1 but is {n!r}.")
         return generation.prior_latent(self.model, torch.arange(n, device=self.device), seed)
 
     @torch.no_grad()
@@ -59,6 +71,8 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
             prefixes: texts to begin with, one for each z
             options: ``temperature``, ``top_k``, ``top_p``, ``min_len``
         """
+        if not torch.is_tensor(z):
+            raise TypeError(f"`z` must be a tensor (B, {self.latent_dim}) but is a {type(z).__name__}.")
         if z.dim() != 2 or z.size(1) != self.latent_dim:
             raise ValueError(f"`z` must have the shape (B, {self.latent_dim}) but has {tuple(z.shape)}.")
         dictionary, decoder = self.tgt_dict, self.model.decoder
@@ -150,4 +164,6 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
             raise TypeError("give a list of texts, not one string: its letters would be taken for texts.")
         if not texts:
             raise ValueError("the list of texts is empty.")
+        if other := next((text for text in texts if not isinstance(text, str)), None):
+            raise TypeError(f"give a list of texts: {other!r} is a {type(other).__name__}.")
         return texts

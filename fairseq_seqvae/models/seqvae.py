@@ -86,6 +86,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         ):
             if getattr(cfg, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1 but is {getattr(cfg, name)}.")
+        if cfg.disc_highway_layers < 0:
+            raise ValueError(f"--disc-highway-layers must not be negative but is {cfg.disc_highway_layers}.")
 
         def embedding() -> nn.Embedding:
             return nn.Embedding(len(dictionary), cfg.embed_dim, dictionary.pad())
@@ -228,10 +230,24 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
 
     # -- checkpoints --
 
+    def load_state_dict(self, state_dict: dict, *args, **kwargs):
+        """As fairseq's; ValueError, instead of torch's list of all tensors, for a model of other options."""
+        try:
+            return super().load_state_dict(state_dict, *args, **kwargs)
+        except RuntimeError as error:
+            reasons = str(error).splitlines()[1:]
+            raise ValueError(
+                f"the checkpoint holds a model of other options ({len(reasons)} differences, the first: "
+                f"{reasons[0].strip()}): give the --arch and the sizes that it was trained with, or begin anew in "
+                "another --save-dir."
+            ) from error
+
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         """Fit a checkpoint to this model: without or with the adversary, whatever it was saved with."""
         super().upgrade_state_dict_named(state_dict, name)
         prefix = f"{name}." if name else ""
+        if f"{prefix}encoder.raw_std.weight" not in state_dict:
+            raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")
         self._check_dictionary(state_dict, prefix)
         for part in ("discriminator", "rollout_decoder"):
             module = getattr(self, part)
