@@ -7,7 +7,6 @@ import functools
 import importlib
 import importlib.util
 import logging
-import os
 import pickle
 import re
 import sys
@@ -167,24 +166,29 @@ def _explain_unwritable(original):
     def save_checkpoint(cfg, *args, **kwargs):
         try:
             return original(cfg, *args, **kwargs)
-        except (OSError, RuntimeError) as error:  # torch's writer of files raises the latter
+        except (OSError, RuntimeError) as error:  # torch's writer puts the latter in front
+            cause = _system_error(error)
+            if cause is None:
+                raise
             # Half a file is of no use and takes the space that is missing.
             for partial in Path(cfg.save_dir).glob("*.pt.tmp"):
                 with suppress(OSError):
                     partial.unlink()
             raise OSError(
-                f"no checkpoint could be written to --save-dir {cfg.save_dir} ({_first_cause(error)}): make room, or "
-                "make the folder writable, and give the same command again; it goes on from the last checkpoint."
+                f"no checkpoint could be written to --save-dir {cfg.save_dir} ({cause.strerror or cause}): make room, "
+                "or make the folder writable, and give the same command again; it goes on from the last checkpoint."
             ) from error
 
     return save_checkpoint
 
 
-def _first_cause(error: BaseException) -> str:
-    """What an error came from: torch raises a second one, about positions in the file, when a write has failed."""
-    while isinstance(error.__context__, OSError):
+def _system_error(error: BaseException | None) -> OSError | None:
+    """The OSError that an error came from, or None."""
+    found = None
+    while error is not None:
+        found = error if isinstance(error, OSError) else found
         error = error.__context__
-    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    return found
 
 
 def _explain_end(original):

@@ -126,7 +126,7 @@ class TestProcesses:
         process = self.start("train", flags, "--keep-interval-updates 1")
         self.output_until(process, "Saved checkpoint")
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=120)
         assert process.returncode == -signal.SIGINT
         assert "the same command of fairseq-train goes on from the last one" in rest and "Traceback" not in rest
         for file in tmp_path.glob("*.pt"):
@@ -140,7 +140,7 @@ class TestProcesses:
         )
         self.output_until(process, "D-0")
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=120)
         assert process.returncode == -signal.SIGINT
         assert "interrupted: " in rest and "Traceback" not in rest
 
@@ -148,13 +148,13 @@ class TestProcesses:
         flags = commands.training_flags(toy.folder, tmp_path, "--max-update 1000000 --save-interval-updates 5")
         process = self.start("train", flags, "--num-workers 1 --keep-interval-updates 1")
         self.output_until(process, "Saved checkpoint")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
             # A worker lives for an epoch.
             for worker in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
                 os.kill(int(worker), signal.SIGKILL)
             time.sleep(0.01)
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=120)
         assert process.returncode == 1
         assert "killed by signal" in rest and "use fewer --num-workers" in rest
         for file in tmp_path.glob("*.pt"):
