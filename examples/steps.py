@@ -214,11 +214,11 @@ def main(body, args: argparse.Namespace) -> int:
     """Run *body* and turn failures into one message."""
     try:
         body(args)
-    except StepError as error:
+    except (Interrupted, KeyboardInterrupt) as stop:  # within a step, and between two
+        print(f"\n{str(stop) or 'interrupted: run the same command again, and it goes on from here.'}", file=sys.stderr)
+        return 130
+    except (StepError, OSError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted: run the same command again, and it goes on.", file=sys.stderr)
         return 1
     return 0
 

@@ -1,10 +1,10 @@
-"""Reading checkpoints without trusting them, and writing files that are whole or not there at all."""
+"""Reading checkpoints without trusting them."""
 
 import contextlib
 import os
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 # torch reads the first of these since 1.13, the second, which says the opposite, since 2.6. Since then its own
@@ -23,7 +23,9 @@ def reading(path) -> Iterator[None]:
     os.environ.update(WEIGHTS_ONLY)
     try:
         yield
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
         if foreign := re.search(r"GLOBAL (\S+)", str(error)):
             raise ValueError(
                 f"{path} was not loaded, since that could run code of whoever made it: it contains "
@@ -52,9 +54,6 @@ def _remedy(damaged: Path) -> str:
     return f"the newest other one of its folder is {newest.name}; copy that over it, then give the same command again"
 
 
-@contextlib.contextmanager
-def replacing(path) -> Iterator[str]:
-    """Give the name of a file to write; it becomes *path* when all is written, which until then is as it was."""
-    temporary = f"{path}.tmp"
-    yield temporary
-    os.replace(temporary, path)
+def is_seqvae(parameters: Container[str], prefix: str = "") -> bool:
+    """Whether these are names of a SeqVAE's parameters, each with *prefix*; whatever its options, it has this one."""
+    return f"{prefix}decoder.initial_state.weight" in parameters

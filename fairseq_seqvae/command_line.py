@@ -32,13 +32,20 @@ def refuse_existing(paths: Iterable[Path], force: bool) -> None:
 
 
 def report(program: str, run: Callable, args: argparse.Namespace) -> int:
-    """Call *run* with *args*; 0, or 2 after one sentence about bad input on standard error."""
+    """Call *run* with *args*; 0, or 2 after one sentence about bad input on standard error, 130 after Ctrl-C."""
     try:
         run(args)
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted: files that are there are whole", file=sys.stderr)
+        return 130
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except (ValueError, ImportError) as error:
         message = str(error)
+    except (MemoryError, RuntimeError) as error:
+        if "memory" not in str(error).lower():  # torch has no class of its own for want of it
+            raise
+        message = "this needs more memory than there is: ask for less, or for shorter sequences"
     else:
         return 0
     print(f"{program}: error: {message}", file=sys.stderr)

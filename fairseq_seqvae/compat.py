@@ -10,10 +10,14 @@ import io
 import logging
 import os
 import pickle
+import re
 import sys
+from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 
 from fairseq_seqvae import checkpoints
+from fairseq_seqvae.files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +73,7 @@ def apply_shims() -> None:
     from fairseq.distributed import utils as distributed_utils
     from fairseq.file_io import PathManager
     from fairseq.models import distributed_fairseq_model
+    from fairseq.trainer import Trainer
 
     if importlib.util.find_spec("torch_xla") is None:
         _replace(options, "parse_args_and_arch", _keep_bf16_off_tpus)
@@ -80,6 +85,11 @@ def apply_shims() -> None:
     _replace(checkpoint_utils, "load_checkpoint_to_cpu", _load_safely)
     _replace(checkpoint_utils, "load_checkpoint", _let_finished_runs_rest)
     _replace(PathManager, "copy", _copy_whole_or_not_at_all)
+    _replace(checkpoint_utils, "verify_checkpoint_directory", _explain_unusable_folder)
+    _replace(checkpoint_utils, "save_checkpoint", _explain_unwritable)
+    _replace(Trainer, "load_checkpoint", _explain_misfit)
+    if Path(sys.argv[0]).name.startswith("fairseq-"):  # in a program of someone else's, exceptions are theirs
+        _replace(sys, "excepthook", _explain_end)
 
 
 def _replace(owner, name: str, make) -> None:
@@ -246,6 +256,21 @@ def _let_finished_runs_rest(original):
     return load_checkpoint
 
 
+def _explain_misfit(original):
+    """fairseq hides what the model says of a checkpoint behind "ensure that the architectures match"."""
+
+    @functools.wraps(original)
+    def load_checkpoint(self, *args, **kwargs):
+        try:
+            return original(self, *args, **kwargs)
+        except Exception as error:
+            if str(error).startswith("Cannot load model parameters") and isinstance(error.__context__, ValueError):
+                raise error.__context__ from None
+            raise
+
+    return load_checkpoint
+
+
 def _copy_whole_or_not_at_all(original):
     """fairseq copies a new checkpoint over the last one: if it were killed meanwhile, a stump would be left of it."""
     from fairseq.file_io import PathManager
@@ -254,10 +279,80 @@ def _copy_whole_or_not_at_all(original):
     def copy(src_path, dst_path, overwrite=False):
         if not (overwrite and PathManager.supports_rename(dst_path)):
             return original(src_path, dst_path, overwrite=overwrite)
-        with checkpoints.replacing(dst_path) as temporary:
-            return original(src_path, temporary, overwrite=True)
+        with whole_file(dst_path) as partial:
+            return original(src_path, str(partial), overwrite=True)
 
     return copy
+
+
+def _explain_unusable_folder(original):
+    """fairseq tries the folder before it trains."""
+
+    @functools.wraps(original)
+    def verify_checkpoint_directory(save_dir):
+        try:
+            return original(save_dir)
+        except OSError as error:
+            raise OSError(
+                f"no checkpoint could be written to --save-dir {save_dir} ({error.strerror}): choose another, or make "
+                "it writable."
+            ) from error
+
+    return verify_checkpoint_directory
+
+
+def _explain_unwritable(original):
+    """Where no checkpoint can be written, training ends at once, and says how it can go on."""
+
+    @functools.wraps(original)
+    def save_checkpoint(cfg, *args, **kwargs):
+        try:
+            return original(cfg, *args, **kwargs)
+        except (OSError, RuntimeError) as error:  # torch's writer puts the latter in front
+            cause = _system_error(error)
+            if cause is None:
+                raise
+            # Half a file is of no use and takes the space that is missing.
+            for partial in Path(cfg.save_dir).glob("*.pt.tmp"):
+                with suppress(OSError):
+                    partial.unlink()
+            raise OSError(
+                f"no checkpoint could be written to --save-dir {cfg.save_dir} ({cause.strerror or cause}): make room, "
+                "or make the folder writable, and give the same command again; it goes on from the last checkpoint."
+            ) from error
+
+    return save_checkpoint
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """The OSError that an error came from, or None."""
+    found = None
+    while error is not None:
+        found = error if isinstance(error, OSError) else found
+        error = error.__context__
+    return found
+
+
+def _explain_end(original):
+    """Ctrl-C ends in a sentence instead of a traceback; behind that of a lost worker stands what to do."""
+
+    def excepthook(kind, error, traceback):
+        if issubclass(kind, KeyboardInterrupt):
+            print(
+                "interrupted: checkpoints that are there are whole, and the same command of fairseq-train goes on from "
+                "the last one; what was generated ends here.",
+                file=sys.stderr,
+            )
+            return
+        original(kind, error, traceback)
+        if re.match(r"DataLoader worker .* (killed|exited)", str(error)):
+            print(
+                "a process that reads data has died, often for want of memory: use fewer --num-workers (0 needs none), "
+                "and give the same command again.",
+                file=sys.stderr,
+            )
+
+    return excepthook
 
 
 def prepare_for_two_players(task_cfg) -> None:
@@ -278,6 +373,15 @@ def prepare_for_two_players(task_cfg) -> None:
             "--ddp-backend fully_sharded is not supported: it merges the parameters of generator and discriminator, "
             "which take turns; use pytorch_ddp or legacy_ddp."
         )
+
+
+def scores_without_targets(task_cfg) -> bool:
+    """Whether `--scoring` names a scorer that looks at hypotheses alone; *task_cfg* is the task's node of them."""
+    from fairseq.scoring import SCORER_REGISTRY
+
+    root = task_cfg._get_root() if hasattr(task_cfg, "_get_root") else None
+    scoring = root.get("scoring") if root is not None else None
+    return getattr(SCORER_REGISTRY.get(getattr(scoring, "_name", scoring)), "ignores_targets", False)
 
 
 def _how_to_install() -> str:

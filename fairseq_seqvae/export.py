@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from fairseq_seqvae import checkpoints, command_line
+from fairseq_seqvae.files import whole_file
 
 # Parts of the model, by the beginning of their parameters' names.
 TRAINING_ONLY = ("discriminator.", "rollout_decoder.")
@@ -29,7 +30,7 @@ def inference_state(state: dict[str, Any], ema: bool = False) -> dict[str, Any]:
     Raises:
         ValueError: if the checkpoint is of another model, or has no moving average
     """
-    if "encoder.mean.weight" not in state["model"]:
+    if not checkpoints.is_seqvae(state["model"]):
         raise ValueError(f"the checkpoint is not of a SeqVAE but of {state['cfg']['model']['_name']!r}")
     parameters = state["model"]
     if ema:
@@ -54,8 +55,8 @@ def export(args: argparse.Namespace) -> None:
     with checkpoints.reading(args.checkpoint):
         state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
         exported = inference_state(state, args.ema)
-    with checkpoints.replacing(args.out) as temporary:
-        torch.save(exported, temporary)
+    with whole_file(args.out) as partial:
+        torch.save(exported, partial)
     before, after = (file.stat().st_size / 2**20 for file in (args.checkpoint, args.out))
     print(f"{args.out}: {after:.1f} MiB instead of {before:.1f} MiB")
 

@@ -31,7 +31,7 @@ def read_generate_output(path: str | PathLike, kind: str = "D") -> list[Generate
     if kind not in KINDS:
         raise ValueError(f"`kind` must be one of {', '.join(KINDS)} but is {kind!r}")
     score = r"[^\t]*\t" if kind in _SCORED else ""
-    pattern = re.compile(rf"{kind}-(\d+)\t{score}(.*)")
+    pattern = re.compile(rf"{kind}-([0-9]{{1,18}})\t{score}(.*)")
     lines: list[GeneratedLine] = []
     seen: dict[int, int] = {}
     # No str.splitlines: it would also break a text at U+2028 and the like.

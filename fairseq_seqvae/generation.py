@@ -43,6 +43,33 @@ def can_sample(models, args, seq_gen_cls, extra_gen_cls_kwargs, prefix_allowed_t
     return not special
 
 
+def check_options(args, subset: str | None) -> None:
+    """Raise a ValueError, for beam search as for sampling, about options that cannot be; *subset* is that of draws."""
+    if args.beam < 1:
+        raise ValueError(f"--beam must be at least 1 but is {args.beam}.")
+    if getattr(args, "nbest", 1) < 1:
+        raise ValueError(f"--nbest must be at least 1 but is {args.nbest}.")
+    if getattr(args, "nbest", 1) > args.beam:
+        raise ValueError(f"--nbest {args.nbest} needs --beam {args.nbest} or more, but --beam is {args.beam}.")
+    if not args.temperature > 0:
+        raise ValueError(f"--temperature must be positive but is {args.temperature}.")
+    if not args.sampling_topp <= 1:
+        raise ValueError(f"--sampling-topp must be at most 1 but is {args.sampling_topp}.")
+    prefix_size = getattr(args, "prefix_size", 0)
+    if prefix_size < 0:
+        raise ValueError(f"--prefix-size must not be negative but is {prefix_size}.")
+    if subset and prefix_size > 0:
+        raise ValueError(
+            f"--prefix-size {prefix_size} needs sentences to take prefixes from, but --gen-subset {subset} has none: "
+            "choose a split of the data."
+        )
+    if subset and getattr(args, "score_reference", False):
+        raise ValueError(
+            f"--score-reference needs sentences to score, but --gen-subset {subset} has none: choose a split of the "
+            "data."
+        )
+
+
 def fit_lengths(args, fixed_length: int):
     """Options of generation with the lengths that a model of fixed length has."""
     if not fixed_length:
@@ -162,10 +189,6 @@ class SeqVAESampler:
         self.normalize = not args.unnormalized
         self.fixed_length = model.decoder.fixed_length
         self.seed = seed
-        if not self.temperature > 0:
-            raise ValueError(f"--temperature must be positive but is {self.temperature}.")
-        if self.top_p > 1:
-            raise ValueError(f"--sampling-topp must be at most 1 but is {self.top_p}.")
         model.eval()
 
     @torch.no_grad()
@@ -184,6 +207,11 @@ class SeqVAESampler:
             # fairseq takes the length of the longest source of the batch; then the batch would change what is drawn.
             max_lens = (self.max_len_a * lengths + self.max_len_b).long()
             max_lens = max_lens.clamp(max=self.model.max_decoder_positions() - 1)
+            if max_lens.min() < max(1, self.min_len):
+                raise ValueError(
+                    f"--min-len {self.min_len} asks for more than the {int(max_lens.min())} tokens that --max-len-a "
+                    f"{self.max_len_a:g} and --max-len-b {self.max_len_b} allow: raise --max-len-b."
+                )
         max_lens = max_lens[rows]
         if prefix_tokens is not None and not self.fixed_length:
             max_lens = torch.maximum(max_lens, (prefix_tokens != self.pad).sum(dim=1))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from fairseq import checkpoint_utils, file_utils, hub_utils
@@ -17,6 +18,9 @@ from fairseq_seqvae.tasks import SeqVAETask
 
 def load_hub_interface(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs) -> "SeqVAEHubInterface":
     """See :meth:`fairseq_seqvae.models.SeqVAEModel.from_pretrained`."""
+    for name, path in (("model_name_or_path", model_name_or_path), ("data_name_or_path", data_name_or_path)):
+        if not Path(path).exists():
+            raise FileNotFoundError(f"`{name}` {str(path)!r} does not exist: give a folder, best by its absolute path.")
     refuse_other_tasks(model_name_or_path, checkpoint_file)
     loaded = hub_utils.from_pretrained(str(model_name_or_path), checkpoint_file, str(data_name_or_path), **kwargs)
     return SeqVAEHubInterface(loaded["args"], loaded["task"], loaded["models"])
@@ -64,6 +68,8 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
 
     def sample_latent(self, n: int, seed: int = 1) -> Tensor:
         """*n* draws from the prior, (n, Z)."""
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"`n` must be a whole number of at least 1 but is {n!r}.")
         return generation.prior_latent(self.model, torch.arange(n, device=self.device), seed)
 
     @torch.no_grad()
@@ -76,6 +82,8 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
             prefixes: texts to begin with, one for each z
             options: ``temperature``, ``top_k``, ``top_p``, ``min_len``
         """
+        if not torch.is_tensor(z):
+            raise TypeError(f"`z` must be a tensor (B, {self.latent_dim}) but is a {type(z).__name__}.")
         if z.dim() != 2 or z.size(1) != self.latent_dim:
             raise ValueError(f"`z` must have the shape (B, {self.latent_dim}) but has {tuple(z.shape)}.")
         dictionary, decoder = self.tgt_dict, self.model.decoder
@@ -167,4 +175,6 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
             raise TypeError("give a list of texts, not one string: its letters would be taken for texts.")
         if not texts:
             raise ValueError("the list of texts is empty.")
+        if other := next((text for text in texts if not isinstance(text, str)), None):
+            raise TypeError(f"give a list of texts: {other!r} is a {type(other).__name__}.")
         return texts

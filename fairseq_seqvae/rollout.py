@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fairseq_seqvae import noise, sequences
 from fairseq_seqvae.policy_gradient import reward_positions
-from fairseq_seqvae.sampling import pick
+from fairseq_seqvae.sampling import check_temperature, pick
 
 State = tuple[Tensor, ...]
 
@@ -117,7 +117,10 @@ def sample(
     """
     if max_len < 1:
         raise ValueError(f"`max_len` must be at least 1 but is {max_len}.")
+    check_temperature(temperature)
     num_rows = z.size(0)
+    if num_rows < 1:
+        raise ValueError("`z` has no rows: ask for at least one sequence.")
     tokens = torch.full((num_rows, max_len), pad, dtype=torch.long, device=z.device)
     log_probs = torch.zeros(num_rows, max_len, device=z.device) if with_log_probs else None
     adjusted = min_len > 0 or unk_penalty != 0.0 or with_log_probs

@@ -29,10 +29,7 @@ def pick(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_k: int =
     Raises:
         ValueError: *temperature* is not positive, *top_k* is negative or *top_p* is outside [0, 1].
     """
-    if not temperature > 0:
-        raise ValueError(
-            f"`temperature` must be positive but is {temperature}: a small one such as 0.1 is near argmax."
-        )
+    check_temperature(temperature)
     if top_k < 0:
         raise ValueError(f"`top_k` must not be negative but is {top_k}: give 0 to keep all tokens.")
     if not 0.0 <= top_p <= 1.0:
@@ -52,6 +49,14 @@ def pick(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_k: int =
     if candidates is not None:
         chosen = candidates.gather(1, chosen)
     return chosen.view_as(uniform)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise a ValueError unless *temperature* is positive."""
+    if not temperature > 0:
+        raise ValueError(
+            f"`temperature` must be positive but is {temperature}: a small one such as 0.1 is near argmax."
+        )
 
 
 def _inverse_cdf(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:

@@ -5,6 +5,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Of fuzzing. A test's file is overwritten by each example, and how long one takes says nothing on a busy machine.
+for name, examples in (("short", 40), ("long", 5000)):
+    settings.register_profile(
+        name,
+        max_examples=examples,
+        deadline=None,
+        derandomize=name == "short",
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+settings.load_profile("short")
 
 NEED_FAIRSEQ = [
     "test_bad_input.py",
@@ -14,8 +26,9 @@ NEED_FAIRSEQ = [
     "test_end_to_end.py",
     "test_generation.py",
     "test_hub.py",
-    "test_measure.py",
+    "test_interruptions.py",
     "test_kills.py",
+    "test_measure.py",
     "test_model.py",
     "test_oracle_scorer.py",
     "test_processes.py",

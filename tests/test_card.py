@@ -219,7 +219,7 @@ def test_the_card_goes_on_after_an_interruption_and_is_complete(tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 1 and "run the same command again, and it goes on" in output
+    assert process.returncode == 130 and "run the same command again, and it goes on" in output
 
     first = finished(card(tmp_path))
     assert "[done already] binarise the data" in first

@@ -90,7 +90,7 @@ def from_python(toy, path, tmp_path):
 
 READERS = [resume, restore, finetune, generate, interactive, validate, from_python]
 FOREIGN_CLASS = r"checkpoint_last.pt was not loaded, since that could run code .* contains `(posix|nt).system`"
-FOREIGN_MODEL = "the checkpoint is of the model 'wav2vec': --task seqvae loads models of the kind seqvae"
+FOREIGN_MODEL = "--task seqvae needs a SeqVAE, but the model is 'wav2vec': give one of --arch seqvae"
 FOREIGN_TASK = "checkpoint_last.pt is a checkpoint of the task 'audio_pretraining': give one that --task seqvae trained"
 
 
@@ -186,11 +186,9 @@ class TestDamage:
         state = load_checkpoint(short)
         state["model"] = {"encoder.embed_tokens.weight": torch.zeros(20, 8)}
         torch.save(state, tmp_path / "other.pt")
-        with pytest.raises(ValueError, match="the checkpoint is not of a SeqVAE: give one .* --arch seqvae"):
-            generate(toy, tmp_path / "other.pt", tmp_path)
-        with pytest.raises(Exception, match="Cannot load model parameters") as failed:
-            finetune(toy, tmp_path / "other.pt", tmp_path)
-        assert "the checkpoint is not of a SeqVAE" in str(failed.value.__context__)
+        for read in (generate, finetune):
+            with pytest.raises(ValueError, match="the checkpoint holds another model than a SeqVAE: give one of"):
+                read(toy, tmp_path / "other.pt", tmp_path)
 
     def test_another_criterion_goes_on_only_with_a_new_optimizer(self, toy, short, tmp_path):
         flags = ("--lr 0 --max-update 8 --restore-file", short)

@@ -42,7 +42,8 @@ def test_what_is_no_sequence_of_the_oracle_is_named(hypotheses, message):
         make_scorer(*hypotheses).result_string()
 
 
-def test_generate_prints_what_the_command_says_of_its_output(tmp_path, capsys):
+@pytest.mark.parametrize("subset", ["prior --num-draws 20", "test --latent prior"])
+def test_generate_prints_what_the_command_says_of_its_output(tmp_path, capsys, subset):
     npz, text, data = tmp_path / "tiny.npz", tmp_path / "text", tmp_path / "data"
     Oracle.from_seed(5, vocab_size=9, embed_dim=4, hidden_dim=4).save_npz(npz)
     sizes = "--length 6 --train 64 --valid 8 --test 20"
@@ -50,11 +51,15 @@ def test_generate_prints_what_the_command_says_of_its_output(tmp_path, capsys):
     splits = {split: (text / f"{split}.txt").read_text().splitlines() for split in ("train", "valid", "test")}
     commands.preprocess(data, dictionary=text / "dict.txt", **splits)
     commands.train(data, tmp_path, "--fixed-length 6 --max-update 2 --disable-validation", criterion=commands.ELBO)
-    flags = ["--gen-subset test --latent prior --sampling --beam 1 --unkpen 1000", "--scoring oracle_nll --oracle-npz"]
-    output = commands.generate(data, tmp_path / "checkpoint_last.pt", *flags, npz)
+    flags = f"--gen-subset {subset} --sampling --beam 1 --unkpen 1000"
+    output = commands.generate(data, tmp_path / "checkpoint_last.pt", flags, "--scoring oracle_nll --oracle-npz", npz)
     (tmp_path / "out.txt").write_text(output)
     capsys.readouterr()
     assert main(["nll", str(tmp_path / "out.txt"), "--npz", str(npz)]) == 0
     said = capsys.readouterr().out.strip()
-    assert re.search(r"^Generate test with beam=1: (.*)$", output, re.MULTILINE)[1] == said
+    assert re.search(r"^Generate \w+ with beam=1: (.*)$", output, re.MULTILINE)[1] == said
     assert read_tokens(tmp_path / "out.txt", 9, 6).shape == (20, 6)
+    # Draws have no text of their own, and are the same without the scorer.
+    targets = commands.lines_of_kind(output, "T")
+    assert all(targets.values()) == (subset.startswith("test"))
+    assert commands.texts(output) == commands.texts(commands.generate(data, tmp_path / "checkpoint_last.pt", flags))

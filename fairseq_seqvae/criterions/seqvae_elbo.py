@@ -41,6 +41,16 @@ class SeqVAEElboConfig(FairseqDataclass):
     seed: int = II("common.seed")
 
 
+def check_weights(cfg, *names: str) -> None:
+    """Raise a ValueError that names the flag if one of these options is negative, infinite or not a number."""
+    for name in names:
+        if not 0 <= getattr(cfg, name) < math.inf:
+            raise ValueError(
+                f"--{name.replace('_', '-')} must be finite and not negative but is {getattr(cfg, name)}: 0 switches "
+                "it off."
+            )
+
+
 @register_criterion("seqvae_elbo", dataclass=SeqVAEElboConfig)
 class SeqVAEElboCriterion(FairseqCriterion):
     """Negative ELBO, nats, summed over the sequences of a batch; ``sample_size`` is the number of sequences."""
@@ -57,9 +67,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
                 f"--kl-anneal {cfg.kl_anneal} needs --kl-anneal-updates above 0 (it is {cfg.kl_anneal_updates}), "
                 "or use --kl-anneal constant."
             )
-        for name in ("kl_weight", "free_bits"):
-            if getattr(cfg, name) < 0:
-                raise ValueError(f"--{name.replace('_', '-')} must not be negative but is {getattr(cfg, name)}.")
+        check_weights(cfg, "kl_weight", "free_bits")
 
     @classmethod
     def build_criterion(cls, cfg, task) -> "SeqVAEElboCriterion":

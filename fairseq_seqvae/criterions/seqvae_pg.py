@@ -1,5 +1,6 @@
 """Criterion ``seqvae_pg``: the ELBO, and a policy gradient of the decoder against the discriminator."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from fairseq_seqvae import noise, rollout, sequences
 from fairseq_seqvae.adversarial import REWARDS, discriminator_loss, reward_from_logits
-from fairseq_seqvae.criterions.seqvae_elbo import SeqVAEElboConfig, SeqVAEElboCriterion
+from fairseq_seqvae.criterions.seqvae_elbo import SeqVAEElboConfig, SeqVAEElboCriterion, check_weights
 from fairseq_seqvae.discriminators.scoring import SCORINGS, completion_logits
 from fairseq_seqvae.latent import upper_tail
 from fairseq_seqvae.noise import Stream
@@ -148,11 +149,11 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         for name in ("num_rollouts", "reward_stride", "rollout_chunk", "fake_reuse"):
             if getattr(cfg, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1 but is {getattr(cfg, name)}.")
-        for name in ("elbo_weight", "pg_weight", "entropy_floor", "disc_l2", "fake_pool"):
-            if getattr(cfg, name) < 0:
-                raise ValueError(f"--{name.replace('_', '-')} must not be negative but is {getattr(cfg, name)}.")
+        check_weights(cfg, "elbo_weight", "pg_weight", "entropy_floor", "disc_l2", "fake_pool")
         if not 0 <= cfg.disc_label_smoothing < 0.5:
             raise ValueError(f"--disc-label-smoothing must lie in [0, 0.5) but is {cfg.disc_label_smoothing}.")
+        if not math.isfinite(cfg.entropy_weight):
+            raise ValueError(f"--entropy-weight must be finite but is {cfg.entropy_weight}: 0 switches it off.")
         if cfg.entropy_floor and cfg.entropy_weight >= 0:
             raise ValueError("--entropy-floor needs an --entropy-weight below 0: a bonus on entropy has no floor.")
         if not 0 < cfg.pg_region <= 1:

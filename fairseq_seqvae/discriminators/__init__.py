@@ -66,7 +66,11 @@ def import_discriminator_module(path: str) -> None:
         raise ValueError(f"--disc-module {path!r} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ValueError(f"--disc-module {path!r} cannot be imported ({type(error).__name__}: {error}).") from error
 
 
 from fairseq_seqvae.discriminators.cnn import ConvolutionalDiscriminator  # noqa: E402

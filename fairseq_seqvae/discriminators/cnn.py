@@ -90,6 +90,11 @@ class ConvolutionalDiscriminator(nn.Module):
         features = _numbers(cfg.disc_features, "--disc-features")
         if len(features) == 1:
             features = features * len(widths)
+        if max(widths) > cfg.max_positions:
+            raise ValueError(
+                f"--disc-widths: the width {max(widths)} is above --max-positions {cfg.max_positions}, the longest "
+                "sequence: give smaller ones."
+            )
         return cls(
             vocab_size,
             padding_idx,

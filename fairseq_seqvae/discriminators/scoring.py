@@ -11,6 +11,16 @@ from fairseq_seqvae.rollout import Completions
 SCORINGS = ("auto", "plain", "tables")
 
 
+def check_scoring(discriminator: Any, scoring: str) -> bool:
+    """Whether *discriminator* has tables; ValueError if *scoring* is unknown, or ``tables`` without any."""
+    if scoring not in SCORINGS:
+        raise ValueError(f"`scoring` must be one of {', '.join(SCORINGS)} but is {scoring!r}.")
+    has_tables = hasattr(discriminator, "logits_by_tables")
+    if scoring == "tables" and not has_tables:
+        raise ValueError(f"{type(discriminator).__name__} cannot score by tables: use --disc-scoring auto, or plain.")
+    return has_tables
+
+
 @torch.no_grad()
 def completion_logits(discriminator: Any, completions: Completions, prefixes: Tensor, scoring: str = "auto") -> Tensor:
     """Logits (R,) of *completions*; without dropout only if the discriminator is in evaluation mode.
@@ -23,13 +33,9 @@ def completion_logits(discriminator: Any, completions: Completions, prefixes: Te
         scoring: ``plain``: the discriminator's forward pass; ``tables``; ``auto``: whichever is faster
 
     Raises:
-        ValueError: *scoring* is unknown, or ``tables`` for a discriminator that has none.
+        ValueError: see :func:`check_scoring`
     """
-    if scoring not in SCORINGS:
-        raise ValueError(f"`scoring` must be one of {', '.join(SCORINGS)} but is {scoring!r}.")
-    has_tables = hasattr(discriminator, "logits_by_tables")
-    if scoring == "tables" and not has_tables:
-        raise ValueError(f"{type(discriminator).__name__} cannot score by tables: use --disc-scoring auto, or plain.")
+    has_tables = check_scoring(discriminator, scoring)
     if scoring == "tables" or (
         scoring == "auto" and has_tables and discriminator.tables_pay(completions.tokens.numel())
     ):

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairseq_seqvae.melody.tokens import MAX_PITCH, MIN_PITCH, Note, decode_notes, encode_notes
+from fairseq_seqvae.files import whole_file
+from fairseq_seqvae.melody.tokens import MAX_PITCH, MAX_STEPS, MIN_PITCH, Note, decode_notes, encode_notes
 
-MAX_STEPS = 100_000  # 3.5 hours at 120 quarter notes a minute: beyond that the file is broken
 _DRUMS = 9  # channel 10 in the counting of manuals
 _TICKS_PER_STEP = 120
+_MAX_STEPS_PER_QUARTER = (2**15 - 1) // _TICKS_PER_STEP  # the file has 15 bits for ticks a quarter note
 
 
 class MidiError(ValueError):
@@ -192,6 +193,8 @@ def write_midi(
         raise ValueError(f"`tempo` must be 4 to 1000 quarter notes a minute but is {tempo}")
     if not 0 <= program <= 127:
         raise ValueError(f"`program` must be 0 to 127 but is {program}")
+    if not 1 <= steps_per_quarter <= _MAX_STEPS_PER_QUARTER:
+        raise ValueError(f"`steps_per_quarter` must be 1 to {_MAX_STEPS_PER_QUARTER} but is {steps_per_quarter}")
     midi = mido.MidiFile(type=0, ticks_per_beat=_TICKS_PER_STEP * steps_per_quarter)
     numerator, denominator = meter
     track = midi.add_track(name or None)
@@ -205,4 +208,5 @@ def write_midi(
         now = note.end
     # The time up to the end of the track keeps the rest at the end of the melody.
     track.append(mido.MetaMessage("end_of_track", time=(len(tokens) - now) * _TICKS_PER_STEP))
-    midi.save(path)
+    with whole_file(path) as partial:
+        midi.save(partial)

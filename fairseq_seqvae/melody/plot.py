@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fairseq_seqvae.files import whole_file
 from fairseq_seqvae.melody.tokens import Note, decode_notes
 
 SUFFIXES = (".png", ".svg")
@@ -99,7 +100,9 @@ def _draw(melodies, path, labels, title: str, steps_per_bar: int, steps_per_beat
         _draw_ticks(axes, low, high, bars, steps_per_bar, leftmost=column == 0, lowest=index + columns >= len(rolls))
         at, ha, va = ((-0.45 / panel_width, 0.5), "right", "center") if as_column else ((0, 1.06), "left", "bottom")
         axes.text(*at, label, transform=axes.transAxes, ha=ha, va=va, fontsize=8.5, color=_INK)
-    figure.savefig(path, dpi=160, metadata={"Date": None} if Path(path).suffix.lower() == ".svg" else None)
+    metadata = {"Date": None} if Path(path).suffix.lower() == ".svg" else None
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=160, metadata=metadata)
 
 
 def _draw_roll(axes, notes: Sequence[Note], length: int, steps_per_bar: int, steps_per_beat: int) -> None:

@@ -23,6 +23,7 @@ MIN_PITCH = 21
 MAX_PITCH = 108
 VOCAB_SIZE = 2 + MAX_PITCH - MIN_PITCH + 1  # 90
 _FIRST_ONSET = 2
+MAX_STEPS = 100_000  # 3.5 hours at 120 quarter notes a minute: beyond that a file is broken
 
 SYMBOLS = ("_", ".", *map(str, range(MIN_PITCH, MAX_PITCH + 1)))
 _TOKEN_OF = {symbol: token for token, symbol in enumerate(SYMBOLS)}

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairseq_seqvae.melody.tokens import Note, begins_with_note, encode_notes, format_line, has_notes
+from fairseq_seqvae.files import whole_file
+from fairseq_seqvae.melody.tokens import MAX_STEPS, Note, begins_with_note, encode_notes, format_line, has_notes
 
 SPLITS = ("train", "valid", "test")
 STARTS = ("auto", "onset", "any")
@@ -60,6 +61,8 @@ def _parse_tune(line: str) -> Tune:
         if pitch.isdecimal():
             notes.append(Note(int(pitch), step, int(length)))
         step += int(length)
+        if step > MAX_STEPS:
+            raise ValueError(f"the notes last more than {MAX_STEPS} steps")
     if not steps_per_bar.isdecimal() or int(steps_per_bar) < 1 or step % int(steps_per_bar):
         raise ValueError(f"the notes last {step} steps, which is no whole number of bars of {steps_per_bar} steps")
     return Tune(name, split, meter, key, int(steps_per_bar), encode_notes(notes, step))
@@ -134,5 +137,5 @@ def write_splits(splits: dict[str, list[np.ndarray]], folder: str | PathLike) ->
     Path(folder).mkdir(parents=True, exist_ok=True)
     for split, path in zip(SPLITS, split_paths(folder), strict=True):
         lines = (format_line(window) + "\n" for window in splits[split])
-        with open(path, "w", encoding="ascii", newline="\n") as file:
+        with whole_file(path) as partial, open(partial, "w", encoding="ascii", newline="\n") as file:
             file.writelines(lines)

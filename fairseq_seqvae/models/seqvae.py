@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from fairseq.models import FairseqEncoderDecoderModel, register_model
 from torch import Tensor, nn
 
+from fairseq_seqvae import checkpoints
 from fairseq_seqvae.discriminators import build_discriminator, import_discriminator_module
 from fairseq_seqvae.latent import DiagonalGaussian
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
@@ -85,6 +86,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         ):
             if getattr(cfg, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1 but is {getattr(cfg, name)}.")
+        if cfg.disc_highway_layers < 0:
+            raise ValueError(f"--disc-highway-layers must not be negative but is {cfg.disc_highway_layers}.")
 
         if cfg.latent_dim < 0:
             raise ValueError(f"--latent-dim must not be negative but is {cfg.latent_dim}: 0 is a language model.")
@@ -232,12 +235,24 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
 
     # -- checkpoints --
 
+    def load_state_dict(self, state_dict: dict, *args, **kwargs):
+        """As fairseq's; ValueError, instead of torch's list of all tensors, for a model of other options."""
+        try:
+            return super().load_state_dict(state_dict, *args, **kwargs)
+        except RuntimeError as error:
+            reasons = str(error).splitlines()[1:]
+            raise ValueError(
+                f"the checkpoint holds a model of other options ({len(reasons)} differences, the first: "
+                f"{reasons[0].strip()}): give the --arch and the sizes that it was trained with, or begin anew in "
+                "another --save-dir."
+            ) from error
+
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         """Fit a checkpoint to this model: without or with the adversary, whatever it was saved with."""
         super().upgrade_state_dict_named(state_dict, name)
         prefix = f"{name}." if name else ""
-        if f"{prefix}encoder.mean.weight" not in state_dict:
-            raise ValueError("the checkpoint is not of a SeqVAE: give one that was trained with --arch seqvae.")
+        if not checkpoints.is_seqvae(state_dict, prefix):
+            raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")
         self._check_dictionary(state_dict, prefix)
         for part in ("discriminator", "rollout_decoder"):
             module = getattr(self, part)

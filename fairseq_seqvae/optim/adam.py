@@ -15,4 +15,11 @@ class SeqVAEAdam(FairseqAdam):
 
     def __init__(self, cfg: FairseqAdamConfig, params):
         FairseqOptimizer.__init__(self, cfg)
-        self._optimizer = torch.optim.AdamW(params, fused=True, **self.optimizer_config)
+        try:
+            self._optimizer = torch.optim.AdamW(params, fused=True, **self.optimizer_config)
+        except (ValueError, NameError, SyntaxError, TypeError) as error:  # --adam-betas is a Python expression
+            raise ValueError(
+                f"--optimizer seqvae_adam with --lr {cfg.lr}, --adam-betas {cfg.adam_betas!r}, --adam-eps "
+                f"{cfg.adam_eps}, --weight-decay {cfg.weight_decay}: {error}; usual are --adam-betas '(0.9, 0.999)', "
+                "--adam-eps 1e-8."
+            ) from error

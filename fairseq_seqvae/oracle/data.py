@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from fairseq_seqvae.files import whole_file
 from fairseq_seqvae.oracle.model import Oracle
 
 # Each split is an independent sample of its own; 0 is that of `Oracle.sample(n, length, seed)` itself.
@@ -33,5 +34,5 @@ def write_data(splits: Mapping[str, Tensor], vocab_size: int, folder: str | Path
 
 
 def _write_lines(path: Path, lines) -> None:
-    with open(path, "w", encoding="ascii", newline="\n") as file:
+    with whole_file(path) as partial, open(partial, "w", encoding="ascii", newline="\n") as file:
         file.writelines(line + "\n" for line in lines)

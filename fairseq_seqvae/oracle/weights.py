@@ -1,9 +1,10 @@
 """The arrays that an oracle is made of: their names, order and shapes, their seed, their file."""
 
-import zipfile
 from os import PathLike
 
 import numpy as np
+
+from fairseq_seqvae.files import whole_file
 
 GATES = ("i", "f", "og", "c")  # input, forget, output, candidate
 
@@ -25,6 +26,10 @@ def draw_weights(seed: int, vocab_size: int = 5000, embed_dim: int = 32, hidden_
 
     They are the first draws of ``numpy.random.RandomState(seed)``, whose stream numpy keeps the same for ever.
     """
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"`seed` must be a whole number from 0 to 2^32 - 1 but is {seed!r}.")
+    if min(vocab_size, embed_dim, hidden_dim) < 1:
+        raise ValueError(f"sizes must be at least 1 but are V {vocab_size}, E {embed_dim}, H {hidden_dim}.")
     random = np.random.RandomState(seed)
     return {
         name: random.normal(0, 1, int(np.prod(shape))).astype(np.float32).reshape(shape)
@@ -68,12 +73,13 @@ def read_weights(path: str | PathLike) -> Weights:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        # What numpy says of a file of another kind depends on its first bytes.
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except Exception as error:  # what numpy and zipfile stumble over first in a damaged file is up to chance
         raise ValueError(f"{path} is no .npz file of plain arrays, as numpy.savez writes: {error}") from error
 
 
 def write_weights(weights: Weights, path: str | PathLike) -> None:
     """Write a compressed .npz file of exactly this name."""
-    with open(path, "wb") as file:  # given a name, numpy would append .npz to it
+    with whole_file(path) as partial, open(partial, "wb") as file:  # given a name, numpy would append .npz to it
         np.savez_compressed(file, **weights)

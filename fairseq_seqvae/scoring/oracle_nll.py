@@ -20,11 +20,9 @@ class OracleNllConfig(FairseqDataclass):
 
 @register_scorer("oracle_nll", dataclass=OracleNllConfig)
 class OracleNllScorer(BaseScorer):
-    """Mean oracle NLL of the best hypothesis of each sentence, nats per token; the targets play no part.
+    """Mean oracle NLL of the best hypothesis of each sentence, nats per token; the targets play no part."""
 
-    fairseq asks a scorer only where there are targets: with ``--gen-subset test --latent prior``, but not with
-    ``--gen-subset prior``, whose output ``python -m fairseq_seqvae.oracle nll`` reads.
-    """
+    ignores_targets = True
 
     def __init__(self, cfg):
         super().__init__(cfg)

@@ -64,6 +64,16 @@ class SequenceDataset(LanguagePairDataset):
                 f"{int(np.flatnonzero(self.empty)[0]) + 1})"
             )
 
+    def collater(self, samples, pad_to_length=None):
+        """A batch, see :class:`LanguagePairDataset`; ValueError if the dictionary does not reach as far as the data."""
+        batch = super().collater(samples, pad_to_length)
+        if batch and int(batch["net_input"]["src_tokens"].max()) >= len(self.src_dict):
+            raise ValueError(
+                f"the data has tokens beyond the {len(self.src_dict)} symbols of its dictionary: dict.txt is not the "
+                "one that fairseq-preprocess wrote; binarise the text again."
+            )
+        return batch
+
     def ordered_indices(self):
         """Indices by length, without those of empty sequences.
 
@@ -86,12 +96,14 @@ class LatentDataset(FairseqDataset):
         num_draws: how many
         dictionary: fairseq dictionary
         expected_length: tokens a sentence, for ``--max-tokens``
+        empty_targets: give each the empty sentence as its target, since fairseq asks scorers only where there is one
     """
 
-    def __init__(self, num_draws: int, dictionary, expected_length: int):
+    def __init__(self, num_draws: int, dictionary, expected_length: int, empty_targets: bool = False):
         self.num_draws = num_draws
         self.dictionary = dictionary
         self.expected_length = expected_length
+        self.empty_targets = empty_targets
         self.sizes = np.full(num_draws, expected_length)
 
     def __getitem__(self, index: int) -> int:
@@ -131,15 +143,13 @@ class LatentDataset(FairseqDataset):
         if not samples:
             return {}
         ids = torch.tensor(samples, dtype=torch.long)
+        empty = ids.new_full((len(samples), 1), self.dictionary.eos())
         return {
             "id": ids,
             "nsentences": len(samples),
             "ntokens": len(samples),
-            "net_input": {
-                "src_tokens": ids.new_full((len(samples), 1), self.dictionary.eos()),
-                "src_lengths": torch.ones_like(ids),
-            },
-            "target": None,
+            "net_input": {"src_tokens": empty, "src_lengths": torch.ones_like(ids)},
+            "target": empty if self.empty_targets else None,
         }
 
 

@@ -1,6 +1,7 @@
 """Task ``seqvae``: data, turns, and what fairseq's commands generate."""
 
 import logging
+import math
 import os
 import zlib
 from collections import Counter
@@ -19,6 +20,7 @@ from omegaconf import II, MISSING
 from torch import Tensor
 
 from fairseq_seqvae import compat, generation
+from fairseq_seqvae.discriminators.scoring import check_scoring
 from fairseq_seqvae.memory import keep_freed_memory
 from fairseq_seqvae.models import SeqVAEModel
 from fairseq_seqvae.schedules import Turn, TurnPlan
@@ -93,13 +95,17 @@ class SeqVAETask(FairseqTask):
         self.state.add_factory("longest", lambda: 0)
         self.bpe, self.tokenizer = None, None
         self._model = None
+        self._learns = False  # or judges: there is a criterion
+        self._ends: list[Tensor] | None = None
         self._prompts_seen: Counter = Counter()
         if not 0.0 <= cfg.rollout_lag < 1.0:
             raise ValueError(f"--rollout-lag must lie in [0, 1) but is {cfg.rollout_lag}: 0 keeps no lag at all.")
-        if cfg.disc_lr is not None and cfg.disc_lr < 0:
-            raise ValueError(f"--disc-lr must not be negative but is {cfg.disc_lr}.")
+        if cfg.disc_lr is not None and not 0 <= cfg.disc_lr < math.inf:
+            raise ValueError(f"--disc-lr must be finite and not negative but is {cfg.disc_lr}.")
         if (cfg.interpolate_from is None) != (cfg.interpolate_to is None):
             raise ValueError("--interpolate-from and --interpolate-to belong together: give both or none.")
+        if cfg.interpolate_from is not None and not (cfg.interpolate_from.strip() and cfg.interpolate_to.strip()):
+            raise ValueError("--interpolate-from and --interpolate-to must not be empty: give two sentences.")
         if cfg.fixed_length < 0 or cfg.max_positions < 2:
             raise ValueError("--fixed-length must not be negative, and --max-positions must be at least 2.")
         if cfg.fixed_length > cfg.max_positions:
@@ -118,6 +124,8 @@ class SeqVAETask(FairseqTask):
                 hint = "it has dictionaries of languages: preprocess without --source-lang and --target-lang"
             raise FileNotFoundError(f"there is no dictionary {path}: {hint}.")
         dictionary = cls.load_dictionary(path)
+        if len(dictionary) == dictionary.nspecial:
+            raise ValueError(f"the dictionary {path} has no symbols: make it anew by fairseq-preprocess.")
         logger.info(f"dictionary: {len(dictionary)} symbols")
         task = cls(cfg, dictionary)
         compat.prepare_for_two_players(cfg)
@@ -130,9 +138,19 @@ class SeqVAETask(FairseqTask):
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
         """Load a split of the data, or ``prior`` / ``interpolate``: draws of the latent space."""
         if split in (PRIOR, INTERPOLATE):
-            if self.cfg.num_draws < (2 if split == INTERPOLATE else 1):
-                raise ValueError(f"--num-draws {self.cfg.num_draws} is too small for --gen-subset {split}.")
-            self.datasets[split] = LatentDataset(self.cfg.num_draws, self.dictionary, self.fixed_length or 100)
+            if self._learns:
+                raise ValueError(
+                    f"split {split!r} has no sentences, it is drawn by fairseq-generate --gen-subset {split}: give a "
+                    "split of the data to --train-subset and --valid-subset."
+                )
+            smallest = 2 if split == INTERPOLATE else 1
+            if self.cfg.num_draws < smallest:
+                raise ValueError(
+                    f"--num-draws {self.cfg.num_draws} is too small for --gen-subset {split}: give at least {smallest}."
+                )
+            self.datasets[split] = LatentDataset(
+                self.cfg.num_draws, self.dictionary, self.fixed_length or 100, compat.scores_without_targets(self.cfg)
+            )
             return
         folders = utils.split_paths(self.cfg.data)
         folder = folders[(epoch - 1) % len(folders)] if split.startswith("train") else folders[0]
@@ -156,7 +174,15 @@ class SeqVAETask(FairseqTask):
         empty = f"split {split!r} in {folder} holds no sentence: was the text file empty?"
         if os.path.exists(path + ".bin") and os.path.getsize(path + ".bin") == 0:
             raise ValueError(empty)
-        tokens = data_utils.load_indexed_dataset(path, self.dictionary, self.cfg.dataset_impl, combine=combine)
+        try:
+            tokens = data_utils.load_indexed_dataset(path, self.dictionary, self.cfg.dataset_impl, combine=combine)
+            if tokens is not None and len(tokens):
+                tokens[len(tokens) - 1]  # is there if the file was not cut short
+        except Exception as error:  # whatever fairseq's readers stumble over first
+            raise ValueError(
+                f"split {split!r} in {folder} cannot be read ({type(error).__name__}: {error}): its .bin or .idx file "
+                "was cut short, or another program wrote it; write it again with fairseq-preprocess --only-source."
+            ) from error
         if tokens is None:
             found = sorted({name.split(".")[0] for name in os.listdir(folder) if name.endswith(".idx")})
             raise FileNotFoundError(
@@ -183,12 +209,7 @@ class SeqVAETask(FairseqTask):
     def build_dataset_for_inference(self, src_tokens, src_lengths, constraints=None, **kwargs) -> SequenceDataset:
         """Data set of lines that a user typed; each ends with EOS."""
         for tokens in src_tokens:
-            unknown = int((tokens == self.dictionary.unk()).sum())
-            if unknown:
-                logger.warning(
-                    f"{unknown} of {len(tokens) - 1} symbols are not in the dictionary (<unk>): "
-                    f"{self.dictionary.string(tokens)}"
-                )
+            self._warn_of_unknown_symbols(tokens, len(tokens) - 1)
         fixed = self.fixed_length if self.cfg.prompt == "reconstruct" else 0
         return SequenceDataset(
             src_tokens,
@@ -200,6 +221,14 @@ class SeqVAETask(FairseqTask):
             skip_empty=False,
             constraints=constraints,
         )
+
+    def _warn_of_unknown_symbols(self, tokens: Tensor, num_symbols: int, source: str = "") -> None:
+        unknown = int((tokens == self.dictionary.unk()).sum())
+        if unknown:
+            logger.warning(
+                f"{source}{unknown} of {num_symbols} symbols are not in the dictionary (<unk>): "
+                f"{self.dictionary.string(tokens)}"
+            )
 
     def max_positions(self) -> int:
         """Longest sequence, EOS included."""
@@ -221,12 +250,13 @@ class SeqVAETask(FairseqTask):
         """Build the model; one that is read from a checkpoint, to be used, has no discriminator.
 
         Raises:
-            ValueError: if a checkpoint is of another model. Some models of fairseq evaluate strings of their options
-                as Python code, which would be the code of whoever made the checkpoint.
+            ValueError: if it is another model. Some models of fairseq evaluate strings of their options as Python
+                code, which would be the code of whoever made a checkpoint.
         """
         name = getattr(cfg, "_name", None)
-        if from_checkpoint and not issubclass(ARCH_MODEL_REGISTRY.get(name, object), SeqVAEModel):
-            raise ValueError(f"the checkpoint is of the model {name!r}: --task seqvae loads models of the kind seqvae.")
+        unnamed = object if from_checkpoint else SeqVAEModel  # options that are made in Python need not have a name
+        if not issubclass(ARCH_MODEL_REGISTRY.get(name, unnamed), SeqVAEModel):
+            raise ValueError(f"--task seqvae needs a SeqVAE, but the model is {name!r}: give one of --arch seqvae.")
         self.needs_discriminator = not from_checkpoint
         model = super().build_model(cfg, from_checkpoint)
         # Generation knows the model's options only from its checkpoint.
@@ -237,7 +267,10 @@ class SeqVAETask(FairseqTask):
     def build_criterion(self, cfg, from_checkpoint: bool = False):
         """Build the criterion; without an adversarial one, the model loses its discriminator and every turn is ELBO."""
         compat.refuse_lone_process(self.cfg)
+        self._learns = True
         criterion = super().build_criterion(cfg, from_checkpoint)
+        if hasattr(cfg, "disc_scoring") and getattr(self._model, "discriminator", None) is not None:
+            check_scoring(self._model.discriminator, cfg.disc_scoring)
         if not getattr(criterion, "is_adversarial", False):
             self.plan = None
             if self._model is not None and hasattr(self._model, "drop_adversary"):
@@ -316,15 +349,7 @@ class SeqVAETask(FairseqTask):
 
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None, prefix_allowed_tokens_fn=None):
         """A sampler for ``--sampling``, fairseq's beam search for the rest."""
-        if args.beam < 1:
-            raise ValueError(f"--beam must be at least 1 but is {args.beam}.")
-        if getattr(args, "nbest", 1) > args.beam:
-            raise ValueError(f"--nbest {args.nbest} needs --beam {args.nbest} or more, but --beam is {args.beam}.")
-        if getattr(args, "prefix_size", 0) > 0 and (subset := self._subset_of_draws()):
-            raise ValueError(
-                f"--prefix-size {args.prefix_size} needs sentences to take prefixes from, but "
-                f"--gen-subset {subset} has none: choose a split of the data."
-            )
+        generation.check_options(args, self._subset_of_draws())
         args = generation.fit_lengths(args, self.fixed_length)
         if generation.can_sample(models, args, seq_gen_cls, extra_gen_cls_kwargs, prefix_allowed_tokens_fn):
             return generation.SeqVAESampler(models[0], self.dictionary, args, self.cfg.seed)
@@ -342,7 +367,7 @@ class SeqVAETask(FairseqTask):
             if prefix_tokens is not None and prefix_tokens.size(1) == 0:
                 prefix_tokens = None
             subset = self._subset_of_draws()
-            if subset and sample.get("target") is None and "id" in sample:
+            if subset and "id" in sample and "prev_output_tokens" not in net_input:
                 z = self._latent_of_draws(models, subset, ids)
                 if subset == INTERPOLATE:
                     # The points of a walk share their random numbers: what differs between them comes from z.
@@ -370,9 +395,23 @@ class SeqVAETask(FairseqTask):
             return generation.prior_latent(models[0], ids, self.cfg.seed)
         ends = None
         if self.cfg.interpolate_from is not None:
-            sentences = [self.encode_sentence(s) for s in (self.cfg.interpolate_from, self.cfg.interpolate_to)]
-            ends = generation.posterior_means(models, sentences, self.dictionary.pad(), ids.device)
+            if self._ends is None:
+                self._ends = [self._encode_end(name) for name in ("interpolate_from", "interpolate_to")]
+            ends = generation.posterior_means(models, self._ends, self.dictionary.pad(), ids.device)
         return generation.interpolated_latent(models[0], ids, self.cfg.num_draws, self.cfg.seed, ends)
+
+    def _encode_end(self, name: str) -> Tensor:
+        """Tokens (T,) of the sentence that the option *name* gives, where a walk begins or ends."""
+        flag = f"--{name.replace('_', '-')}"
+        tokens = self.encode_sentence(getattr(self.cfg, name))
+        if self.fixed_length and len(tokens) != self.fixed_length:
+            raise ValueError(f"{flag} has {len(tokens)} tokens: the model knows sequences of {self.fixed_length} only.")
+        if len(tokens) > self.cfg.max_positions:
+            raise ValueError(
+                f"{flag} has {len(tokens)} tokens, more than --max-positions {self.cfg.max_positions}: shorten it."
+            )
+        self._warn_of_unknown_symbols(tokens, len(tokens) - (not self.fixed_length), f"{flag}: ")
+        return tokens
 
     def encode_sentence(self, text: str) -> Tensor:
         """Tokens (T,) of a sentence as the encoder knows them, by the tokenizer and subword encoder in use."""

@@ -1,0 +1,22 @@
+"""Writing files so that nobody ever finds half of one."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: str | PathLike) -> Iterator[Path]:
+    """The path of a file to write beside *path*, which takes its place at the end; after an exception, neither is left.
+
+    What was at *path* before stays until then. The suffix is kept, for those who take the format from it.
+    """
+    path = Path(path)
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
