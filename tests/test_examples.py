@@ -9,7 +9,7 @@ import commands
 import pytest
 
 EXAMPLES = commands.ROOT / "examples"
-NAMES = ["melody", "names", "austen"]
+CONFIGS = [path for path in sorted(EXAMPLES.glob("*/config/*.yaml")) if path.name != "methods.yaml"]
 
 sys.path.insert(0, str(EXAMPLES))
 import steps  # noqa: E402
@@ -25,7 +25,7 @@ def config_of_flags(flags: list[str]):
         return convert_namespace_to_omegaconf(namespace)
 
 
-def config_of_yaml(example: str):
+def config_of_yaml(path: Path):
     from fairseq.dataclass.configs import FairseqConfig  # noqa: F401  (registers the schema)
     from fairseq.dataclass.initialize import add_defaults, hydra_init
     from hydra import compose, initialize_config_dir
@@ -35,17 +35,17 @@ def config_of_yaml(example: str):
     GlobalHydra.instance().clear()
     with commands.captured():
         hydra_init("seqvae")
-        with initialize_config_dir(str(EXAMPLES / example / "config"), version_base="1.1"):
-            cfg = compose("seqvae", overrides=["task.data=DATA", "checkpoint.save_dir=SAVE"])
+        with initialize_config_dir(str(path.parent), version_base="1.1"):
+            cfg = compose(path.stem, overrides=["task.data=DATA", "checkpoint.save_dir=SAVE"])
         with open_dict(cfg):
             add_defaults(cfg)
     return cfg
 
 
-@pytest.mark.parametrize("example", NAMES)
-def test_the_flags_made_of_a_yaml_file_mean_the_same_as_the_file(example):
-    by_flags = config_of_flags(steps.flags_from_yaml(EXAMPLES / example / "config" / "seqvae.yaml"))
-    by_file = config_of_yaml(example)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_the_flags_made_of_a_yaml_file_mean_the_same_as_the_file(path):
+    by_flags = config_of_flags(steps.flags_from_yaml(path))
+    by_file = config_of_yaml(path)
     for group in ("task", "model", "criterion", "optimizer", "lr_scheduler", "optimization", "dataset", "checkpoint"):
         for key, value in by_file[group].items():
             found = by_flags[group][key]

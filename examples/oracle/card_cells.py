@@ -6,6 +6,7 @@ Every finished part leaves a file that is written as a whole or not at all; what
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -228,12 +229,15 @@ class Cells:
         """Samples at each temperature under the oracle, held-out data under the model."""
         folder = self._measure_folder(cell)
         checkpoint, settings = stages[-1].checkpoint, self.settings
+        samples = folder / "samples.txt"
+        if samples.exists() and samples.stat().st_mtime < checkpoint.stat().st_mtime:
+            shutil.rmtree(folder)  # what was measured is of a model that has been trained anew
         s.Steps(folder, self.steps).run(
             f"sample from {cell.method}, T {cell.length}, seed {cell.seed}",
             ["fairseq-generate", data, "--user-dir", s.PACKAGE, "--task", "seqvae", "--path", checkpoint, "--cpu"]
             + ["--gen-subset", "prior", "--num-draws", str(settings.draws), "--sampling", "--beam", "1"]
             + ["--unkpen", "1000", "--batch-size", "512", "--seed", str(cell.seed)],
-            output=folder / "samples.txt",
+            output=samples,
         )
         made_with = {**asdict(settings), "trained": os.stat(checkpoint).st_mtime}
 

@@ -52,7 +52,7 @@ def held_out_at(points: Sequence[dict[str, float]], oracle_nll: float) -> float 
     return float(np.interp(oracle_nll, xs, [point["held_out_nll"] for point in points]))
 
 
-def updates_to_quality(curve: Sequence[dict[str, float]], target: float) -> dict[str, float] | None:
+def first_to_reach(curve: Sequence[dict[str, float]], target: float) -> dict[str, float] | None:
     """The first evaluation at or below *target* from which on the mean of all evaluations is so too; None if none."""
     values = [point["oracle_nll"] for point in curve]
     for i, point in enumerate(curve):
@@ -110,7 +110,7 @@ def summarise(cells: list[dict[str, Any]], target: float | None) -> list[dict[st
                     held_out_at(likelihood[cell["seed"]], cell["points"][i]["oracle_nll"]),
                 )
                 for cell in own
-                if cell["seed"] in likelihood
+                if method != MAXIMUM_LIKELIHOOD and cell["seed"] in likelihood
             ]
             found = [(held_out, reference) for held_out, reference in found if reference is not None]
             row["ml_held_out_nll"] = spread([reference for _, reference in found])
@@ -123,7 +123,7 @@ def summarise(cells: list[dict[str, Any]], target: float | None) -> list[dict[st
         last = [np.mean([point["oracle_nll"] for point in cell["curve"][-LAST_EVALUATIONS:]]) for cell in own]
         summary["last_evaluations_oracle_nll"] = spread([float(value) for value in last])
         if target is not None:
-            reached = [updates_to_quality(cell["curve"], target) for cell in own]
+            reached = [first_to_reach(cell["curve"], target) for cell in own]
             summary["target"] = target
             summary["seconds_to_target"] = spread([point["seconds"] for point in reached if point])
         summaries.append(summary)
@@ -316,11 +316,14 @@ def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, f
         if block["mixtures"]:
             xs, ys = ([row[key].mean for row in block["mixtures"]] for key in ("oracle_nll", "held_out_nll"))
             axes.plot(xs, ys, "--", color="#777777", linewidth=1.2, label="ml, mixed temperatures")
-        for marker, row in zip("*xD", [r for r in block["baselines"] if r["held_out_nll"] is not None], strict=False):
-            axes.plot(row["oracle_nll"], row["held_out_nll"], marker, color="black", markersize=6, label=row["name"])
+        entropy, *others = (row for row in block["baselines"] if row["held_out_nll"] is not None)
+        for row in others:
+            axes.plot(row["oracle_nll"], row["held_out_nll"], "x", color="black", markersize=6, label=row["name"])
         if block["length"] in targets:
             axes.axvline(targets[block["length"]], color="#bbbbbb", linewidth=1, linestyle=":", label="best published")
-        axes.set(title=f"T = {block['length']}", xlabel="oracle NLL of samples, nats per token (quality)")
+        # The oracle itself is far below and left of all: shown, it would leave no room for the rest.
+        title = f"T = {block['length']} (oracle: {entropy['oracle_nll']:.2f} on both axes)"
+        axes.set(title=title, xlabel="oracle NLL of samples, nats per token (quality)")
     panels[0].set_ylabel("NLL of held-out data, nats per token (coverage)")
     _legend(figure, panels)
     return figure
@@ -379,4 +382,6 @@ def _legend(figure, panels) -> None:
         handles, labels = axes.get_legend_handles_labels()
         for handle, label in zip(handles, labels, strict=True):
             entries.setdefault(label, handle)
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(
+        entries.values(), entries.keys(), loc="outside lower center", ncols=2 * len(panels), frameon=False, fontsize=9
+    )
