@@ -200,26 +200,23 @@ def test_training_survives_kills(toy, tmp_path, processes, kills):
     assert_same_training(tmp_path / "whole" / last, tmp_path / "killed" / last, same_batches=processes == 1)
 
 
-# Large enough for the writing of a checkpoint to take a while.
-LARGER = Plan(
-    "--embed-dim 256 --encoder-hidden-dim 256 --decoder-hidden-dim 256 --latent-dim 64",
-    gen_pretrain=20,
-    disc_pretrain=20,
-    max_update=60,
-)
-
-
 @pytest.mark.heavy
 @pytest.mark.parametrize("processes", [1, 2])
 def test_training_survives_many_kills(toy, tmp_path, processes):
-    whole, killed = (KilledTraining(LARGER, toy.folder, tmp_path / name, processes, Forks) for name in "ab")
+    plan = Plan("", gen_pretrain=10, disc_pretrain=10, max_update=30)
+    whole, killed = (
+        KilledTraining(plan, toy.folder, tmp_path / name, processes, Forks) for name in ("whole", "killed")
+    )
     whole.finish()
-    moments = sorted(killed.random.choices(range(LARGER.max_update), k=int(os.environ.get("KILLS", "30"))))
-    kills = [killed.kill(update, writing=number % 2 == 1) for number, update in enumerate(moments)]
+    moments = sorted(killed.random.choices(range(plan.max_update), k=int(os.environ.get("KILLS", "30"))))
+    kills = []
+    for number, update in enumerate(moments):
+        if kill := killed.kill(update, writing=number % 2 == 1):
+            kills.append(kill)
+            print(processes, "process(es), after update", update, kill, flush=True)
     killed.finish()
     assert_same_training(whole.folder / "checkpoint_last.pt", killed.folder / "checkpoint_last.pt")
-    print(f"\n| processes | phase | killed | kills | updates made again |\n{'|---' * 5}|")
-    groups = Counter((kill.phase, kill.writing) for kill in kills if kill is not None)
-    for (phase, writing), count in groups.items():
-        lost = sum(kill.lost for kill in kills if kill is not None and (kill.phase, kill.writing) == (phase, writing))
+    print("| processes | phase | killed | kills | updates made again |")
+    for (phase, writing), count in Counter((kill.phase, kill.writing) for kill in kills).items():
+        lost = sum(kill.lost for kill in kills if (kill.phase, kill.writing) == (phase, writing))
         print(f"| {processes} | {phase} | {'while writing' if writing else 'between'} | {count} | {lost} |")
