@@ -9,6 +9,9 @@ import importlib.util
 import logging
 import sys
 from importlib import metadata
+from types import SimpleNamespace
+
+logger = logging.getLogger(__name__)
 
 # Every distribution that brings a package named `fairseq`, most likely one first.
 FAIRSEQ_DISTRIBUTIONS = ("ve-fairseq", "fairseq", "fairseq-fixed")
@@ -59,6 +62,7 @@ def installed_version(distribution: str) -> str | None:
 def apply_shims() -> None:
     """Repair at run time, without editing a file, what this fairseq lacks on this torch. Safe to call again."""
     _keep_bf16_off_tpus()
+    _unscale_amp_gradients_once()
 
 
 def _keep_bf16_off_tpus() -> None:
@@ -84,19 +88,57 @@ def _keep_bf16_off_tpus() -> None:
     options.parse_args_and_arch = parse_args_and_arch
 
 
+def _unscale_amp_gradients_once() -> None:
+    """With `--amp` fairseq divides gradients by the loss scale twice, so that SGD and NAG hardly move at all.
+
+    Its `AMPOptimizer` gives torch's scaler one object to unscale and another to step, which the scaler therefore
+    unscales again. Where both are the same already, this does nothing.
+    """
+    import torch
+    from fairseq.optim.amp_optimizer import AMPOptimizer
+
+    seen = []
+    scaler = SimpleNamespace(unscale_=seen.append, step=seen.append, update=lambda: None)
+    inner = object()
+    wrapper = SimpleNamespace(optimizer=inner, clip_grad_norm=lambda *args: torch.zeros(()))
+    probe = SimpleNamespace(scaler=scaler, optimizer=inner, fp32_optimizer=wrapper)
+    AMPOptimizer.clip_grad_norm(probe, 0.0)
+    AMPOptimizer.step(probe)
+    if seen[0] is seen[1]:
+        return
+
+    def step(self):
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    AMPOptimizer.step = step
+
+
+def is_master() -> bool:
+    """Whether this process speaks for all: the first of several, or the only one."""
+    from torch import distributed
+
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+
+
 def prepare_for_two_players(task_cfg) -> None:
     """Set what the whole run needs so that an update can move one player alone; *task_cfg* is the task's node of it.
 
     With `--fp16` and `--bf16` fairseq merges the gradients of all parameters into one, whose momentum and decay then
-    move the resting player too: they are kept apart. Sharded parameters cannot be told apart at all.
+    move the resting player too: they are kept apart. Sharded parameters cannot be told apart at all. Of `--amp` on a
+    CPU, which fairseq accepts and ignores, a warning tells.
 
     Raises:
         ValueError: with `--ddp-backend fully_sharded`
     """
+    import torch
+
     root = task_cfg._get_root() if hasattr(task_cfg, "_get_root") else None
     if root is None or "common" not in root:
         return
     root.common.fp16_no_flatten_grads = True
+    if root.common.amp and (root.common.cpu or not torch.cuda.is_available()) and is_master():
+        logger.warning("--amp does nothing without a GPU: this run is in float32 (--bf16 works on a CPU)")
     if "distributed_training" in root and root.distributed_training.ddp_backend == "fully_sharded":
         raise ValueError(
             "--ddp-backend fully_sharded is not supported: it merges the parameters of generator and discriminator, "

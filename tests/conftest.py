@@ -14,6 +14,7 @@ NEED_FAIRSEQ = [
     "test_hub.py",
     "test_model.py",
     "test_oracle_scorer.py",
+    "test_precision.py",
     "test_task.py",
 ]
 # The core is tested without fairseq too. A fairseq that is installed but broken must not go unnoticed.

@@ -270,10 +270,12 @@ class SeqVAETask(FairseqTask):
             for group in optimizer.param_groups:
                 group["lr"] = self.cfg.disc_lr
         try:
-            optimizer.step()
+            moved = _step_unless_overflow(optimizer)
         finally:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
+        if not moved:
+            return
         if turn is Turn.GENERATOR:
             model.update_rollout_policy(self.cfg.rollout_lag)
         elif turn is Turn.GENERATOR_PRETRAIN and self.plan.turn(update_num + 1) is not Turn.GENERATOR_PRETRAIN:
@@ -369,3 +371,14 @@ class SeqVAETask(FairseqTask):
             ids.append(zlib.crc32(content.encode()) * 1_000_003 + self._prompts_seen[content])
             self._prompts_seen[content] += 1
         return torch.tensor(ids, dtype=torch.long, device=tokens.device)
+
+
+def _step_unless_overflow(optimizer) -> bool:
+    """Step; False if the gradients overflowed and `--amp` therefore skipped the step.
+
+    With `--fp16` an overflow does not come as far as this. The scale falls after an overflow and only then.
+    """
+    scaler = optimizer.scaler if isinstance(optimizer, AMPOptimizer) else None
+    before = scaler.get_scale() if scaler else 0.0
+    optimizer.step()
+    return scaler is None or scaler.get_scale() >= before
