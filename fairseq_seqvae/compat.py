@@ -63,6 +63,7 @@ def apply_shims() -> None:
     """Repair at run time, without editing a file, what this fairseq lacks on this torch. Safe to call again."""
     _keep_bf16_off_tpus()
     _unscale_amp_gradients_once()
+    _let_tasks_explain_floating_point_errors()
 
 
 def _keep_bf16_off_tpus() -> None:
@@ -112,6 +113,32 @@ def _unscale_amp_gradients_once() -> None:
         self.scaler.update()
 
     AMPOptimizer.step = step
+
+
+def _let_tasks_explain_floating_point_errors() -> None:
+    """fairseq says "gradients are Nan/Inf" (with several processes that they are "inconsistent"), but not whose.
+
+    A task that has a method `explain_floating_point_error(error, update_num)` gives the message.
+    """
+    from fairseq.trainer import Trainer
+
+    original = Trainer.train_step
+    if getattr(original, "lets_tasks_explain", False):
+        return
+
+    @functools.wraps(original)
+    def train_step(self, *args, **kwargs):
+        try:
+            return original(self, *args, **kwargs)
+        except FloatingPointError as error:
+            explain = getattr(self.task, "explain_floating_point_error", None)
+            # A repeated step (--amp) comes through here twice.
+            if explain is None or isinstance(error.__cause__, FloatingPointError):
+                raise
+            raise FloatingPointError(explain(error, self.get_num_updates())) from error
+
+    train_step.lets_tasks_explain = True
+    Trainer.train_step = train_step
 
 
 def is_master() -> bool:

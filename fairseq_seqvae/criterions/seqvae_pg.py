@@ -187,6 +187,8 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
             entropy = token_entropy(output.policy_logits, trajectory.mask).sum()
         loss = cfg.elbo_weight * elbo_loss + cfg.pg_weight * pg_loss - cfg.entropy_weight * entropy
 
+        data_mask = sample["target"].eq(self.padding_idx)
+        log |= self.variety(sample["target"], data_mask, trajectory.tokens, trajectory.mask)
         log |= {
             "pg_loss": pg_loss.detach(),
             "entropy": entropy.detach(),
