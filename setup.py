@@ -62,6 +62,15 @@ setup(
     extras_require={
         "melody": MELODY,
         "plot": PLOT,
-        "dev": ["pytest>=7", "hypothesis>=6", "ruff>=0.6", "mypy>=1.10", "tensorboard>=2.10", *MELODY, *PLOT],
+        "dev": [
+            "pytest>=7",
+            "hypothesis>=6",
+            "ruff>=0.6",
+            "mypy>=1.10",
+            "tensorboard>=2.10",
+            "psutil>=5.9",
+            *MELODY,
+            *PLOT,
+        ],
     },
 )
