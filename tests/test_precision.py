@@ -193,7 +193,7 @@ LEARNING = (
     "--lr 1e-2 --decoder-hidden-dim 24 --encoder-hidden-dim 16 --latent-input --dropout 0 --kl-weight 0.3 "
     "--log-interval 1000 --max-update 300 --no-save --validate-interval 1000"
 )
-# Nats a sentence, of about 10. Other seeds differ by more, see tests/README.md.
+# Nats a sentence.
 TOLERANCE = 0.25
 
 

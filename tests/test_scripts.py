@@ -249,4 +249,4 @@ def test_memory_that_grows_is_told_from_memory_that_does_not(tmp_path):
     settles = [soak["Sample"](second, min(400, 100 * second)) for second in range(40)]
     assert soak["slope"](soak["after_warm_up"](settles)) == pytest.approx(0)
     with pytest.raises(soak["SoakError"], match="only 2 samples after the warm-up"):
-        soak["after_warm_up"](grows[:2])
+        soak["after_warm_up"](grows[:3])
