@@ -193,8 +193,8 @@ LEARNING = (
     "--lr 1e-2 --decoder-hidden-dim 24 --encoder-hidden-dim 16 --latent-input --dropout 0 --kl-weight 0.3 "
     "--log-interval 1000 --max-update 300 --no-save --validate-interval 1000"
 )
-# Nats a sentence.
-TOLERANCE = 0.25
+# Nats a sentence, of 8.7; measured on the CPU: fp16 0.00, bf16 0.03 above float32.
+TOLERANCE = 0.1
 
 
 def learn(toy, folder, *flags, gpu=False):
