@@ -64,6 +64,15 @@ setup(
         "melody": MELODY,
         "plot": PLOT,
         "card": CARD,
-        "dev": ["pytest>=7", "hypothesis>=6", "ruff>=0.6", "mypy>=1.10", "tensorboard>=2.10", *MELODY, *CARD],
+        "dev": [
+            "pytest>=7",
+            "hypothesis>=6",
+            "ruff>=0.6",
+            "mypy>=1.10",
+            "tensorboard>=2.10",
+            "psutil>=5.9",
+            *MELODY,
+            *CARD,
+        ],
     },
 )

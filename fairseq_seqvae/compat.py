@@ -15,6 +15,7 @@ import sys
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 from fairseq_seqvae import checkpoints
 from fairseq_seqvae.files import whole_file
@@ -73,6 +74,7 @@ def apply_shims() -> None:
     from fairseq.distributed import utils as distributed_utils
     from fairseq.file_io import PathManager
     from fairseq.models import distributed_fairseq_model
+    from fairseq.optim.amp_optimizer import AMPOptimizer
     from fairseq.trainer import Trainer
 
     if importlib.util.find_spec("torch_xla") is None:
@@ -88,6 +90,9 @@ def apply_shims() -> None:
     _replace(checkpoint_utils, "verify_checkpoint_directory", _explain_unusable_folder)
     _replace(checkpoint_utils, "save_checkpoint", _explain_unwritable)
     _replace(Trainer, "load_checkpoint", _explain_misfit)
+    _replace(Trainer, "train_step", _let_tasks_explain_floating_point_errors)
+    if _unscales_amp_gradients_twice():
+        _replace(AMPOptimizer, "step", _unscale_amp_gradients_once)
     if Path(sys.argv[0]).name.startswith("fairseq-"):  # in a program of someone else's, exceptions are theirs
         _replace(sys, "excepthook", _explain_end)
 
@@ -355,19 +360,83 @@ def _explain_end(original):
     return excepthook
 
 
+# -- floating point --
+
+
+def _unscales_amp_gradients_twice() -> bool:
+    """Whether the `AMPOptimizer` of this fairseq gives torch's scaler one object to unscale and another to step.
+
+    The scaler then unscales the gradients of the second again, and SGD and NAG hardly move at all.
+    """
+    import torch
+    from fairseq.optim.amp_optimizer import AMPOptimizer
+
+    seen = []
+    scaler = SimpleNamespace(unscale_=seen.append, step=seen.append, update=lambda: None)
+    inner = object()
+    wrapper = SimpleNamespace(optimizer=inner, clip_grad_norm=lambda *args: torch.zeros(()))
+    probe = SimpleNamespace(scaler=scaler, optimizer=inner, fp32_optimizer=wrapper)
+    AMPOptimizer.clip_grad_norm(probe, 0.0)
+    AMPOptimizer.step(probe)
+    return seen[0] is not seen[1]
+
+
+def _unscale_amp_gradients_once(original):
+    """Let torch's scaler step the optimizer that it has unscaled."""
+
+    @functools.wraps(original)
+    def step(self):
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    return step
+
+
+def _let_tasks_explain_floating_point_errors(original):
+    """fairseq says "gradients are Nan/Inf" (with several processes that they are "inconsistent"), but not whose.
+
+    A task that has a method `explain_floating_point_error(error, update_num)` gives the message.
+    """
+
+    @functools.wraps(original)
+    def train_step(self, *args, **kwargs):
+        try:
+            return original(self, *args, **kwargs)
+        except FloatingPointError as error:
+            explain = getattr(self.task, "explain_floating_point_error", None)
+            # A repeated step (--amp) comes through here twice.
+            if explain is None or isinstance(error.__cause__, FloatingPointError):
+                raise
+            raise FloatingPointError(explain(error, self.get_num_updates())) from error
+
+    return train_step
+
+
+def is_master() -> bool:
+    """Whether this process speaks for all: the first of several, or the only one."""
+    from torch import distributed
+
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+
+
 def prepare_for_two_players(task_cfg) -> None:
     """Set what the whole run needs so that an update can move one player alone; *task_cfg* is the task's node of it.
 
     With `--fp16` and `--bf16` fairseq merges the gradients of all parameters into one, whose momentum and decay then
-    move the resting player too: they are kept apart. Sharded parameters cannot be told apart at all.
+    move the resting player too: they are kept apart. Sharded parameters cannot be told apart at all. Of `--amp` on a
+    CPU, which fairseq accepts and ignores, a warning tells.
 
     Raises:
         ValueError: with `--ddp-backend fully_sharded`
     """
+    import torch
+
     root = task_cfg._get_root() if hasattr(task_cfg, "_get_root") else None
     if root is None or "common" not in root:
         return
     root.common.fp16_no_flatten_grads = True
+    if root.common.amp and (root.common.cpu or not torch.cuda.is_available()) and is_master():
+        logger.warning("--amp does nothing without a GPU: this run is in float32 (--bf16 works on a CPU)")
     if "distributed_training" in root and root.distributed_training.ddp_backend == "fully_sharded":
         raise ValueError(
             "--ddp-backend fully_sharded is not supported: it merges the parameters of generator and discriminator, "

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 _FIRST_MULTIPLIER, _SECOND_MULTIPLIER = 2654435761, 40503
+_BASE = 6364136223846793005  # Knuth's multiplier for arithmetic modulo 2^64
 
 
 def bigram_counts(tokens: Tensor, mask: Tensor, buckets: int = 4096) -> Tensor:
@@ -21,6 +22,18 @@ def bigram_counts(tokens: Tensor, mask: Tensor, buckets: int = 4096) -> Tensor:
     return torch.zeros(buckets, device=tokens.device).index_add_(
         0, bucket.flatten(), (~mask).flatten().to(torch.float32)
     )
+
+
+def count_distinct(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Number of different sequences, a scalar int64 tensor; by a polynomial hash, so that no GPU has to be waited for.
+
+    Args:
+        tokens: (B, T)
+        mask: (B, T), True = padding
+    """
+    powers = torch.full_like(tokens[0], _BASE).cumprod(dim=0)
+    hashes = ((tokens + 1) * powers).masked_fill(mask, 0).sum(dim=1)
+    return hashes.sort().values.diff().ne(0).sum() + 1
 
 
 def jensen_shannon(p_counts: Tensor, q_counts: Tensor) -> Tensor:

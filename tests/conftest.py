@@ -31,6 +31,7 @@ NEED_FAIRSEQ = [
     "test_measure.py",
     "test_model.py",
     "test_oracle_scorer.py",
+    "test_precision.py",
     "test_processes.py",
     "test_task.py",
 ]

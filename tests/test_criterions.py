@@ -225,7 +225,7 @@ class TestValidation:
         training, batch = prepare(toy, "--no-valid-samples")
         training.model.eval()
         log = training.criterion(training.model, batch)[2]
-        assert not any(key.startswith(("bigrams", "d_")) for key in log)
+        assert not any(key.startswith(("bigrams", "distinct", "d_")) for key in log)
 
 
 class TestPolicyGradient:
@@ -515,7 +515,7 @@ class TestGradients:
 
 class TestLogging:
     ELBO_KEYS = {"loss", "rec", "kl", "nats_per_token", "ppl", "kl_weight"}
-    PG_KEYS = {"pg_loss", "reward", "reward_std", "entropy"}
+    PG_KEYS = {"pg_loss", "reward", "reward_std", "entropy", "distinct"}
     DISC_KEYS = {"d_loss", "d_acc_real", "d_acc_fake"}
 
     def reduced(self, training, logs):
@@ -541,11 +541,11 @@ class TestLogging:
         training, batch = prepare(toy)
         training.model.eval()
         found = self.reduced(training, [training.criterion(training.model, batch)[2]])
-        assert found.keys() == self.ELBO_KEYS - {"kl_weight"} | {"bigram_jsd", "d_acc_real", "d_acc_fake"}
+        assert found.keys() == self.ELBO_KEYS - {"kl_weight"} | {"bigram_jsd", "distinct", "d_acc_real", "d_acc_fake"}
         training, batch = prepare(toy, criterion=ELBO)
         training.model.eval()
         found = self.reduced(training, [training.criterion(training.model, batch)[2]])
-        assert found.keys() == self.ELBO_KEYS - {"kl_weight"} | {"bigram_jsd"}
+        assert found.keys() == self.ELBO_KEYS - {"kl_weight"} | {"bigram_jsd", "distinct"}
 
     def test_batches_are_averaged_by_their_size(self, toy):
         training, _ = prepare(toy, batch_size=32)

@@ -225,3 +225,28 @@ def test_the_benchmark_writes_what_it_measured(tmp_path):
 
 def test_the_benchmark_refuses_a_folder_that_does_not_exist(tmp_path):
     assert_refuses(run_script("bench", "--json", tmp_path / "none" / "results.json"), "--json", "none")
+
+
+# -- soak
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_in_a_short_training(tmp_path):
+    pytest.importorskip("fairseq")
+    pytest.importorskip("psutil")
+    result = run_script("soak", "--minutes", "0.3", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr.decode()
+    assert b"updates in" in result.stdout
+    header, *rows = (tmp_path / "memory.csv").read_text().splitlines()
+    assert header == "seconds,rss_mib" and len(rows) > 5
+    assert (tmp_path / "memory.png").read_bytes().startswith(PNG_MAGIC)
+
+
+def test_memory_that_grows_is_told_from_memory_that_does_not(tmp_path):
+    soak = runpy.run_path(str(ROOT / "scripts" / "soak"))
+    grows = [soak["Sample"](second, 400 + 0.5 * second) for second in range(40)]
+    assert soak["slope"](soak["after_warm_up"](grows)) == pytest.approx(0.5)
+    settles = [soak["Sample"](second, min(400, 100 * second)) for second in range(40)]
+    assert soak["slope"](soak["after_warm_up"](settles)) == pytest.approx(0)
+    with pytest.raises(soak["SoakError"], match="only 2 samples after the warm-up"):
+        soak["after_warm_up"](grows[:3])

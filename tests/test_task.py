@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import commands
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from commands import ELBO, make_training
 from fairseq import checkpoint_utils
 from fairseq.data import Dictionary
+from fairseq.logging import metrics
 
 from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset
 
@@ -243,6 +245,63 @@ class TestLearningRates:
             before = p.detach().clone()
             training.update(batch)
             torch.testing.assert_close(p.detach(), before - 0.1 * number * p.grad, rtol=1e-5, atol=1e-7)
+
+
+class TestAlarms:
+    @pytest.mark.parametrize("turn, player", [(0, "generator"), (3, "discriminator")])
+    def test_a_gradient_that_is_not_finite_is_laid_to_its_turn(self, toy, tmp_path, turn, player):
+        training = make_training(toy.folder, "--save-dir", tmp_path)
+        batches = batches_for(training, turn + 1)
+        for batch in batches[:-1]:
+            training.update(batch)
+        model = training.model
+        output = model.decoder.output.bias if player == "generator" else model.discriminator.output.bias
+        output.data.fill_(math.nan)
+        message = f"in update {turn + 1}, a turn of the {player} .*: gradients are Nan/Inf. .* lower --"
+        with pytest.raises(FloatingPointError, match=message):
+            training.update(batches[-1])
+
+    def logged(self, training, **numbers):
+        """What a process has logged of 4 sentences in all."""
+        log = {"weight": 4, "nsentences": 4, "ntokens": 8, "sample_size": 4, "rec": 4.0, "kl": 4.0, "loss": 8.0}
+        with metrics.aggregate():
+            training.task.reduce_metrics([log | numbers], training.criterion)
+
+    def test_a_loss_that_is_not_finite_ends_training_and_is_told_of_in_validation(self, toy, caplog):
+        training = make_training(toy.folder)
+        self.logged(training)
+        with pytest.raises(FloatingPointError, match="in update 1, a turn of the generator .*NaN or infinite: loss"):
+            self.logged(training, loss=math.nan)
+        training.criterion.eval()
+        for _ in range(3):
+            self.logged(training, loss=math.inf)
+        assert [record.message for record in caplog.records] == ["after update 1: NaN or infinite: loss"]
+
+    def test_only_the_first_process_warns(self, toy, caplog, monkeypatch):
+        training = make_training(toy.folder, "--alarm-window 1 --alarm-kl 2")
+        training.task._update_num = 1
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        for rank, expected in ((1, 0), (0, 1)):
+            monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+            training.task.build_criterion(training.cfg.criterion)  # alarms begin anew
+            self.logged(training, kl_weight=4)
+            assert caplog.text.count("the latent has collapsed") == expected
+
+    def test_validations_count_in_the_adversarial_part(self, toy, caplog):
+        training = make_training(toy.folder)
+        at_chance = {key: SimpleNamespace(avg=0.5) for key in ("d_acc_real", "d_acc_fake")}
+        for update, expected in ((4, 0), (5, 1)):
+            training.task._update_num = update
+            for _ in range(4):
+                training.task.post_validate(training.model, {}, at_chance)
+            assert caplog.text.count("at chance on held-out sentences") == expected
+
+    def test_an_ill_of_a_training_is_told_once(self, toy, tmp_path):
+        flags = "--alarm-window 2 --alarm-kl 1000 --adv-g-steps 1 --max-update 17 --lr 0 --disable-validation"
+        log = commands.train(toy.folder, tmp_path, flags)
+        # Of the turns of the generator, 3 and 6 are the first two that count.
+        assert log.count("WARNING | fairseq_seqvae.tasks.seqvae | after update 6: the latent has collapsed") == 1
+        assert log.count("the latent has collapsed") == 1
 
 
 def make_dictionary():

@@ -110,6 +110,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
             sample_mask = sequences.padding_mask(samples.lengths, samples.tokens.size(1))
             log["bigrams_data"] = profiles.bigram_counts(target, mask)
             log["bigrams_samples"] = profiles.bigram_counts(samples.tokens, sample_mask)
+            log |= self.variety(target, mask, samples.tokens, sample_mask)
             log |= self.validate_discriminator(model, target, mask, samples.tokens, sample_mask)
         return rec + kl, sample["nsentences"], self.counts(sample) | log
 
@@ -170,6 +171,14 @@ class SeqVAEElboCriterion(FairseqCriterion):
         )
 
     @staticmethod
+    def variety(target: Tensor, mask: Tensor, sampled_tokens: Tensor, sampled_mask: Tensor) -> dict[str, Tensor]:
+        """How many sequences of the data and of as many samples are different."""
+        return {
+            "distinct_data": profiles.count_distinct(target, mask),
+            "distinct": profiles.count_distinct(sampled_tokens, sampled_mask),
+        }
+
+    @staticmethod
     def counts(sample) -> dict[str, Any]:
         """What fairseq needs of every batch."""
         return {"ntokens": sample["ntokens"], "nsentences": sample["nsentences"], "sample_size": sample["nsentences"]}
@@ -195,6 +204,10 @@ class SeqVAEElboCriterion(FairseqCriterion):
             metrics.log_derived("ppl", _perplexity, priority=61)
         if any("kl_weight" in log for log in logging_outputs):
             metrics.log_scalar("kl_weight", total("kl_weight") / weight, weight, round=4)
+        if any("distinct" in log for log in logging_outputs):
+            # Shares within batches; those of the data, which alarms compare with, are not shown.
+            metrics.log_scalar("distinct", float(total("distinct")) / weight, weight, round=3, priority=63)
+            metrics.log_scalar("_distinct_data", float(total("distinct_data")) / weight, weight)
         if any("bigrams_data" in log for log in logging_outputs):
             # Counts are added up over batches; names that begin with an underscore are not shown.
             metrics.log_scalar_sum("_bigrams_data", total("bigrams_data").double().cpu())

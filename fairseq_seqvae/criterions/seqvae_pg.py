@@ -213,6 +213,8 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
             weighed = (entropy - cfg.entropy_floor * trajectory.lengths).clamp(min=0)
         loss = cfg.elbo_weight * elbo_loss + cfg.pg_weight * pg_loss - cfg.entropy_weight * weighed.sum()
 
+        data_mask = sample["target"].eq(self.padding_idx)
+        log |= self.variety(sample["target"], data_mask, trajectory.tokens, trajectory.mask)
         log |= {
             "pg_loss": pg_loss.detach(),
             "entropy": entropy.detach().sum(),

@@ -59,6 +59,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         self.rollout_decoder = None
         if discriminator is not None:
             self.rollout_decoder = copy.deepcopy(decoder).requires_grad_(False)
+        # Its parameters in float32, where the model has half precision; see update_rollout_policy.
+        self._exact_rollout: list[Tensor] | None = None
         # "version" in its name keeps fairseq's moving average of parameters away from this integer.
         self.register_buffer("dictionary_version", torch.tensor(dictionary_digest(decoder.dictionary)))
         for parameter in self.parameters():
@@ -224,9 +226,22 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
 
     @torch.no_grad()
     def update_rollout_policy(self, lag: float) -> None:
-        """w <- lag * w + (1 - lag) * w_decoder, for each parameter of the rollout policy; lag 0 copies."""
-        for lagging, current in zip(self.rollout_decoder.parameters(), self.decoder.parameters(), strict=True):
-            lagging.lerp_(current, 1.0 - lag) if lag else lagging.copy_(current)
+        """w <- lag * w + (1 - lag) * w_decoder, for each parameter of the rollout policy; lag 0 copies.
+
+        In half precision w stops as soon as its moves are smaller than the distance to the next number. So it is kept
+        in float32 there, outside of the checkpoint: a resumed run begins again from its rounded value, as fairseq's
+        optimizers do with theirs.
+        """
+        policy, decoder = list(self.rollout_decoder.parameters()), list(self.decoder.parameters())
+        exact = policy
+        if policy[0].dtype in (torch.float16, torch.bfloat16):
+            if self._exact_rollout is None:
+                self._exact_rollout = [p.float() for p in policy]
+            exact = self._exact_rollout
+        for weight, kept, target in zip(policy, exact, decoder, strict=True):
+            kept.lerp_(target.to(kept.dtype), 1.0 - lag) if lag else kept.copy_(target)
+            if kept is not weight:
+                weight.copy_(kept)
 
     def drop_adversary(self) -> None:
         """Leave out what only adversarial training needs."""
@@ -250,6 +265,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         """Fit a checkpoint to this model: without or with the adversary, whatever it was saved with."""
         super().upgrade_state_dict_named(state_dict, name)
+        self._exact_rollout = None  # of the weights that are replaced now
         prefix = f"{name}." if name else ""
         if not checkpoints.is_seqvae(state_dict, prefix):
             raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")

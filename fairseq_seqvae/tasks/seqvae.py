@@ -13,13 +13,14 @@ import torch
 from fairseq import utils
 from fairseq.data import data_utils
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.logging import metrics
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING
 from torch import Tensor
 
-from fairseq_seqvae import compat, generation
+from fairseq_seqvae import alarms, compat, generation
 from fairseq_seqvae.discriminators.scoring import check_scoring
 from fairseq_seqvae.memory import keep_freed_memory
 from fairseq_seqvae.models import SeqVAEModel
@@ -27,6 +28,9 @@ from fairseq_seqvae.schedules import Turn, TurnPlan
 from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset
 
 logger = logging.getLogger(__name__)
+
+# A held-out set is small: what alarms say of it is the mean of so many validations.
+VALIDATION_WINDOW = 3
 
 PRIOR, INTERPOLATE = "prior", "interpolate"
 
@@ -59,6 +63,16 @@ class SeqVAETaskConfig(FairseqDataclass):
         metadata={
             "help": "share that the rollout policy keeps of itself in each adversarial update; the rest is the decoder"
         },
+    )
+    alarm_window: int = field(
+        default=500,
+        metadata={
+            "help": "warn, once, of a collapsed latent, of a discriminator that wins or loses, of rewards that are all "
+            "alike and of samples that repeat where the mean over this many turns of the player says so; 0: never"
+        },
+    )
+    alarm_kl: float = field(
+        default=0.1, metadata={"help": "a mean KL below this, in nats a sentence, is a collapsed latent"}
     )
     latent: ChoiceEnum(["mean", "sample", "prior"]) = field(
         default="mean",
@@ -98,10 +112,16 @@ class SeqVAETask(FairseqTask):
         self._learns = False  # or judges: there is a criterion
         self._ends: list[Tensor] | None = None
         self._prompts_seen: Counter = Counter()
+        self._training_alarms = self._validation_alarms = alarms.Alarms([], 0)
+        self._warnings: set[str] = set()
+        self._update_num = 0
         if not 0.0 <= cfg.rollout_lag < 1.0:
             raise ValueError(f"--rollout-lag must lie in [0, 1) but is {cfg.rollout_lag}: 0 keeps no lag at all.")
         if cfg.disc_lr is not None and not 0 <= cfg.disc_lr < math.inf:
             raise ValueError(f"--disc-lr must be finite and not negative but is {cfg.disc_lr}.")
+        for name in ("alarm_window", "alarm_kl"):
+            if getattr(cfg, name) < 0:
+                raise ValueError(f"--{name.replace('_', '-')} must not be negative but is {getattr(cfg, name)}.")
         if (cfg.interpolate_from is None) != (cfg.interpolate_to is None):
             raise ValueError("--interpolate-from and --interpolate-to belong together: give both or none.")
         if cfg.interpolate_from is not None and not (cfg.interpolate_from.strip() and cfg.interpolate_to.strip()):
@@ -281,6 +301,7 @@ class SeqVAETask(FairseqTask):
                 f"{self.plan.adversarial_from} (--gen-pretrain-updates {self.plan.gen_pretrain_updates} + "
                 f"--disc-pretrain-updates {self.plan.disc_pretrain_updates}): the policy gradient is never used"
             )
+        self._set_alarms(criterion)
         return criterion
 
     # -- turns --
@@ -293,6 +314,7 @@ class SeqVAETask(FairseqTask):
         """Forward and backward of the turn that this update is."""
         model.train()
         model.set_num_updates(update_num)
+        self._update_num = update_num
         knows_turns = hasattr(criterion, "is_adversarial")
         turn = {"turn": self.turn(update_num), "update_num": update_num} if knows_turns else {}
         autocast = torch.autocast("cuda", enabled=isinstance(optimizer, AMPOptimizer))
@@ -326,14 +348,68 @@ class SeqVAETask(FairseqTask):
             for group in optimizer.param_groups:
                 group["lr"] = self.cfg.disc_lr
         try:
-            optimizer.step()
+            moved = _step_unless_overflow(optimizer)
         finally:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
+        if not moved:
+            return
         if turn is Turn.GENERATOR:
             model.update_rollout_policy(self.cfg.rollout_lag)
         elif turn is Turn.GENERATOR_PRETRAIN and self.plan.turn(update_num + 1) is not Turn.GENERATOR_PRETRAIN:
             model.update_rollout_policy(0.0)
+
+    # -- alarms --
+
+    def _set_alarms(self, criterion) -> None:
+        """Alarms begin anew with each run: the user of one that was resumed shall read of them in its new log."""
+        if not hasattr(criterion, "is_adversarial"):  # one that logs other numbers
+            return
+        rules = alarms.training_rules(
+            self.cfg.alarm_kl,
+            criterion.cfg.kl_weight,
+            self.cfg.alarm_window,
+            getattr(criterion.cfg, "reward", None) == "prob",
+        )
+        self._training_alarms = alarms.Alarms(rules, self.cfg.alarm_window)
+        self._validation_alarms = alarms.Alarms(
+            alarms.validation_rules(), VALIDATION_WINDOW if self.cfg.alarm_window else 0
+        )
+
+    def reduce_metrics(self, logging_outputs, criterion) -> None:
+        """Log, and look at the numbers, which are those of all processes and wait for no further one of a GPU.
+
+        Raises:
+            FloatingPointError: a loss is not finite although its gradient was, which no loss scaling will repair.
+        """
+        with metrics.aggregate() as logged:
+            super().reduce_metrics(logging_outputs, criterion)
+        numbers = _means(logged)
+        turn = self.turn(self._update_num)
+        if bad := alarms.non_finite(numbers):
+            problem = f"NaN or infinite: {', '.join(bad)}"
+            if criterion.training and not set(bad).isdisjoint(alarms.LOSSES):
+                raise FloatingPointError(alarms.breakdown(problem, turn, self._update_num + 1))
+            self._warn([problem])
+            return
+        # A discriminator may win and lose as it likes before the generator answers it.
+        if criterion.training and turn is not Turn.DISCRIMINATOR_PRETRAIN:
+            self._warn(self._training_alarms.observe(numbers | {"update": self._update_num}))
+
+    def post_validate(self, model, stats, agg) -> None:
+        """Look at the numbers of a whole validation."""
+        if self.plan is not None and self._update_num >= self.plan.adversarial_from:
+            self._warn(self._validation_alarms.observe(_means(agg)))
+
+    def _warn(self, messages: list[str]) -> None:
+        for message in messages:
+            if message not in self._warnings and compat.is_master():
+                self._warnings.add(message)
+                logger.warning(f"after update {self._update_num + 1}: {message}")
+
+    def explain_floating_point_error(self, error: FloatingPointError, update_num: int) -> str:
+        """What to say of an update whose gradient is not finite, instead of fairseq's words; see `compat`."""
+        return alarms.breakdown(f"{error}", self.turn(update_num), update_num + 1)
 
     # -- generation --
 
@@ -431,3 +507,20 @@ class SeqVAETask(FairseqTask):
             ids.append(zlib.crc32(content.encode()) * 1_000_003 + self._prompts_seen[content])
             self._prompts_seen[content] += 1
         return torch.tensor(ids, dtype=torch.long, device=tokens.device)
+
+
+def _step_unless_overflow(optimizer) -> bool:
+    """Step; False if the gradients overflowed and `--amp` therefore skipped the step.
+
+    With `--fp16` an overflow does not come as far as this. The scale falls after an overflow and only then.
+    """
+    scaler = optimizer.scaler if isinstance(optimizer, AMPOptimizer) else None
+    before = scaler.get_scale() if scaler else 0.0
+    optimizer.step()
+    return scaler is None or scaler.get_scale() >= before
+
+
+def _means(logged) -> dict[str, float]:
+    """Those of fairseq's meters that alarms look at and that hold a number."""
+    means = {key: logged[key].avg for key in alarms.WATCHED if key in logged}
+    return {key: value for key, value in means.items() if value is not None}
