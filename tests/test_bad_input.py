@@ -41,6 +41,8 @@ TASK = {
     "--max-positions 1": "--max-positions must be at least 2",
     "--train-subset prior": "split 'prior' has no sentences, it is drawn by .* give a split of the data",
     "--valid-subset valid,interpolate": "split 'interpolate' has no sentences, it is drawn by .*--valid-subset",
+    "--alarm-window -1": "--alarm-window must not be negative but is -1",
+    "--alarm-kl -1": "--alarm-kl must not be negative but is -1",
     "--ddp-backend fully_sharded": "--ddp-backend fully_sharded is not supported.*use pytorch_ddp or legacy_ddp",
 }
 MODEL = {
@@ -377,40 +379,42 @@ class TestDictionaries:
             train(tmp_path / "bin", tmp_path)
 
 
+NO_CHECKPOINTS = {
+    "cut short": "checkpoint_last.pt is damaged, or no checkpoint",
+    "empty": "checkpoint_last.pt is damaged, or no checkpoint",
+    "text": "checkpoint_last.pt is no checkpoint of fairseq",
+    "other arrays": "checkpoint_last.pt is no checkpoint of fairseq .* give a file that fairseq-train wrote",
+    "language model": "needs a SeqVAE, but|holds another model than a SeqVAE|of the task 'language_modeling'",
+}
+
+
+@pytest.fixture(scope="module")
+def no_checkpoints(toy, short, tmp_path_factory):
+    """A folder for each kind, with a checkpoint_last.pt."""
+    folder = tmp_path_factory.mktemp("files")
+    for kind in NO_CHECKPOINTS:
+        (folder / kind).mkdir()
+    (folder / "cut short" / "checkpoint_last.pt").write_bytes(short.read_bytes()[:5000])
+    (folder / "empty" / "checkpoint_last.pt").touch()
+    (folder / "text" / "checkpoint_last.pt").write_text("hello")
+    torch.save({"weights": torch.zeros(3)}, folder / "other arrays" / "checkpoint_last.pt")
+    flags = (
+        "--arch transformer_lm --decoder-embed-dim 8 --decoder-layers 1 --decoder-attention-heads 1 "
+        "--tokens-per-sample 16 --batch-size 8 --max-update 1 --optimizer adam --cpu --num-workers 0 "
+        "--no-epoch-checkpoints"
+    )
+    call("train", toy.folder, "--task language_modeling", flags, "--save-dir", folder / "language model")
+    return folder
+
+
 class TestCheckpoints:
     """Files that are none of this model, by each way in."""
 
-    KINDS = {
-        "cut short": "checkpoint_last.pt is damaged, or no checkpoint",
-        "empty": "checkpoint_last.pt is damaged, or no checkpoint",
-        "text": "checkpoint_last.pt is no checkpoint of fairseq",
-        "other arrays": "checkpoint_last.pt is no checkpoint of fairseq .* give a file that fairseq-train wrote",
-        "language model": "needs a SeqVAE, but|holds another model than a SeqVAE|of the task 'language_modeling'",
-    }
-
-    @pytest.fixture(scope="class")
-    def files(self, toy, short, tmp_path_factory):
-        """A folder for each kind, with a checkpoint_last.pt."""
-        folder = tmp_path_factory.mktemp("files")
-        for kind in self.KINDS:
-            (folder / kind).mkdir()
-        (folder / "cut short" / "checkpoint_last.pt").write_bytes(short.read_bytes()[:5000])
-        (folder / "empty" / "checkpoint_last.pt").touch()
-        (folder / "text" / "checkpoint_last.pt").write_text("hello")
-        torch.save({"weights": torch.zeros(3)}, folder / "other arrays" / "checkpoint_last.pt")
-        flags = (
-            "--arch transformer_lm --decoder-embed-dim 8 --decoder-layers 1 --decoder-attention-heads 1 "
-            "--tokens-per-sample 16 --batch-size 8 --max-update 1 --optimizer adam --cpu --num-workers 0 "
-            "--no-epoch-checkpoints"
-        )
-        call("train", toy.folder, "--task language_modeling", flags, "--save-dir", folder / "language model")
-        return folder
-
     @pytest.mark.parametrize("way", ["generate", "resume", "finetune", "python"])
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_that_are_none(self, toy, files, tmp_path, kind, way):
-        checkpoint = files / kind / "checkpoint_last.pt"
-        with pytest.raises(ValueError, match=self.KINDS[kind]):
+    @pytest.mark.parametrize("kind", NO_CHECKPOINTS)
+    def test_that_are_none(self, toy, no_checkpoints, tmp_path, kind, way):
+        checkpoint = no_checkpoints / kind / "checkpoint_last.pt"
+        with pytest.raises(ValueError, match=NO_CHECKPOINTS[kind]):
             if way == "generate":
                 commands.generate(toy.folder, checkpoint, PRIOR)
             elif way == "resume":

@@ -150,17 +150,21 @@ class KilledTraining:
 
     def updates_saved(self) -> int:
         """Of the last checkpoint; all that are there must be whole."""
-        for file in self.folder.glob("*.pt"):
+        for file in self.folder.glob("checkpoint*.pt"):
             torch.load(file, map_location="cpu", weights_only=True)
         last = self.folder / "checkpoint_last.pt"
         return commands.load_checkpoint(last)["optimizer_history"][-1]["num_updates"] if last.exists() else 0
 
+    def stumps(self) -> list[Path]:
+        """What fairseq writes, and what the plugin copies, until it is whole."""
+        return [*self.folder.glob("*.tmp"), *self.folder.glob(".partial-*")]
+
     def is_writing(self) -> bool:
-        return any(self.folder.glob("*.tmp"))
+        return bool(self.stumps())
 
     def kill(self, update: int, writing: bool) -> Kill | None:
         """Start it and kill it at a moment after *update*, if *writing* while it writes; None if it ended before."""
-        for stump in self.folder.glob("*.tmp"):  # of the last kill; fairseq overwrites it
+        for stump in self.stumps():  # of the last kill; the next writing would overwrite it
             stump.unlink()
         training = self.start()
         while training.running() and self.updates_logged() < update:
