@@ -34,7 +34,7 @@ def config_of_yaml(path: Path):
 
     GlobalHydra.instance().clear()
     with commands.captured():
-        hydra_init("seqvae")
+        hydra_init(path.stem)  # the schema is found by the name of the file
         with initialize_config_dir(str(path.parent), version_base="1.1"):
             cfg = compose(path.stem, overrides=["task.data=DATA", "checkpoint.save_dir=SAVE"])
         with open_dict(cfg):
