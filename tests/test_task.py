@@ -277,6 +277,13 @@ class TestAlarms:
             self.logged(training, loss=math.inf)
         assert [record.message for record in caplog.records] == ["after update 1: NaN or infinite: loss"]
 
+    @pytest.mark.parametrize("latent_dim, expected", [(4, 1), (0, 0)])
+    def test_a_model_without_latent_vector_has_none_to_collapse(self, toy, caplog, latent_dim, expected):
+        training = make_training(toy.folder, f"--alarm-window 1 --latent-dim {latent_dim}")
+        training.task._update_num = 1
+        self.logged(training, kl_weight=4, kl=0.0)
+        assert caplog.text.count("the latent has collapsed") == expected
+
     def test_only_the_first_process_warns(self, toy, caplog, monkeypatch):
         training = make_training(toy.folder, "--alarm-window 1 --alarm-kl 2")
         training.task._update_num = 1

@@ -365,8 +365,9 @@ class SeqVAETask(FairseqTask):
         """Alarms begin anew with each run: the user of one that was resumed shall read of them in its new log."""
         if not hasattr(criterion, "is_adversarial"):  # one that logs other numbers
             return
+        has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
         rules = alarms.training_rules(
-            self.cfg.alarm_kl,
+            self.cfg.alarm_kl if has_latent else 0.0,  # which no divergence is below
             criterion.cfg.kl_weight,
             self.cfg.alarm_window,
             getattr(criterion.cfg, "reward", None) == "prob",
