@@ -103,15 +103,26 @@ class TestCheckpoints:
 class TestProcesses:
     """Real commands, in processes of their own."""
 
+    @pytest.fixture(autouse=True)
+    def nothing_is_left_running(self):
+        self.processes = []
+        yield
+        for process in self.processes:
+            process.kill()
+
     def start(self, command, *arguments):
         program = Path(sys.executable).parent / f"fairseq-{command}"
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [program, *commands.split_flags(*arguments), "--user-dir", commands.USER_DIR],
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
+            # What a shell starts in the background ignores Ctrl-C, and so would all that it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
+        self.processes.append(process)
+        return process
 
     def output_until(self, process, word):
         lines = []
