@@ -52,7 +52,7 @@ def sequence_log_probs(
     total = torch.zeros(len(tokens), len(temperatures), dtype=torch.float64, device=tokens.device)
     prev, state, block = torch.full_like(lengths, eos), policy.start(z), 64
     rows = torch.arange(len(tokens), device=tokens.device)
-    for t, target in enumerate(tokens[:, : int(lengths.max())].unbind(dim=1)):
+    for t, target in enumerate(tokens[:, : max(lengths.tolist(), default=0)].unbind(dim=1)):
         features, state = policy.advance(prev, state)
         for some in rows[lengths > t].split(block):
             logits = policy.logits(features[some])

@@ -29,6 +29,7 @@ CONFIG = types.SimpleNamespace(
     disc_dropout=0.25,
     disc_hidden_dim=5,
     disc_layers=2,
+    max_positions=50,
 )
 
 

@@ -28,7 +28,7 @@ def model():
     with torch.no_grad():
         decoder.output.weight.mul_(8)
     return types.SimpleNamespace(
-        decoder=decoder, encoder=types.SimpleNamespace(mean=nn.Linear(2, LATENT)), dictionary=dictionary
+        decoder=decoder, encoder=types.SimpleNamespace(latent_dim=LATENT), dictionary=dictionary
     )
 
 
