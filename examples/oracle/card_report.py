@@ -293,7 +293,7 @@ def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, f
         for colour, summary in zip(_colours(blocks), _in_order(block, blocks), strict=True):
             if summary is None:
                 continue
-            points = sorted(summary["points"], key=lambda point: point["oracle_nll"].mean)
+            points = sorted(summary["points"], key=lambda point: point["temperature"])
             xs, ys = (np.array([point[key].mean for point in points]) for key in ("oracle_nll", "held_out_nll"))
             x_errors, y_errors = (
                 [point[key].half_width or 0.0 for point in points] for key in ("oracle_nll", "held_out_nll")
