@@ -121,3 +121,18 @@ def trained_fixed(toy_fixed, tmp_path_factory) -> Trained:
         toy_fixed.folder, folder, WELL_TRAINED, "--fixed-length 6 --gen-pretrain-updates 100 --max-update 105"
     )
     return Trained(folder / "checkpoint_last.pt", toy_fixed)
+
+
+@pytest.fixture
+def tiny():
+    """An oracle of 3 tokens."""
+    from fairseq_seqvae.oracle import Oracle
+
+    return Oracle.from_seed(5, vocab_size=3, embed_dim=2, hidden_dim=2)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder, which is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -27,17 +27,6 @@ def paper():
     return Oracle.from_seed(88)
 
 
-@pytest.fixture
-def tiny():
-    return Oracle.from_seed(5, vocab_size=3, embed_dim=2, hidden_dim=2)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def log_probs_after(weights, tokens):
     """Log-probabilities of the next token after *tokens*, by the equations, in double precision."""
     w = {name: array.astype(float) for name, array in weights.items()}

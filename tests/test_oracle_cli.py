@@ -19,17 +19,6 @@ from fairseq_seqvae.oracle.score import read_tokens
 GENERATED = "INFO | a log line\nS-1\t\nH-1\t-1.0\t0 2 1\nD-1\t-1.0\t0 2 1\nH-0\t-2.0\t2 2 2\nD-0\t-2.0\t2 2 2\n"
 
 
-@pytest.fixture
-def tiny():
-    return Oracle.from_seed(5, vocab_size=3, embed_dim=2, hidden_dim=2)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_splits_are_independent_draws():
     paper = Oracle.from_seed(88)
     splits = sample_splits(paper, {"train": 300, "valid": 300, "test": 300}, 6, seed=1)
