@@ -10,6 +10,7 @@ from fairseq.file_io import PathManager
 from fairseq.models import distributed_fairseq_model
 
 from fairseq_seqvae import compat
+from fairseq_seqvae.compat import launch, saving
 
 REPLACED = [
     (options, "parse_args_and_arch"),
@@ -36,7 +37,7 @@ class TestLaunch:
             monkeypatch.setenv(name, value)
         monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
         cfg = types.SimpleNamespace(device_id=1)
-        compat._launch_by_torchrun_on_cpus(original)(cfg)
+        launch.launch_by_torchrun_on_cpus(original)(cfg)
         return vars(cfg)
 
     def test_without_gpus(self, monkeypatch):
@@ -62,7 +63,7 @@ class TestDistributedModels:
                 self.others = others
 
         module = types.SimpleNamespace(parameters=lambda: [types.SimpleNamespace(is_cuda=is_cuda)])
-        wrapped = compat._distribute_on_cpus(Wrapper)(module, device_ids=[1], output_device=1, bucket_cap_mb=3)
+        wrapped = launch.distribute_on_cpus(Wrapper)(module, device_ids=[1], output_device=1, bucket_cap_mb=3)
         assert wrapped.given == expected and wrapped.others == {"bucket_cap_mb": 3}
 
 
@@ -76,7 +77,7 @@ class TestCopies:
         (tmp_path / "new").write_text("the new one")
         (tmp_path / "last").write_text("the last one")
         with pytest.raises(KeyboardInterrupt):
-            compat._copy_whole_or_not_at_all(cut_off)(str(tmp_path / "new"), str(tmp_path / "last"), overwrite=True)
+            saving.copy_whole_or_not_at_all(cut_off)(str(tmp_path / "new"), str(tmp_path / "last"), overwrite=True)
         assert (tmp_path / "last").read_text() == "the last one"
 
     def test_whole_ones(self, tmp_path):
@@ -91,5 +92,5 @@ class TestCopies:
 
 
 def test_whether_torch_loads_a_thing_is_found_out():
-    assert compat._torch_loads({"plain": [1, "values"]})
-    assert not compat._torch_loads(distributed_utils._TensorPlaceholder(0)) or torch.__version__ < "2.6"
+    assert launch.torch_loads({"plain": [1, "values"]})
+    assert not launch.torch_loads(distributed_utils._TensorPlaceholder(0)) or torch.__version__ < "2.6"

@@ -9,7 +9,7 @@ import pytest
 NAME = "fairseq_seqvae"
 PACKAGE = Path(__file__).resolve().parent.parent / NAME
 # Files beside the core that know fairseq, or that start the others.
-SHELL_FILES = {"__init__.py", "__main__.py", "compat.py", "generation.py", "hub.py", "measure.py"}
+SHELL_FILES = {"__init__.py", "__main__.py", "generation.py", "hub.py", "measure.py"}
 LIBRARIES = {"torch", "numpy"}
 
 CORE_FILES = sorted(

@@ -300,14 +300,14 @@ class TestAlarms:
         for update, expected in ((4, 0), (5, 1)):
             training.task._update_num = update
             for _ in range(4):
-                training.task.post_validate(training.model, {}, at_chance)
+                training.task.post_validate(training.model, {"loss": 1.0}, at_chance)
             assert caplog.text.count("at chance on held-out sentences") == expected
 
     def test_an_ill_of_a_training_is_told_once(self, toy, tmp_path):
         flags = "--alarm-window 2 --alarm-kl 1000 --adv-g-steps 1 --max-update 17 --lr 0 --disable-validation"
         log = commands.train(toy.folder, tmp_path, flags)
         # Of the turns of the generator, 3 and 6 are the first two that count.
-        assert log.count("WARNING | fairseq_seqvae.tasks.seqvae | after update 6: the latent has collapsed") == 1
+        assert log.count("WARNING | fairseq_seqvae.tasks.watch | after update 6: the latent has collapsed") == 1
         assert log.count("the latent has collapsed") == 1
 
 

@@ -1,12 +1,49 @@
 """Data sets of the task: sequences that are their own target, and draws of the latent space."""
 
 import logging
+import os
 
 import numpy as np
 import torch
 from fairseq.data import FairseqDataset, LanguagePairDataset, StripTokenDataset, data_utils
 
 logger = logging.getLogger(__name__)
+
+
+def read_split(folder: str, split: str, dictionary, dataset_impl: str | None = None, combine: bool = False):
+    """Sequences that fairseq-preprocess has written, each with an EOS at its end.
+
+    Args:
+        dataset_impl: fairseq's format of the files; None finds it out
+        combine: also those of further files of the split (train1, train2, ...)
+
+    Raises:
+        FileNotFoundError: there is no such split
+        ValueError: it is empty, or cannot be read
+    """
+    path = os.path.join(folder, split)
+    empty = f"split {split!r} in {folder} holds no sentence: was the text file empty?"
+    if os.path.exists(path + ".bin") and os.path.getsize(path + ".bin") == 0:
+        raise ValueError(empty)
+    try:
+        tokens = data_utils.load_indexed_dataset(path, dictionary, dataset_impl, combine=combine)
+        if tokens is not None and len(tokens):
+            tokens[len(tokens) - 1]  # is there if the file was not cut short
+    except Exception as error:  # whatever fairseq's readers stumble over first
+        raise ValueError(
+            f"split {split!r} in {folder} cannot be read ({type(error).__name__}: {error}): its .bin or .idx file "
+            "was cut short, or another program wrote it; write it again with fairseq-preprocess --only-source."
+        ) from error
+    if tokens is None:
+        found = sorted({name.split(".")[0] for name in os.listdir(folder) if name.endswith(".idx")})
+        raise FileNotFoundError(
+            f"there is no split {split!r} in {folder} (found: {', '.join(found) or 'none'}): write it with "
+            f"fairseq-preprocess --only-source, whose --trainpref, --validpref or --testpref "
+            "names the text."
+        )
+    if len(tokens) == 0:
+        raise ValueError(empty)
+    return tokens
 
 
 class SequenceDataset(LanguagePairDataset):

@@ -1,5 +1,6 @@
 """Task ``seqvae``: data, turns, and what fairseq's commands generate."""
 
+import functools
 import logging
 import math
 import os
@@ -11,7 +12,6 @@ from typing import Optional  # fairseq's parser knows Optional but not `| None`
 import numpy as np
 import torch
 from fairseq import utils
-from fairseq.data import data_utils
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.models import ARCH_MODEL_REGISTRY
@@ -25,12 +25,10 @@ from fairseq_seqvae.discriminators.scoring import check_scoring
 from fairseq_seqvae.memory import keep_freed_memory
 from fairseq_seqvae.models import SeqVAEModel
 from fairseq_seqvae.schedules import Turn, TurnPlan
-from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset
+from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset, read_split
+from fairseq_seqvae.tasks.watch import Watch
 
 logger = logging.getLogger(__name__)
-
-# A held-out set is small: what alarms say of it is the mean of so many validations.
-VALIDATION_WINDOW = 3
 
 PRIOR, INTERPOLATE = "prior", "interpolate"
 
@@ -112,8 +110,7 @@ class SeqVAETask(FairseqTask):
         self._learns = False  # or judges: there is a criterion
         self._ends: list[Tensor] | None = None
         self._prompts_seen: Counter = Counter()
-        self._training_alarms = self._validation_alarms = alarms.Alarms([], 0)
-        self._warnings: set[str] = set()
+        self._watch = Watch()
         self._update_num = 0
         if not 0.0 <= cfg.rollout_lag < 1.0:
             raise ValueError(f"--rollout-lag must lie in [0, 1) but is {cfg.rollout_lag}: 0 keeps no lag at all.")
@@ -148,6 +145,7 @@ class SeqVAETask(FairseqTask):
             raise ValueError(f"the dictionary {path} has no symbols: make it anew by fairseq-preprocess.")
         logger.info(f"dictionary: {len(dictionary)} symbols")
         task = cls(cfg, dictionary)
+        compat.refuse_no_updates(cfg)
         compat.prepare_for_two_players(cfg)
         if not torch.cuda.is_available():
             keep_freed_memory()
@@ -172,47 +170,24 @@ class SeqVAETask(FairseqTask):
                 self.cfg.num_draws, self.dictionary, self.fixed_length or 100, compat.scores_without_targets(self.cfg)
             )
             return
+        read = functools.partial(
+            read_split, split=split, dictionary=self.dictionary, dataset_impl=self.cfg.dataset_impl, combine=combine
+        )
         folders = utils.split_paths(self.cfg.data)
         folder = folders[(epoch - 1) % len(folders)] if split.startswith("train") else folders[0]
-        tokens = self._read(folder, split, combine)
+        tokens = read(folder)
         dataset = SequenceDataset(tokens, tokens.sizes, self.dictionary, split, self.fixed_length)
         if dataset.empty.all():
             raise ValueError(f"split {split!r} in {folder} holds empty lines only.")
         if split.startswith("train"):
             if not self.state.longest:
                 # Of all shards: samples are compared with the validation data in every epoch, by the same measure.
-                shards = [self._read(shard, split, combine) for shard in folders]
+                shards = [read(shard) for shard in folders]
                 sizes = np.concatenate([shard.sizes for shard in shards])
                 longest = sizes[sizes <= self.cfg.max_positions].max(initial=1)
                 self.state.merge_state_dict({"longest": int(longest)})
             self._warn_of_wide_windows(dataset.src_sizes)
         self.datasets[split] = dataset
-
-    def _read(self, folder: str, split: str, combine: bool):
-        """Sequences that fairseq-preprocess has written, each with an EOS at its end."""
-        path = os.path.join(folder, split)
-        empty = f"split {split!r} in {folder} holds no sentence: was the text file empty?"
-        if os.path.exists(path + ".bin") and os.path.getsize(path + ".bin") == 0:
-            raise ValueError(empty)
-        try:
-            tokens = data_utils.load_indexed_dataset(path, self.dictionary, self.cfg.dataset_impl, combine=combine)
-            if tokens is not None and len(tokens):
-                tokens[len(tokens) - 1]  # is there if the file was not cut short
-        except Exception as error:  # whatever fairseq's readers stumble over first
-            raise ValueError(
-                f"split {split!r} in {folder} cannot be read ({type(error).__name__}: {error}): its .bin or .idx file "
-                "was cut short, or another program wrote it; write it again with fairseq-preprocess --only-source."
-            ) from error
-        if tokens is None:
-            found = sorted({name.split(".")[0] for name in os.listdir(folder) if name.endswith(".idx")})
-            raise FileNotFoundError(
-                f"there is no split {split!r} in {folder} (found: {', '.join(found) or 'none'}): write it with "
-                f"fairseq-preprocess --only-source, whose --trainpref, --validpref or --testpref "
-                "names the text."
-            )
-        if len(tokens) == 0:
-            raise ValueError(empty)
-        return tokens
 
     def _warn_of_wide_windows(self, sizes: np.ndarray) -> None:
         widths = getattr(getattr(self._model, "discriminator", None), "widths", None)
@@ -301,7 +276,9 @@ class SeqVAETask(FairseqTask):
                 f"{self.plan.adversarial_from} (--gen-pretrain-updates {self.plan.gen_pretrain_updates} + "
                 f"--disc-pretrain-updates {self.plan.disc_pretrain_updates}): the policy gradient is never used"
             )
-        self._set_alarms(criterion)
+        if hasattr(criterion, "is_adversarial"):  # not one that logs other numbers
+            has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
+            self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent)
         return criterion
 
     # -- turns --
@@ -361,22 +338,6 @@ class SeqVAETask(FairseqTask):
 
     # -- alarms --
 
-    def _set_alarms(self, criterion) -> None:
-        """Alarms begin anew with each run: the user of one that was resumed shall read of them in its new log."""
-        if not hasattr(criterion, "is_adversarial"):  # one that logs other numbers
-            return
-        has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
-        rules = alarms.training_rules(
-            self.cfg.alarm_kl if has_latent else 0.0,  # which no divergence is below
-            criterion.cfg.kl_weight,
-            self.cfg.alarm_window,
-            getattr(criterion.cfg, "reward", None) == "prob",
-        )
-        self._training_alarms = alarms.Alarms(rules, self.cfg.alarm_window)
-        self._validation_alarms = alarms.Alarms(
-            alarms.validation_rules(), VALIDATION_WINDOW if self.cfg.alarm_window else 0
-        )
-
     def reduce_metrics(self, logging_outputs, criterion) -> None:
         """Log, and look at the numbers, which are those of all processes and wait for no further one of a GPU.
 
@@ -385,28 +346,13 @@ class SeqVAETask(FairseqTask):
         """
         with metrics.aggregate() as logged:
             super().reduce_metrics(logging_outputs, criterion)
-        numbers = _means(logged)
-        turn = self.turn(self._update_num)
-        if bad := alarms.non_finite(numbers):
-            problem = f"NaN or infinite: {', '.join(bad)}"
-            if criterion.training and not set(bad).isdisjoint(alarms.LOSSES):
-                raise FloatingPointError(alarms.breakdown(problem, turn, self._update_num + 1))
-            self._warn([problem])
-            return
-        # A discriminator may win and lose as it likes before the generator answers it.
-        if criterion.training and turn is not Turn.DISCRIMINATOR_PRETRAIN:
-            self._warn(self._training_alarms.observe(numbers | {"update": self._update_num}))
+        self._watch.update(logged, self.turn(self._update_num), self._update_num, criterion.training)
 
     def post_validate(self, model, stats, agg) -> None:
         """Look at the numbers of a whole validation."""
+        compat.refuse_unknown_metric(self.cfg, stats)
         if self.plan is not None and self._update_num >= self.plan.adversarial_from:
-            self._warn(self._validation_alarms.observe(_means(agg)))
-
-    def _warn(self, messages: list[str]) -> None:
-        for message in messages:
-            if message not in self._warnings and compat.is_master():
-                self._warnings.add(message)
-                logger.warning(f"after update {self._update_num + 1}: {message}")
+            self._watch.validation(agg, self._update_num)
 
     def explain_floating_point_error(self, error: FloatingPointError, update_num: int) -> str:
         """What to say of an update whose gradient is not finite, instead of fairseq's words; see `compat`."""
@@ -519,9 +465,3 @@ def _step_unless_overflow(optimizer) -> bool:
     before = scaler.get_scale() if scaler else 0.0
     optimizer.step()
     return scaler is None or scaler.get_scale() >= before
-
-
-def _means(logged) -> dict[str, float]:
-    """Those of fairseq's meters that alarms look at and that hold a number."""
-    means = {key: logged[key].avg for key in alarms.WATCHED if key in logged}
-    return {key: value for key, value in means.items() if value is not None}
