@@ -19,6 +19,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -176,6 +177,38 @@ def train(data, save_dir, *flags, criterion=ADVERSARIAL) -> str:
 def training_flags(data, save_dir, *flags, criterion=ADVERSARIAL) -> list[str]:
     flags = (TINY_MODEL, TINY_TRAINING, criterion, "--no-epoch-checkpoints", *flags)
     return split_flags(data, "--task seqvae --save-dir", save_dir, *flags)
+
+
+def hydra_flags(data, save_dir: Path, *overrides: str) -> list[str]:
+    """Of fairseq-hydra-train, for the training that `training_flags` describes, of 14 updates."""
+    config = f"""
+    common: {{user_dir: {USER_DIR}, seed: 3, cpu: true, log_format: json, log_interval: 1}}
+    task:
+      _name: seqvae
+      data: {data}
+      gen_pretrain_updates: 3
+      disc_pretrain_updates: 2
+      adv_g_steps: 2
+      adv_d_steps: 1
+    model:
+      _name: seqvae
+      embed_dim: 8
+      encoder_hidden_dim: 10
+      decoder_hidden_dim: 12
+      latent_dim: 6
+      disc_embed_dim: 6
+      disc_widths: "1,2,3"
+      disc_features: "5"
+    criterion: {{_name: seqvae_pg, num_rollouts: 2, reward_stride: 2}}
+    optimizer: {{_name: adam}}
+    lr_scheduler: {{_name: fixed}}
+    optimization: {{lr: [0.005], clip_norm: 5, max_update: 14}}
+    dataset: {{batch_size: 32}}
+    checkpoint: {{save_dir: {save_dir}, no_epoch_checkpoints: true}}
+    hydra: {{run: {{dir: {save_dir}}}, output_subdir: null}}
+    """
+    write_lines(save_dir / "config" / "toy.yaml", textwrap.dedent(config).strip().splitlines())
+    return ["--config-dir", str(save_dir / "config"), "--config-name", "toy", *overrides]
 
 
 def generate(data, checkpoint, *flags) -> str:

@@ -75,35 +75,7 @@ class TestTraining:
 
     def test_hydra_trains_the_same(self, pipeline):
         folder = pipeline.folder / "hydra"
-        config = f"""
-            common: {{user_dir: {commands.USER_DIR}, seed: 3, cpu: true, log_format: json, log_interval: 1}}
-            task:
-              _name: seqvae
-              data: {pipeline.data}
-              gen_pretrain_updates: 3
-              disc_pretrain_updates: 2
-              adv_g_steps: 2
-              adv_d_steps: 1
-            model:
-              _name: seqvae
-              embed_dim: 8
-              encoder_hidden_dim: 10
-              decoder_hidden_dim: 12
-              latent_dim: 6
-              disc_embed_dim: 6
-              disc_widths: "1,2,3"
-              disc_features: "5"
-            criterion: {{_name: seqvae_pg, num_rollouts: 2, reward_stride: 2}}
-            optimizer: {{_name: adam}}
-            lr_scheduler: {{_name: fixed}}
-            optimization: {{lr: [0.005], clip_norm: 5, max_update: 14}}
-            dataset: {{batch_size: 32}}
-            checkpoint: {{save_dir: {folder}, no_epoch_checkpoints: true}}
-            hydra: {{run: {{dir: {folder}}}, output_subdir: null}}
-        """
-        (folder / "config").mkdir(parents=True)
-        (folder / "config" / "toy.yaml").write_text(re.sub("^ {12}", "", config, flags=re.MULTILINE).lstrip())
-        run("hydra-train", "--config-dir", folder / "config", "--config-name toy")
+        run("hydra-train", commands.hydra_flags(pipeline.data, folder))
         assert_same_training(folder / "checkpoint_last.pt", pipeline.checkpoint)
 
     def test_shards_are_resumed_where_they_were(self, pipeline, tmp_path):

@@ -2,7 +2,16 @@
 
 import commands
 import pytest
-from commands import assert_same_training, distributed, json_lines, load_checkpoint, run, training_flags
+from commands import (
+    assert_same_training,
+    distributed,
+    hydra_flags,
+    json_lines,
+    load_checkpoint,
+    run,
+    split_flags,
+    training_flags,
+)
 
 # fairseq seeds dropout alike in all processes, so that only without it one process can do the same.
 WITHOUT_DROPOUT = "--dropout 0 --disc-dropout 0"
@@ -37,6 +46,24 @@ def test_two_processes_train_like_one_with_twice_the_batches(toy, tmp_path, back
         lines = [without_speed(line) for line in json_lines(both, tag)]
         assert lines == [without_speed(line) for line in json_lines(alone, tag)] and len(lines) == count
     assert both.count("Saved checkpoint") == alone.count("Saved checkpoint") == 5
+
+
+@pytest.mark.slow
+def test_two_processes_of_hydra(toy, tmp_path):
+    # As examples/distributed/README.md gives it. What the file does not name needs a plus: hydra has read the file before
+    # fairseq loads the plugin.
+    launch = """
+        distributed_training.distributed_world_size=2 distributed_training.distributed_backend=gloo
+        distributed_training.distributed_init_method=env:// distributed_training.distributed_no_spawn=true
+        'distributed_training.distributed_rank=${oc.env:RANK}'
+    """
+    options = "+model.dropout=0 +model.disc_dropout=0 checkpoint.save_interval_updates=5"
+    command = hydra_flags(toy.folder, tmp_path / "both", *split_flags(launch, options))
+    run("hydra-train", command, processes=2)
+    flags = f"{WITHOUT_DROPOUT} --max-update 14 --save-interval-updates 5 --update-freq 2"
+    commands.train(toy.folder, tmp_path / "alone", flags)
+    for name in ("checkpoint_1_5.pt", "checkpoint_last.pt"):
+        assert_same_training(tmp_path / "alone" / name, tmp_path / "both" / name, same_batches=False)
 
 
 class TestMistakenLaunches:
