@@ -66,6 +66,7 @@ setup(
         "card": CARD,
         "dev": [
             "pytest>=7",
+            "pytest-xdist>=3",
             "hypothesis>=6",
             "ruff>=0.6",
             "mypy>=1.10",

@@ -50,8 +50,8 @@ def test_two_processes_train_like_one_with_twice_the_batches(toy, tmp_path, back
 
 @pytest.mark.slow
 def test_two_processes_of_hydra(toy, tmp_path):
-    # As examples/distributed/README.md gives it. What the file does not name needs a plus: hydra has read the file before
-    # fairseq loads the plugin.
+    # As examples/distributed/README.md gives it. What the file does not name needs a plus: hydra has read the file
+    # before fairseq loads the plugin.
     launch = """
         distributed_training.distributed_world_size=2 distributed_training.distributed_backend=gloo
         distributed_training.distributed_init_method=env:// distributed_training.distributed_no_spawn=true

@@ -19,7 +19,7 @@ def run_script(name, *arguments, stdin=None):
         [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)],
         input=stdin,
         capture_output=True,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -205,6 +205,18 @@ def test_setup_env_refuses_what_it_does_not_know(tmp_path):
     result = run_setup_env(SEQVAE_VENV=str(tmp_path / "venv"), SEQVAE_PYTHON="no-such-python")
     assert_refuses(result, "SEQVAE_PYTHON='no-such-python'", "3.10, 3.11 or 3.12")
     assert not (tmp_path / "venv" / "bin").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="not in a virtual environment")
+def test_setup_env_takes_an_active_environment_that_has_all():
+    pytest.importorskip("fairseq")
+    inherited = {name: value for name, value in os.environ.items() if name not in ("SEQVAE_VENV", "CONDA_PREFIX")}
+    # Found wherever the tests import it from; and if it is not, nothing must be installed.
+    environment = {**inherited, "VIRTUAL_ENV": sys.prefix, "PYTHONPATH": str(ROOT), "SEQVAE_PYTHON": "no-such-python"}
+    command = ["bash", str(ROOT / "scripts" / "setup-env")]
+    result = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+    assert (result.returncode, result.stdout.decode().strip()) == (0, sys.prefix), result.stderr.decode()
 
 
 # -- bench

@@ -303,6 +303,13 @@ class TestAlarms:
                 training.task.post_validate(training.model, {"loss": 1.0}, at_chance)
             assert caplog.text.count("at chance on held-out sentences") == expected
 
+    def test_fairseqs_metrics_hold_no_more_after_more_updates(self, toy, tmp_path):
+        held = []
+        for updates in (8, 12):
+            commands.train(toy.folder, tmp_path / str(updates), "--max-update", updates)
+            held.append(len(metrics._active_aggregators_cnt))
+        assert held[0] == held[1]
+
     def test_an_ill_of_a_training_is_told_once(self, toy, tmp_path):
         flags = "--alarm-window 2 --alarm-kl 1000 --adv-g-steps 1 --max-update 17 --lr 0 --disable-validation"
         log = commands.train(toy.folder, tmp_path, flags)

@@ -22,6 +22,7 @@ __all__ = [
     "apply_shims",
     "fairseq_problem",
     "fairseq_version",
+    "forget_ended_metrics",
     "installed_version",
     "is_master",
     "prepare_for_two_players",
@@ -60,6 +61,15 @@ def apply_shims() -> None:
         _replace(AMPOptimizer, "step", precision.unscale_amp_gradients_once)
     if Path(sys.argv[0]).name.startswith("fairseq-"):  # in a program of someone else's, exceptions are theirs
         _replace(sys, "excepthook", saving.explain_end)
+
+
+def forget_ended_metrics() -> None:
+    """Each update leaves the names of its nested `metrics.aggregate()` behind in fairseq, 100 bytes each, for ever."""
+    from fairseq.logging import metrics
+
+    counts = getattr(metrics, "_active_aggregators_cnt", {})
+    for name in [name for name, count in counts.items() if count == 0]:
+        del counts[name]
 
 
 def _replace(owner, name: str, make) -> None:

@@ -346,6 +346,7 @@ class SeqVAETask(FairseqTask):
         """
         with metrics.aggregate() as logged:
             super().reduce_metrics(logging_outputs, criterion)
+        compat.forget_ended_metrics()
         self._watch.update(logged, self.turn(self._update_num), self._update_num, criterion.training)
 
     def post_validate(self, model, stats, agg) -> None:
