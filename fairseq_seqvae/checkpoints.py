@@ -26,7 +26,7 @@ def reading(path) -> Iterator[None]:
     except (FileNotFoundError, PermissionError):
         raise
     except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
-        if foreign := re.search(r"GLOBAL (\S+)", str(error)):
+        if foreign := re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error)):
             raise ValueError(
                 f"{path} was not loaded, since that could run code of whoever made it: it contains "
                 f"`{foreign.group(1)}`, but checkpoints of this plugin contain tensors and plain values only."
