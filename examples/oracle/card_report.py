@@ -283,14 +283,15 @@ def write_csv(path: Path, cells: list[dict[str, Any]], baselines: list[dict[str,
 
 # -- as pictures --
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5e3c99", "#b2182b", "#8c510a", "#808000")
+MARKERS = ("o", "s", "^", "D")  # the next one when the colours begin anew
 
 
 def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, float]):
     """Oracle NLL of samples against held-out NLL: a panel a length, a curve a method; temperature 1 has a ring."""
     figure, panels = _panels(blocks)
     for axes, block in zip(panels, blocks, strict=True):
-        for colour, summary in zip(_colours(blocks), _in_order(block, blocks), strict=True):
+        for (colour, marker), summary in zip(_styles(blocks), _in_order(block, blocks), strict=True):
             if summary is None:
                 continue
             points = sorted(summary["points"], key=lambda point: point["temperature"])
@@ -304,7 +305,7 @@ def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, f
                 y_errors,
                 x_errors,
                 color=colour,
-                marker="o",
+                marker=marker,
                 markersize=3.5,
                 linewidth=1.6,
                 elinewidth=0.8,
@@ -333,7 +334,7 @@ def draw_learning(blocks: list[dict[str, Any]], cells: list[dict[str, Any]], tar
     """Oracle NLL of samples at temperature 1 against the time of training, a thin line a seed."""
     figure, panels = _panels(blocks)
     for axes, block in zip(panels, blocks, strict=True):
-        for colour, summary in zip(_colours(blocks), _in_order(block, blocks), strict=True):
+        for (colour, marker), summary in zip(_styles(blocks), _in_order(block, blocks), strict=True):
             if summary is None:
                 continue
             own = [c for c in cells if (c["method"], c["length"]) == (summary["method"], block["length"])]
@@ -341,7 +342,7 @@ def draw_learning(blocks: list[dict[str, Any]], cells: list[dict[str, Any]], tar
                 minutes = [point["seconds"] / 60 for point in cell["curve"]]
                 values = [point["oracle_nll"] for point in cell["curve"]]
                 label = summary["method"] if i == 0 else None
-                axes.plot(minutes, values, "o-", color=colour, markersize=2, linewidth=1, label=label)
+                axes.plot(minutes, values, color=colour, marker=marker, markersize=2, linewidth=1, label=label)
         if block["length"] in targets:
             axes.axhline(targets[block["length"]], color="#bbbbbb", linewidth=1, linestyle=":", label="best published")
         axes.set(title=f"T = {block['length']}", xlabel="minutes of training")
@@ -365,13 +366,14 @@ def _names(blocks: list[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(summary["method"] for block in blocks for summary in block["methods"]))
 
 
-def _colours(blocks: list[dict[str, Any]]) -> list[str]:
-    """One for each method, the same in all panels."""
-    return [COLOURS[i % len(COLOURS)] for i in range(len(_names(blocks)))]
+def _styles(blocks: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Colour and marker of each method, the same in all panels and of no other method."""
+    styles = [(colour, marker) for marker in MARKERS for colour in COLOURS]
+    return [styles[i % len(styles)] for i in range(len(_names(blocks)))]
 
 
 def _in_order(block: dict[str, Any], blocks: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
-    """The summaries of a panel in the order of the colours; None where the method is not in it."""
+    """The summaries of a panel in the order of the styles; None where the method is not in it."""
     by_name = {summary["method"]: summary for summary in block["methods"]}
     return [by_name.get(name) for name in _names(blocks)]
 
