@@ -34,7 +34,7 @@ def refuse_other_tasks(model_name_or_path, checkpoint_file: str) -> None:
     folder = file_utils.load_archive_file(str(model_name_or_path))
     for name in checkpoint_file.split(os.pathsep) if folder else ():
         cfg = checkpoint_utils.load_checkpoint_to_cpu(os.path.join(folder, name))["cfg"].task
-        task = cfg.get("task") or cfg.get("_name")
+        task = getattr(cfg, "task", None) or getattr(cfg, "_name", None)
         if not issubclass(TASK_REGISTRY.get(task, object), SeqVAETask):
             raise ValueError(f"{name} is a checkpoint of the task {task!r}: give one that --task seqvae trained.")
 

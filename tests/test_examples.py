@@ -28,14 +28,22 @@ def config_of_flags(flags: list[str]):
 def config_of_yaml(path: Path):
     from fairseq.dataclass.configs import FairseqConfig  # noqa: F401  (registers the schema)
     from fairseq.dataclass.initialize import add_defaults, hydra_init
-    from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import open_dict
+
+    try:
+        from hydra import compose, initialize_config_dir
+
+        version_base = {"version_base": "1.1"}
+    except ImportError:  # hydra 1.0, which fairseq 0.12.2 needs
+        from hydra.experimental import compose, initialize_config_dir
+
+        version_base = {}
 
     GlobalHydra.instance().clear()
     with commands.captured():
         hydra_init(path.stem)  # the schema is found by the name of the file
-        with initialize_config_dir(str(path.parent), version_base="1.1"):
+        with initialize_config_dir(str(path.parent), **version_base):
             cfg = compose(path.stem, overrides=["task.data=DATA", "checkpoint.save_dir=SAVE"])
         with open_dict(cfg):
             add_defaults(cfg)

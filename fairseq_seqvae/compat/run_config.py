@@ -97,5 +97,5 @@ def scores_without_targets(task_cfg) -> bool:
     from fairseq.scoring import SCORER_REGISTRY
 
     root = _whole_run(task_cfg)
-    scoring = root.get("scoring") if root is not None else None
+    scoring = getattr(root, "scoring", None)
     return getattr(SCORER_REGISTRY.get(getattr(scoring, "_name", scoring)), "ignores_targets", False)

@@ -263,7 +263,8 @@ class SeqVAETask(FairseqTask):
         """Build the criterion; without an adversarial one, the model loses its discriminator and every turn is ELBO."""
         compat.refuse_lone_process(self.cfg)
         self._learns = True
-        criterion = super().build_criterion(cfg, from_checkpoint)
+        # fairseq 0.12.2 does not know the second argument, and does not give it.
+        criterion = super().build_criterion(cfg, *([True] if from_checkpoint else []))
         if hasattr(cfg, "disc_scoring") and getattr(self._model, "discriminator", None) is not None:
             check_scoring(self._model.discriminator, cfg.disc_scoring)
         if not getattr(criterion, "is_adversarial", False):
