@@ -12,6 +12,7 @@ from commands import (
     split_flags,
     training_flags,
 )
+from omegaconf import OmegaConf
 
 # fairseq seeds dropout alike in all processes, so that only without it one process can do the same.
 WITHOUT_DROPOUT = "--dropout 0 --disc-dropout 0"
@@ -52,10 +53,11 @@ def test_two_processes_train_like_one_with_twice_the_batches(toy, tmp_path, back
 def test_two_processes_of_hydra(toy, tmp_path):
     # As examples/distributed/README.md gives it. What the file does not name needs a plus: hydra has read the file
     # before fairseq loads the plugin.
-    launch = """
+    environment = "oc.env" if hasattr(OmegaConf, "has_resolver") else "env"  # the name in omegaconf 2.0
+    launch = f"""
         distributed_training.distributed_world_size=2 distributed_training.distributed_backend=gloo
         distributed_training.distributed_init_method=env:// distributed_training.distributed_no_spawn=true
-        'distributed_training.distributed_rank=${oc.env:RANK}'
+        'distributed_training.distributed_rank=${{{environment}:RANK}}'
     """
     options = "+model.dropout=0 +model.disc_dropout=0 checkpoint.save_interval_updates=5"
     command = hydra_flags(toy.folder, tmp_path / "both", *split_flags(launch, options))
