@@ -21,7 +21,7 @@ class SeqVAEAdam(FairseqAdam):
         try:
             try:
                 self._optimizer = torch.optim.AdamW(params, fused=True, **self.optimizer_config)
-            except (RuntimeError, TypeError):  # torch before 2.4 fuses on GPUs alone, before 2.0 not at all
+            except RuntimeError:  # torch before 2.4 fuses on GPUs alone
                 self._optimizer = torch.optim.AdamW(params, **self.optimizer_config)
         except (ValueError, NameError, SyntaxError, TypeError) as error:  # --adam-betas is a Python expression
             raise ValueError(
