@@ -9,7 +9,7 @@ import pytest
 import torch
 from commands import ELBO, load_checkpoint, texts
 
-from fairseq_seqvae import export
+from fairseq_seqvae import checkpoints, export
 from fairseq_seqvae.models import SeqVAEModel
 
 pytestmark = pytest.mark.slow
@@ -92,6 +92,12 @@ READERS = [resume, restore, finetune, generate, interactive, validate, from_pyth
 FOREIGN_CLASS = r"checkpoint_last.pt was not loaded, since that could run code .* contains `(posix|nt).system`"
 FOREIGN_MODEL = "--task seqvae needs a SeqVAE, but the model is 'wav2vec': give one of --arch seqvae"
 FOREIGN_TASK = "checkpoint_last.pt is a checkpoint of the task 'audio_pretraining': give one that --task seqvae trained"
+
+
+@pytest.mark.parametrize("found", ["Unsupported global: GLOBAL posix.system was not", "Unsupported class posix.system"])
+def test_what_newer_and_older_torch_say_of_code_is_explained(found):
+    with pytest.raises(ValueError, match=FOREIGN_CLASS), checkpoints.reading("checkpoint_last.pt"):
+        raise RuntimeError(found)
 
 
 class TestPoison:

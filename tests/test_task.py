@@ -10,8 +10,10 @@ import pytest
 import torch
 from commands import ELBO, make_training
 from fairseq import checkpoint_utils
+from fairseq.criterions import build_criterion
 from fairseq.data import Dictionary
 from fairseq.logging import metrics
+from fairseq.tasks import FairseqTask
 
 from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset
 
@@ -245,6 +247,12 @@ class TestLearningRates:
             before = p.detach().clone()
             training.update(batch)
             torch.testing.assert_close(p.detach(), before - 0.1 * number * p.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_a_fairseq_that_knows_no_criteria_of_checkpoints(toy, monkeypatch):
+    training = make_training(toy.folder)
+    monkeypatch.setattr(FairseqTask, "build_criterion", lambda self, cfg: build_criterion(cfg, self))
+    assert training.task.build_criterion(training.cfg.criterion).is_adversarial
 
 
 class TestAlarms:

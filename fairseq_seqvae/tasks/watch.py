@@ -1,7 +1,7 @@
 """Looks at the numbers of a training for the task: what is never repaired by itself ends it, the rest warns once."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fairseq_seqvae import alarms, compat
 from fairseq_seqvae.schedules import Turn
@@ -20,7 +20,7 @@ class Watch:
         window: number of updates over which they are averaged; 0 switches all alarms off
     """
 
-    def __init__(self, training_rules: list[alarms.Rule] = (), window: int = 0):
+    def __init__(self, training_rules: Sequence[alarms.Rule] = (), window: int = 0):
         self._training = alarms.Alarms(training_rules, window)
         self._validation = alarms.Alarms(alarms.validation_rules(), VALIDATION_WINDOW if window else 0)
         self._warned: set[str] = set()
