@@ -1,7 +1,7 @@
-"""Training that is killed at random moments and started again by the same command ends as if it had not been killed.
+"""Training that is killed and started again by the same command ends as if it had not been killed.
 
-The many kills are not part of the usual tests: `KILLS=30 pytest -s -m heavy tests/test_kills.py` prints what
-they cost.
+The usual tests kill at chosen moments, for which the training halts (tests/halting). The many kills at random moments
+are not part of them: `KILLS=30 pytest -s -m heavy tests/test_kills.py` prints what they cost.
 """
 
 import contextlib
@@ -28,6 +28,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds child processes by /proc"),
 ]
+
+
+HALTING = str(Path(__file__).parent / "halting")
 
 
 class Plan(NamedTuple):
@@ -63,26 +66,34 @@ class Kill(NamedTuple):
     lost: int
 
 
-class Command:
-    """The real command, in processes of its own."""
+def updates_saved(folder: Path) -> int:
+    """Of the last checkpoint; all that are there must be whole."""
+    for file in folder.glob("checkpoint*.pt"):
+        torch.load(file, map_location="cpu", weights_only=True)
+    last = folder / "checkpoint_last.pt"
+    return commands.load_checkpoint(last)["optimizer_history"][-1]["num_updates"] if last.exists() else 0
 
-    def __init__(self, arguments: list, processes: int, log: Path):
+
+class HaltingCommand:
+    """The real command in processes of its own, which halts after *update* while it is *doing* something."""
+
+    def __init__(self, arguments: list, processes: int, log: Path, update: int, doing: str):
+        self.log, self.halted = log, log.with_suffix(".halted")
+        self.halted.unlink(missing_ok=True)
+        halt = {"HALT_AT": str(update), "HALT_WHILE": doing, "HALT_FILE": str(self.halted)}
         with log.open("w") as file:
             self.process = subprocess.Popen(
-                [*program("train", processes), *arguments],
+                [*program("train", processes), *arguments, "--user-dir", HALTING],
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **commands.ENVIRONMENT},
+                env={**os.environ, **commands.ENVIRONMENT, **halt},
             )
 
-    def running(self) -> bool:
-        return self.process.poll() is None
-
-    def wait(self) -> bool:
-        """Whether it ended well."""
-        return self.process.wait(timeout=300) == 0
-
     def kill(self) -> None:
+        """Where it halts."""
+        while not self.halted.exists():
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            time.sleep(0.02)
         launcher = self.process.pid
         tasks = Path(f"/proc/{launcher}/task").iterdir()
         workers = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
@@ -92,7 +103,7 @@ class Command:
 
 
 class Forks:
-    """The same in forks of this process, which have imported torch and fairseq already; what torchrun sets is set."""
+    """Processes that are forks of this one, which has imported torch and fairseq already; what torchrun sets is set."""
 
     def __init__(self, arguments: list, processes: int, log: Path):
         log.write_text("")
@@ -134,26 +145,19 @@ def train_here(arguments: list, log: Path, environment: dict[str, str]) -> None:
 
 
 class KilledTraining:
-    """A training in a folder that can be killed and started again."""
+    """A training in a folder that can be killed at random moments and started again."""
 
-    def __init__(self, plan: Plan, data, folder: Path, processes: int, launch=Command, seed: int = 1):
-        self.plan, self.folder, self.processes, self.launch = plan, folder, processes, launch
+    def __init__(self, plan: Plan, data, folder: Path, processes: int, seed: int = 1):
+        self.plan, self.folder, self.processes = plan, folder, processes
         self.arguments = [*plan.arguments(data, folder, processes), "--user-dir", commands.USER_DIR]
         self.log = folder.with_suffix(".log")
         self.random = random.Random(seed)
 
-    def start(self):
-        return self.launch(self.arguments, self.processes, self.log)
+    def start(self) -> Forks:
+        return Forks(self.arguments, self.processes, self.log)
 
     def updates_logged(self) -> int:
         return max(map(int, re.findall(r'train_inner \| .*"num_updates": "(\d+)"', self.log.read_text())), default=0)
-
-    def updates_saved(self) -> int:
-        """Of the last checkpoint; all that are there must be whole."""
-        for file in self.folder.glob("checkpoint*.pt"):
-            torch.load(file, map_location="cpu", weights_only=True)
-        last = self.folder / "checkpoint_last.pt"
-        return commands.load_checkpoint(last)["optimizer_history"][-1]["num_updates"] if last.exists() else 0
 
     def stumps(self) -> list[Path]:
         """What fairseq writes, and what the plugin copies, until it is whole."""
@@ -179,7 +183,7 @@ class KilledTraining:
             return None
         training.kill()
         logged = self.updates_logged()
-        return Kill(self.plan.phase(logged), self.is_writing(), max(0, logged - self.updates_saved()))
+        return Kill(self.plan.phase(logged), self.is_writing(), max(0, logged - updates_saved(self.folder)))
 
     def finish(self) -> None:
         assert self.start().wait(), self.log.read_text()[-3000:]
@@ -190,27 +194,30 @@ TINY = Plan("", gen_pretrain=5, disc_pretrain=4, max_update=14)
 
 @pytest.mark.parametrize(
     "processes, kills",
-    [(1, [(3, False), (7, True), (11, False)]), (2, [(10, True)])],
+    [(1, [(3, "updating"), (7, "writing"), (11, "copying")]), (2, [(10, "writing")])],
     ids=["one process", "two processes"],
 )
 def test_training_survives_kills(toy, tmp_path, processes, kills):
     # Dropout is seeded alike in all processes, which the one that it is compared with cannot do.
     plan = TINY._replace(flags="--dropout 0 --disc-dropout 0" if processes > 1 else "--store-ema --ema-decay 0.9")
-    commands.call("train", plan.arguments(toy.folder, tmp_path / "whole", 1), f"--update-freq {processes}")
-    training = KilledTraining(plan, toy.folder, tmp_path / "killed", processes)
-    assert all([training.kill(update, writing) for update, writing in kills])
-    training.finish()
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    commands.call("train", plan.arguments(toy.folder, whole, 1), f"--update-freq {processes}")
+    arguments = plan.arguments(toy.folder, killed, processes)
+    for update, doing in kills:
+        HaltingCommand(arguments, processes, tmp_path / f"{doing}.log", update, doing).kill()
+        stump = {"updating": None, "writing": "checkpoint*.tmp", "copying": ".partial-*"}[doing]
+        assert stump is None or list(killed.glob(stump))
+        assert 0 <= update - updates_saved(killed) <= 2
+    commands.run("train", arguments, processes=processes)
     last = "checkpoint_last.pt"
-    assert_same_training(tmp_path / "whole" / last, tmp_path / "killed" / last, same_batches=processes == 1)
+    assert_same_training(whole / last, killed / last, same_batches=processes == 1)
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("processes", [1, 2])
 def test_training_survives_many_kills(toy, tmp_path, processes):
     plan = Plan("", gen_pretrain=10, disc_pretrain=10, max_update=30)
-    whole, killed = (
-        KilledTraining(plan, toy.folder, tmp_path / name, processes, Forks) for name in ("whole", "killed")
-    )
+    whole, killed = (KilledTraining(plan, toy.folder, tmp_path / name, processes) for name in ("whole", "killed"))
     whole.finish()
     moments = sorted(killed.random.choices(range(plan.max_update), k=int(os.environ.get("KILLS", "30"))))
     kills = []
