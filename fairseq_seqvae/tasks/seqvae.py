@@ -1,11 +1,9 @@
-"""Task ``seqvae``: data, turns, and what fairseq's commands generate."""
+"""Task ``seqvae``: options, data, and whose turn it is."""
 
 import functools
 import logging
 import math
 import os
-import zlib
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Optional  # fairseq's parser knows Optional but not `| None`
 
@@ -16,21 +14,20 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.optim.amp_optimizer import AMPOptimizer
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import II, MISSING
 from torch import Tensor
 
-from fairseq_seqvae import alarms, compat, generation
+from fairseq_seqvae import alarms, compat
 from fairseq_seqvae.discriminators.scoring import check_scoring
 from fairseq_seqvae.memory import keep_freed_memory
 from fairseq_seqvae.models import SeqVAEModel
 from fairseq_seqvae.schedules import Turn, TurnPlan
 from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset, read_split
+from fairseq_seqvae.tasks.generating import INTERPOLATE, PRIOR, LatentGenerationTask
 from fairseq_seqvae.tasks.watch import Watch
 
 logger = logging.getLogger(__name__)
-
-PRIOR, INTERPOLATE = "prior", "interpolate"
 
 
 @dataclass
@@ -94,22 +91,17 @@ class SeqVAETaskConfig(FairseqDataclass):
 
 
 @register_task("seqvae", dataclass=SeqVAETaskConfig)
-class SeqVAETask(FairseqTask):
+class SeqVAETask(LatentGenerationTask):
     """Train sequence variational autoencoders, alone or against a discriminator, and generate from them."""
 
     def __init__(self, cfg: SeqVAETaskConfig, dictionary):
-        super().__init__(cfg)
-        self.dictionary = dictionary
+        super().__init__(cfg, dictionary)
         self.plan = TurnPlan(cfg.gen_pretrain_updates, cfg.disc_pretrain_updates, cfg.adv_g_steps, cfg.adv_d_steps)
-        self.fixed_length = cfg.fixed_length
         self.needs_discriminator = True
         # Kept in checkpoints, so that fairseq-validate samples no longer sequences than training did.
         self.state.add_factory("longest", lambda: 0)
-        self.bpe, self.tokenizer = None, None
         self._model = None
         self._learns = False  # or judges: there is a criterion
-        self._ends: list[Tensor] | None = None
-        self._prompts_seen: Counter = Counter()
         self._watch = Watch()
         self._update_num = 0
         if not 0.0 <= cfg.rollout_lag < 1.0:
@@ -119,10 +111,6 @@ class SeqVAETask(FairseqTask):
         for name in ("alarm_window", "alarm_kl"):
             if getattr(cfg, name) < 0:
                 raise ValueError(f"--{name.replace('_', '-')} must not be negative but is {getattr(cfg, name)}.")
-        if (cfg.interpolate_from is None) != (cfg.interpolate_to is None):
-            raise ValueError("--interpolate-from and --interpolate-to belong together: give both or none.")
-        if cfg.interpolate_from is not None and not (cfg.interpolate_from.strip() and cfg.interpolate_to.strip()):
-            raise ValueError("--interpolate-from and --interpolate-to must not be empty: give two sentences.")
         if cfg.fixed_length < 0 or cfg.max_positions < 2:
             raise ValueError("--fixed-length must not be negative, and --max-positions must be at least 2.")
         if cfg.fixed_length > cfg.max_positions:
@@ -204,7 +192,7 @@ class SeqVAETask(FairseqTask):
     def build_dataset_for_inference(self, src_tokens, src_lengths, constraints=None, **kwargs) -> SequenceDataset:
         """Data set of lines that a user typed; each ends with EOS."""
         for tokens in src_tokens:
-            self._warn_of_unknown_symbols(tokens, len(tokens) - 1)
+            self.warn_of_unknown_symbols(tokens, len(tokens) - 1)
         fixed = self.fixed_length if self.cfg.prompt == "reconstruct" else 0
         return SequenceDataset(
             src_tokens,
@@ -216,14 +204,6 @@ class SeqVAETask(FairseqTask):
             skip_empty=False,
             constraints=constraints,
         )
-
-    def _warn_of_unknown_symbols(self, tokens: Tensor, num_symbols: int, source: str = "") -> None:
-        unknown = int((tokens == self.dictionary.unk()).sum())
-        if unknown:
-            logger.warning(
-                f"{source}{unknown} of {num_symbols} symbols are not in the dictionary (<unk>): "
-                f"{self.dictionary.string(tokens)}"
-            )
 
     def max_positions(self) -> int:
         """Longest sequence, EOS included."""
@@ -359,103 +339,6 @@ class SeqVAETask(FairseqTask):
     def explain_floating_point_error(self, error: FloatingPointError, update_num: int) -> str:
         """What to say of an update whose gradient is not finite, instead of fairseq's words; see `compat`."""
         return alarms.breakdown(f"{error}", self.turn(update_num), update_num + 1)
-
-    # -- generation --
-
-    def build_bpe(self, args):
-        """Remember the encoder of subwords: the sentences between which one walks need it."""
-        self.bpe = super().build_bpe(args)
-        return self.bpe
-
-    def build_tokenizer(self, args):
-        """Remember the tokenizer, see :meth:`build_bpe`."""
-        self.tokenizer = super().build_tokenizer(args)
-        return self.tokenizer
-
-    def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None, prefix_allowed_tokens_fn=None):
-        """A sampler for ``--sampling``, fairseq's beam search for the rest."""
-        generation.check_options(args, self._subset_of_draws())
-        args = generation.fit_lengths(args, self.fixed_length)
-        if generation.can_sample(models, args, seq_gen_cls, extra_gen_cls_kwargs, prefix_allowed_tokens_fn):
-            return generation.SeqVAESampler(models[0], self.dictionary, args, self.cfg.seed)
-        return super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs, prefix_allowed_tokens_fn)
-
-    def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
-        """Give each sentence its latent vector, then generate."""
-        with torch.no_grad():
-            net_input = dict(sample["net_input"])
-            tokens, lengths = net_input["src_tokens"], net_input["src_lengths"]
-            ids = sample["id"] if "id" in sample else self._prompt_ids(tokens)
-            continues = self.cfg.prompt == "continue" and prefix_tokens is None and "id" not in sample
-            if continues:
-                prefix_tokens = generation.without_eos(tokens, self.dictionary.eos(), self.dictionary.pad())
-            if prefix_tokens is not None and prefix_tokens.size(1) == 0:
-                prefix_tokens = None
-            subset = self._subset_of_draws()
-            if subset and "id" in sample and "prev_output_tokens" not in net_input:
-                z = self._latent_of_draws(models, subset, ids)
-                if subset == INTERPOLATE:
-                    # The points of a walk share their random numbers: what differs between them comes from z.
-                    ids = torch.zeros_like(ids)
-            else:
-                if prefix_tokens is not None:
-                    # What follows the prefix must not be known to the latent vector either.
-                    tokens, lengths = generation.prefixes_as_sources(
-                        prefix_tokens, self.dictionary.eos(), self.dictionary.pad(), with_eos=not self.fixed_length
-                    )
-                z = generation.latent_of_sentences(models, tokens, lengths, ids, self.cfg.latent, self.cfg.seed)
-            if z is not None:
-                net_input["z"] = z
-            elif prefix_tokens is not None:
-                net_input["src_tokens"], net_input["src_lengths"] = tokens, lengths
-            sample = generation.sample_for_search({**sample, "noise_id": ids, "net_input": net_input}, generator)
-            return generator.generate(models, sample, prefix_tokens=prefix_tokens, constraints=constraints)
-
-    def _subset_of_draws(self) -> str | None:
-        """``prior`` or ``interpolate``, if that is what is generated."""
-        return next((name for name in (PRIOR, INTERPOLATE) if name in self.datasets), None)
-
-    def _latent_of_draws(self, models, subset: str, ids: Tensor) -> Tensor:
-        if subset == PRIOR:
-            return generation.prior_latent(models[0], ids, self.cfg.seed)
-        ends = None
-        if self.cfg.interpolate_from is not None:
-            if self._ends is None:
-                self._ends = [self._encode_end(name) for name in ("interpolate_from", "interpolate_to")]
-            ends = generation.posterior_means(models, self._ends, self.dictionary.pad(), ids.device)
-        return generation.interpolated_latent(models[0], ids, self.cfg.num_draws, self.cfg.seed, ends)
-
-    def _encode_end(self, name: str) -> Tensor:
-        """Tokens (T,) of the sentence that the option *name* gives, where a walk begins or ends."""
-        flag = f"--{name.replace('_', '-')}"
-        tokens = self.encode_sentence(getattr(self.cfg, name))
-        if self.fixed_length and len(tokens) != self.fixed_length:
-            raise ValueError(f"{flag} has {len(tokens)} tokens: the model knows sequences of {self.fixed_length} only.")
-        if len(tokens) > self.cfg.max_positions:
-            raise ValueError(
-                f"{flag} has {len(tokens)} tokens, more than --max-positions {self.cfg.max_positions}: shorten it."
-            )
-        self._warn_of_unknown_symbols(tokens, len(tokens) - (not self.fixed_length), f"{flag}: ")
-        return tokens
-
-    def encode_sentence(self, text: str) -> Tensor:
-        """Tokens (T,) of a sentence as the encoder knows them, by the tokenizer and subword encoder in use."""
-        for encoder in (self.tokenizer, self.bpe):
-            if encoder is not None:
-                text = encoder.encode(text)
-        return self.dictionary.encode_line(text, add_if_not_exist=False, append_eos=not self.fixed_length).long()
-
-    def _prompt_ids(self, tokens: Tensor) -> Tensor:
-        """Numbers for lines that fairseq-interactive hands over without any: by content, and by how often it came.
-
-        So what is drawn for a line depends on no batch, and a line typed twice gets two draws.
-        """
-        ids = []
-        for row in tokens.tolist():
-            content = " ".join(str(t) for t in row if t != self.dictionary.pad())
-            ids.append(zlib.crc32(content.encode()) * 1_000_003 + self._prompts_seen[content])
-            self._prompts_seen[content] += 1
-        return torch.tensor(ids, dtype=torch.long, device=tokens.device)
 
 
 def _step_unless_overflow(optimizer) -> bool:
