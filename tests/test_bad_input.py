@@ -92,6 +92,8 @@ CRITERION = {
     "--discriminator rnn --disc-scoring tables": "RecurrentDiscriminator cannot score by tables: use .* auto, or plain",
 }
 OPTIMIZER = {
+    "--optimizer composite": "composite has no group generator and no group discriminator: give an optimizer and an "
+    "lr_scheduler under optimizer.groups.generator in the YAML of fairseq-hydra-train, or .* --disc-lr",
     "--optimizer seqvae_adam --adam-betas x": "--adam-betas 'x', .*: name 'x' is not defined; usual are --adam-betas",
     "--optimizer seqvae_adam --adam-betas '(0.9, 2)'": "Invalid beta parameter at index 1: 2; usual are --adam-betas",
     "--optimizer seqvae_adam --adam-eps -1": "--adam-eps -1.0, .*: Invalid epsilon value: -1.0; usual are",

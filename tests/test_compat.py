@@ -8,6 +8,7 @@ from fairseq import checkpoint_utils, options
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.models import distributed_fairseq_model
+from omegaconf import OmegaConf
 
 from fairseq_seqvae import compat
 from fairseq_seqvae.compat import launch, saving
@@ -65,6 +66,22 @@ class TestDistributedModels:
         module = types.SimpleNamespace(parameters=lambda: [types.SimpleNamespace(is_cuda=is_cuda)])
         wrapped = launch.distribute_on_cpus(Wrapper)(module, device_ids=[1], output_device=1, bucket_cap_mb=3)
         assert wrapped.given == expected and wrapped.others == {"bucket_cap_mb": 3}
+
+
+class TestGroupsOfTheCompositeOptimizer:
+    @staticmethod
+    def task_config(*groups, name="composite"):
+        root = OmegaConf.create({"task": {}, "optimizer": {"_name": name, "groups": dict.fromkeys(groups, {})}})
+        return root.task
+
+    def test_one_for_each_player_that_learns(self):
+        compat.refuse_missing_groups(self.task_config("generator"), ("generator",))
+        compat.refuse_missing_groups(self.task_config("generator", "discriminator"), ("generator", "discriminator"))
+        compat.refuse_missing_groups(self.task_config(name="adam"), ("generator", "discriminator"))
+
+    def test_a_missing_one(self):
+        with pytest.raises(ValueError, match="has no group discriminator: .* under optimizer.groups.discriminator in"):
+            compat.refuse_missing_groups(self.task_config("generator"), ("generator", "discriminator"))
 
 
 class TestCopies:

@@ -78,6 +78,19 @@ class TestTraining:
         run("hydra-train", commands.hydra_flags(pipeline.data, folder))
         assert_same_training(folder / "checkpoint_last.pt", pipeline.checkpoint)
 
+    def test_an_optimizer_for_each_player(self, pipeline, tmp_path):
+        commands.train(pipeline.data, tmp_path / "one", "--max-update 14 --disc-lr 1e-3")
+        flags = commands.hydra_flags(pipeline.data, tmp_path / "two")
+        group = "{{lr_float: {}, optimizer: {{_name: adam}}, lr_scheduler: {{_name: fixed}}}}"
+        groups = f"groups: {{generator: {group.format(5e-3)}, discriminator: {group.format(1e-3)}}}"
+        config = tmp_path / "two" / "config" / "toy.yaml"
+        text = config.read_text().replace("optimizer: {_name: adam}", f"optimizer: {{_name: composite, {groups}}}")
+        config.write_text(text.replace("lr_scheduler: {_name: fixed}\n", "lr_scheduler: {_name: pass_through}\n"))
+        for stop in (7, 14):
+            run("hydra-train", flags, f"optimization.max_update={stop}")
+        one, two = (load_checkpoint(tmp_path / name / "checkpoint_last.pt")["model"] for name in ("one", "two"))
+        torch.testing.assert_close(two, one, rtol=0, atol=0)
+
     def test_shards_are_resumed_where_they_were(self, pipeline, tmp_path):
         shards = [pipeline.lines["train"][:100], pipeline.lines["train"][100:200]]
         for number, lines in enumerate(shards):

@@ -13,6 +13,7 @@ from fairseq_seqvae.compat.launch import is_master
 from fairseq_seqvae.compat.run_config import (
     prepare_for_two_players,
     refuse_lone_process,
+    refuse_missing_groups,
     refuse_no_updates,
     refuse_unknown_metric,
     scores_without_targets,
@@ -27,6 +28,7 @@ __all__ = [
     "is_master",
     "prepare_for_two_players",
     "refuse_lone_process",
+    "refuse_missing_groups",
     "refuse_no_updates",
     "refuse_unknown_metric",
     "require_fairseq",

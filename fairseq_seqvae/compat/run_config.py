@@ -72,6 +72,25 @@ def refuse_no_updates(task_cfg) -> None:
         )
 
 
+def refuse_missing_groups(task_cfg, players: tuple[str, ...]) -> None:
+    """Stop where fairseq's `composite` optimizer, which has one for each player, has none for one of *players*.
+
+    Raises:
+        ValueError: if so, as always on a command line, where its groups cannot be given
+    """
+    root = _whole_run(task_cfg)
+    optimizer = getattr(root, "optimizer", None)
+    if getattr(optimizer, "_name", None) != "composite":
+        return
+    missing = [player for player in players if player not in optimizer.groups]
+    if missing:
+        raise ValueError(
+            f"--optimizer composite has no group {' and no group '.join(missing)}: give an optimizer and an "
+            f"lr_scheduler under optimizer.groups.{missing[0]} in the YAML of fairseq-hydra-train, or use one "
+            "optimizer for both players, with --disc-lr."
+        )
+
+
 def refuse_unknown_metric(task_cfg, logged) -> None:
     """Stop before fairseq looks up in vain what --best-checkpoint-metric names.
 

@@ -247,7 +247,9 @@ class SeqVAETask(LatentGenerationTask):
         criterion = super().build_criterion(cfg, *([True] if from_checkpoint else []))
         if hasattr(cfg, "disc_scoring") and getattr(self._model, "discriminator", None) is not None:
             check_scoring(self._model.discriminator, cfg.disc_scoring)
-        if not getattr(criterion, "is_adversarial", False):
+        is_adversarial = getattr(criterion, "is_adversarial", False)
+        compat.refuse_missing_groups(self.cfg, ("generator", "discriminator") if is_adversarial else ("generator",))
+        if not is_adversarial:
             self.plan = None
             if self._model is not None and hasattr(self._model, "drop_adversary"):
                 self._model.drop_adversary()
