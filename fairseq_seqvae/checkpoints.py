@@ -1,6 +1,7 @@
 """Reading checkpoints without trusting them."""
 
 import contextlib
+import errno
 import os
 import pickle
 import re
@@ -23,9 +24,11 @@ def reading(path) -> Iterator[None]:
     os.environ.update(WEIGHTS_ONLY)
     try:
         yield
-    except (FileNotFoundError, PermissionError):
-        raise
+    except IsADirectoryError as error:
+        raise ValueError(f"{path} is a folder: give a file of it, such as checkpoint_best.pt.") from error
     except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
+        if _is_of_this_machine(error):
+            raise
         if foreign := re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error)):
             raise ValueError(
                 f"{path} was not loaded, since that could run code of whoever made it: it contains "
@@ -45,11 +48,18 @@ def reading(path) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _is_of_this_machine(error: Exception) -> bool:
+    """Whether what went wrong says nothing of the file: it is missing, not to be read, or there is no memory for it."""
+    if isinstance(error, OSError):
+        return error.errno not in (None, errno.EINVAL)  # the latter is of a place before the beginning of a short file
+    return "memory" in str(error).lower()
+
+
 def _remedy(damaged: Path) -> str:
     """What to do about a damaged checkpoint: the newest other one of its folder, if any, can take its place."""
     others = [file for file in damaged.parent.glob("checkpoint*.pt") if file.name != damaged.name]
     if not others:
-        return "delete it to begin anew, or give another"
+        return "move it away to begin anew, or give another"
     newest = max(others, key=lambda file: file.stat().st_mtime)
     return f"the newest other one of its folder is {newest.name}; copy that over it, then give the same command again"
 

@@ -7,6 +7,7 @@ like the checkpoint that it was made of. A training cannot go on from it.
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from fairseq_seqvae import checkpoints, command_line
 from fairseq_seqvae.files import whole_file
 
 # Parts of the model, by the beginning of their parameters' names.
-TRAINING_ONLY = ("discriminator.", "rollout_decoder.")
+TRAINING_ONLY = ("discriminator.", "rollout_decoder.", "exact_rollout.")
 
 
 def inference_state(state: dict[str, Any], ema: bool = False) -> dict[str, Any]:
@@ -55,8 +56,10 @@ def export(args: argparse.Namespace) -> None:
     with checkpoints.reading(args.checkpoint):
         state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
         exported = inference_state(state, args.ema)
+    buffer = io.BytesIO()  # torch's own writer of files does not say why it cannot write one
+    torch.save(exported, buffer)
     with whole_file(args.out) as partial:
-        torch.save(exported, partial)
+        partial.write_bytes(buffer.getbuffer())
     before, after = (file.stat().st_size / 2**20 for file in (args.checkpoint, args.out))
     print(f"{args.out}: {after:.1f} MiB instead of {before:.1f} MiB")
 

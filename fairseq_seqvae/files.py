@@ -14,6 +14,8 @@ def whole_file(path: str | PathLike) -> Iterator[Path]:
     What was at *path* before stays until then. The suffix is kept, for those who take the format from it.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into: make it first")
     partial = path.with_name(f".partial-{path.name}")
     try:
         yield partial

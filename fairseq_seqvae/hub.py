@@ -21,22 +21,22 @@ def load_hub_interface(model_name_or_path, checkpoint_file, data_name_or_path, *
     for name, path in (("model_name_or_path", model_name_or_path), ("data_name_or_path", data_name_or_path)):
         if not Path(path).exists():
             raise FileNotFoundError(f"`{name}` {str(path)!r} does not exist: give a folder, best by its absolute path.")
-    refuse_other_tasks(model_name_or_path, checkpoint_file)
+    folder = file_utils.load_archive_file(str(model_name_or_path))
+    for name in checkpoint_file.split(os.pathsep) if folder else ():
+        refuse_other_tasks(os.path.join(folder, name))
     loaded = hub_utils.from_pretrained(str(model_name_or_path), checkpoint_file, str(data_name_or_path), **kwargs)
     return SeqVAEHubInterface(loaded["args"], loaded["task"], loaded["models"])
 
 
-def refuse_other_tasks(model_name_or_path, checkpoint_file: str) -> None:
+def refuse_other_tasks(path: str | os.PathLike) -> None:
     """Raise a ValueError for a checkpoint that was not trained by the task seqvae.
 
     fairseq builds whatever task and model a checkpoint names, and some evaluate strings of their options as code.
     """
-    folder = file_utils.load_archive_file(str(model_name_or_path))
-    for name in checkpoint_file.split(os.pathsep) if folder else ():
-        cfg = checkpoint_utils.load_checkpoint_to_cpu(os.path.join(folder, name))["cfg"].task
-        task = getattr(cfg, "task", None) or getattr(cfg, "_name", None)
-        if not issubclass(TASK_REGISTRY.get(task, object), SeqVAETask):
-            raise ValueError(f"{name} is a checkpoint of the task {task!r}: give one that --task seqvae trained.")
+    cfg = checkpoint_utils.load_checkpoint_to_cpu(str(path))["cfg"].task
+    task = getattr(cfg, "task", None) or getattr(cfg, "_name", None)
+    if not issubclass(TASK_REGISTRY.get(task, object), SeqVAETask):
+        raise ValueError(f"{path} is a checkpoint of the task {task!r}: give one that --task seqvae trained.")
 
 
 class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
@@ -62,6 +62,13 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
     def encode_latent(self, texts: Sequence[str]) -> DiagonalGaussian:
         """q(z|x) of each text: mean and standard deviation, (B, Z)."""
         tokens = [self._binarize(text) for text in self._checked(texts)]
+        fixed = self.model.decoder.fixed_length
+        for text, row in zip(texts, tokens, strict=True):
+            if fixed and len(row) != fixed:
+                raise ValueError(f"{text!r} has {len(row)} tokens: the model knows sequences of {fixed} only.")
+        return self._posterior(tokens)
+
+    def _posterior(self, tokens: list[Tensor]) -> DiagonalGaussian:
         lengths = torch.tensor([len(t) for t in tokens], device=self.device)
         padded = data_utils.collate_tokens(tokens, self.tgt_dict.pad(), left_pad=False).to(self.device)
         return self.model.encoder.posterior(padded, lengths)
@@ -94,6 +101,10 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
             prefix = data_utils.collate_tokens(
                 [self.encode(text)[:-1] for text in prefixes], dictionary.pad(), left_pad=False
             ).to(self.device)
+            if 0 < decoder.fixed_length < prefix.size(1):
+                raise ValueError(
+                    f"a prefix has {prefix.size(1)} tokens: the model knows sequences of {decoder.fixed_length} only."
+                )
             max_len = max(max_len, prefix.size(1))
         ids = torch.arange(len(z), device=self.device)
         samples = rollout.sample(
@@ -132,22 +143,26 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
         points = torch.arange(n, device=self.device)
         return self._beam_search(generation.interpolated_latent(self.model, points, n, 0, ends), beam)
 
+    @torch.no_grad()
     def continue_text(self, prefixes: Sequence[str], latent: str = "mean", seed: int = 1, **options) -> list[str]:
         """Texts that begin with the given ones.
 
         Args:
             latent: z is the ``mean`` of the posterior of the prefix, a ``sample`` of it, or from the ``prior``
         """
-        posterior = self.encode_latent(prefixes)
-        ids = torch.arange(len(posterior.mean), device=self.device)
-        if latent == "mean":
-            z = posterior.mean
-        elif latent == "sample":
-            z = posterior.sample(noise.normal(noise.row_keys(seed, 0, Stream.POSTERIOR, ids), self.latent_dim))
-        elif latent == "prior":
-            z = self.sample_latent(len(ids), seed)
-        else:
+        if latent not in ("mean", "sample", "prior"):
             raise ValueError(f"`latent` must be 'mean', 'sample' or 'prior' but is {latent!r}.")
+        tokens = [self._binarize(text) for text in self._checked(prefixes)]
+        if latent == "prior":
+            z = self.sample_latent(len(tokens), seed)
+        elif not all(map(len, tokens)):
+            raise ValueError("a prefix is empty, and the model knows no end of a sequence: give latent='prior'.")
+        else:
+            posterior = self._posterior(tokens)
+            z = posterior.mean
+            if latent == "sample":
+                keys = noise.row_keys(seed, 0, Stream.POSTERIOR, torch.arange(len(tokens), device=self.device))
+                z = posterior.sample(noise.normal(keys, self.latent_dim))
         return self.decode_latent(z, seed, prefixes=prefixes, **options)
 
     def _beam_search(self, z: Tensor, beam: int) -> list[str]:
@@ -167,6 +182,7 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
     def _binarize(self, text: str) -> Tensor:
         """Tokens (T,) as the encoder knows them: a model of fixed length knows no EOS."""
         tokens = self.encode(text)
+        self.task.warn_of_unknown_symbols(tokens, len(tokens) - 1)
         return tokens[:-1] if self.model.decoder.fixed_length else tokens
 
     @staticmethod

@@ -7,6 +7,7 @@ For any checkpoint of the task `seqvae` and any data that fairseq-preprocess has
 """
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from fairseq_seqvae import compat, evaluation, noise, rollout
 from fairseq_seqvae.command_line import positive, refuse_existing, report, temperatures
+from fairseq_seqvae.files import whole_file
 from fairseq_seqvae.noise import Stream
 
 compat.require_fairseq()
@@ -29,6 +31,7 @@ compat.apply_shims()
 from fairseq import checkpoint_utils  # noqa: E402
 
 from fairseq_seqvae import criterions, generation, models, optim, scoring, tasks  # noqa: E402, F401  (registers)
+from fairseq_seqvae.hub import refuse_other_tasks  # noqa: E402
 
 _PROG = "python -m fairseq_seqvae.measure"
 _BATCH = 512
@@ -47,6 +50,7 @@ def load(path: str | os.PathLike, data: str | os.PathLike, use_cuda: bool = Fals
     """Model, without what only its training needs, and task of a checkpoint and a data folder."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no checkpoint {path}: give the file, such as checkpoints/checkpoint_best.pt")
+    refuse_other_tasks(path)
     loaded, _, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], arg_overrides={"data": str(data)})
     model = loaded[0]
     model.eval()
@@ -161,8 +165,10 @@ def _run(args: argparse.Namespace) -> None:
         drawn = [prior_samples(model, args.num_draws, args.seed, tau) for tau in args.temperatures]
         figures["samples"] = [variety(samples.tokens, samples.lengths) for samples in drawn]
     if args.out:
-        with open(args.out, "wb") as file:
-            np.savez_compressed(file, temperatures=args.temperatures, **arrays)
+        buffer = io.BytesIO()  # where a zip file cannot be written, it complains after the error
+        np.savez_compressed(buffer, temperatures=args.temperatures, **arrays)
+        with whole_file(args.out) as partial:
+            partial.write_bytes(buffer.getbuffer())
     print(json.dumps(figures) if args.json else _sentences(figures))
 
 

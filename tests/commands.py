@@ -16,6 +16,7 @@ import math
 import os
 import random
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -247,6 +248,17 @@ def run(command: str, *arguments, check=True, processes=1, **environment) -> sub
     if check:
         assert result.returncode == 0, result.stdout[-5000:]
     return result
+
+
+@contextlib.contextmanager
+def room_for(size: int):
+    """As if the disk had room for so many bytes: no file that is written meanwhile can become larger."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # --- reading the output -----------------------------------------------------------------------------------------------

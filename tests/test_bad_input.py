@@ -459,6 +459,17 @@ class TestTraining:
         log = warnings_in(train(toy.folder, tmp_path, flags))
         assert f"--max-update 7 ends before the adversarial part, which begins at update {begin} " in log
 
+    def test_metric_that_is_never_logged_costs_no_epoch(self, toy, tmp_path):
+        with pytest.raises(ValueError, match="--best-checkpoint-metric bleu is not among what a validation logs"):
+            commands.make_training(toy.folder, "--best-checkpoint-metric bleu")
+
+    def test_shards_of_other_dictionaries(self, toy, tmp_path):
+        other = preprocess(tmp_path / "other", train=["b a", "b"], valid=["a"])
+        with pytest.raises(
+            ValueError, match="other/dict.txt has other symbols than .*: preprocess all shards with --srcdict"
+        ):
+            train(f"{toy.folder}:{other}", tmp_path)
+
     def test_plan_that_gets_adversarial_is_not(self, toy, tmp_path):
         assert "adversarial part" not in warnings_in(train(toy.folder, tmp_path, "--disc-pretrain-updates 3"))
 

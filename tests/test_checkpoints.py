@@ -7,9 +7,9 @@ import re
 import commands
 import pytest
 import torch
-from commands import ELBO, load_checkpoint, texts
+from commands import ELBO, load_checkpoint, room_for, texts
 
-from fairseq_seqvae import checkpoints, export
+from fairseq_seqvae import checkpoints, export, measure
 from fairseq_seqvae.models import SeqVAEModel
 
 pytestmark = pytest.mark.slow
@@ -88,7 +88,11 @@ def from_python(toy, path, tmp_path):
         SeqVAEModel.from_pretrained(path.parent, path.name, toy.folder)
 
 
-READERS = [resume, restore, finetune, generate, interactive, validate, from_python]
+def measured(toy, path, tmp_path):
+    measure.load(path, toy.folder)
+
+
+READERS = [resume, restore, finetune, generate, interactive, validate, from_python, measured]
 FOREIGN_CLASS = r"checkpoint_last.pt was not loaded, since that could run code .* contains `(posix|nt).system`"
 FOREIGN_MODEL = "--task seqvae needs a SeqVAE, but the model is 'wav2vec': give one of --arch seqvae"
 FOREIGN_TASK = "checkpoint_last.pt is a checkpoint of the task 'audio_pretraining': give one that --task seqvae trained"
@@ -125,6 +129,7 @@ class TestPoison:
             (model_of_fairseq, generate, FOREIGN_MODEL),
             (model_of_fairseq, interactive, FOREIGN_MODEL),
             (model_of_fairseq, from_python, FOREIGN_TASK),
+            (model_of_fairseq, measured, FOREIGN_TASK),
         ],
     )
     def test_no_command_runs_it(self, toy, short, tmp_path, sprung, poison, read, message):
@@ -173,6 +178,11 @@ class TestPoison:
         assert sprung.exists()
 
 
+def checkpoints_read(path):
+    with checkpoints.reading(path):
+        torch.load(path, map_location="cpu", weights_only=True)
+
+
 class TestDamage:
     @pytest.mark.parametrize("size", [0, 3, 1000, 100_000])
     def test_a_stump_is_named_and_what_can_take_its_place(self, toy, short, tmp_path, size):
@@ -180,6 +190,30 @@ class TestDamage:
         (tmp_path / "checkpoint_last.pt").write_bytes(short.read_bytes()[:size])
         with pytest.raises(ValueError, match="checkpoint_last.pt is damaged.* newest .* is checkpoint_1_5.pt; copy"):
             resume(toy, tmp_path / "checkpoint_last.pt", tmp_path)
+
+    def test_alone_it_is_not_to_be_deleted(self, tmp_path):
+        (tmp_path / "checkpoint_last.pt").touch()
+        with pytest.raises(ValueError, match="checkpoint_last.pt is damaged.* move it away to begin anew, or give"):
+            checkpoints_read(tmp_path / "checkpoint_last.pt")
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            OSError(24, "Too many open files"),
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        ],
+    )
+    def test_a_machine_that_cannot_read_it_does_not_make_it_damaged(self, error):
+        with pytest.raises(type(error), match=re.escape(str(error))), checkpoints.reading("checkpoint_last.pt"):
+            raise error
+
+    def test_a_folder_is_no_damaged_file(self, toy, short, tmp_path):
+        message = "is a folder: give a file of it, such as checkpoint_best.pt"
+        for read in (generate, finetune, restore):
+            with pytest.raises(ValueError, match=message):
+                read(toy, short.parent, tmp_path)
+        with pytest.raises(ValueError, match=message), commands.captured():
+            SeqVAEModel.from_pretrained(short.parent.parent, short.parent.name, toy.folder)
 
     @pytest.mark.parametrize("content", [{"weights": 1}, [1, 2], torch.zeros(3)], ids=["dict", "list", "tensor"])
     def test_files_of_other_programs(self, toy, tmp_path, content):
@@ -203,6 +237,55 @@ class TestDamage:
         commands.train(toy.folder, tmp_path / "ck", *flags, "--reset-optimizer", criterion=ELBO)
         before, after = load_checkpoint(short)["model"], load_checkpoint(tmp_path / "ck/checkpoint_last.pt")["model"]
         assert all(torch.equal(after[name], before[name]) for name in after)
+
+
+class TestNothingIsBegunAnewUnasked:
+    def test_a_mistyped_file_to_restore(self, toy, short, tmp_path):
+        (tmp_path / "checkpoint_last.pt").write_bytes(short.read_bytes())
+        with pytest.raises(FileNotFoundError, match="--restore-file none.pt does not exist: give a checkpoint, or"):
+            commands.train(toy.folder, tmp_path, "--restore-file none.pt --max-update 2")
+        assert (tmp_path / "checkpoint_last.pt").read_bytes() == short.read_bytes()
+
+    @pytest.mark.parametrize("kind", ["--no-save-optimizer-state", "exported"])
+    def test_a_checkpoint_without_the_state_of_the_optimizer(self, toy, short, tmp_path, kind):
+        last = tmp_path / "checkpoint_last.pt"
+        if kind == "exported":
+            assert export.main([str(short), "--out", str(last)]) == 0
+        else:
+            commands.train(toy.folder, tmp_path, "--max-update 7", kind)
+        before = last.read_bytes()
+        with pytest.raises(ValueError, match="last.pt holds parameters after 7 updates but no state of the optimizer"):
+            commands.train(toy.folder, tmp_path, "--max-update 9")
+        assert last.read_bytes() == before
+        commands.train(toy.folder, tmp_path, "--max-update 2 --reset-optimizer")
+        assert load_checkpoint(last)["optimizer_history"][-1]["num_updates"] == 2
+
+
+class TestAverageThatBeginsLater:
+    """`--store-ema` from a checkpoint without a moving average."""
+
+    def test_resumed(self, toy, tmp_path):
+        commands.train(toy.folder, tmp_path, "--max-update 7")
+        before = load_checkpoint(tmp_path / "checkpoint_last.pt")["model"]
+        output = commands.train(toy.folder, tmp_path, "--max-update 8 --store-ema --ema-decay 0.75")
+        assert "the checkpoint holds no moving average: it begins as a copy of the parameters" in output
+        state = load_checkpoint(tmp_path / "checkpoint_last.pt")
+        for name, average in state["extra_state"]["ema"].items():
+            if average.is_floating_point():
+                torch.testing.assert_close(average, 0.75 * before[name] + 0.25 * state["model"][name])
+
+    def test_fine_tuned_with_a_new_discriminator(self, toy, tmp_path):
+        commands.train(toy.folder, tmp_path / "vae", "--max-update 4", criterion=ELBO)
+        vae = tmp_path / "vae" / "checkpoint_last.pt"
+        flags = "--max-update 1 --store-ema --ema-decay 0.75 --finetune-from-model"
+        commands.train(toy.folder, tmp_path / "pg", flags, vae)
+        before, state = load_checkpoint(vae)["model"], load_checkpoint(tmp_path / "pg" / "checkpoint_last.pt")
+        average = state["extra_state"]["ema"]
+        assert average.keys() == state["model"].keys()
+        name = "decoder.output.bias"
+        torch.testing.assert_close(average[name], 0.75 * before[name] + 0.25 * state["model"][name])
+        # Nothing has moved the discriminator yet: its average is the one that training began with.
+        assert torch.equal(average["discriminator.output.bias"], state["model"]["discriminator.output.bias"])
 
 
 def test_a_finished_run_is_left_as_it_is(toy, short, tmp_path):
@@ -273,16 +356,19 @@ class TestExport:
         assert out.read_text() == "mine"
         self.export(short, out, "--force")
 
-    def test_what_cannot_be_written_whole_leaves_what_was_there(self, short, tmp_path, monkeypatch):
-        def fail(state, path):
-            open(path, "w").close()
-            raise OSError(28, "No space left on device", path)
-
+    def test_what_cannot_be_written_whole_leaves_what_was_there(self, short, tmp_path, capsys):
         out = tmp_path / "model.pt"
         out.write_text("mine")
-        monkeypatch.setattr(torch, "save", fail)
-        assert export.main([str(short), "--out", str(out), "--force"]) == 2
-        assert out.read_text() == "mine"
+        with room_for(2000):
+            assert export.main([str(short), "--out", str(out), "--force"]) == 2
+        assert "File too large" in capsys.readouterr().err
+        assert out.read_text() == "mine" and [file.name for file in tmp_path.iterdir()] == ["model.pt"]
+
+    def test_missing_folder(self, short, tmp_path, capsys):
+        assert export.main([str(short), "--out", str(tmp_path / "none" / "model.pt")]) == 2
+        assert (
+            f"there is no folder {tmp_path / 'none'} to write model.pt into: make it first" in capsys.readouterr().err
+        )
 
     @pytest.mark.parametrize(
         "make, message",

@@ -127,6 +127,33 @@ class TestTexts:
             previous = token
 
 
+class TestFixedLength:
+    def test_other_lengths_are_refused(self, hub_fixed):
+        message = "'a b' has 2 tokens: the model knows sequences of 6 only"
+        for call in (hub_fixed.encode_latent, hub_fixed.reconstruct):
+            with pytest.raises(ValueError, match=message):
+                call(["a b c d e f", "a b"])
+        with pytest.raises(ValueError, match=message):
+            hub_fixed.interpolate("a b", "a b c d e f")
+
+    def test_prefixes(self, hub_fixed):
+        with pytest.raises(ValueError, match="a prefix has 7 tokens: the model knows sequences of 6 only"):
+            hub_fixed.continue_text(["a b c d e f g"])
+        with pytest.raises(ValueError, match="a prefix is empty, .*: give latent='prior'"):
+            hub_fixed.continue_text(["", "a"])
+        for prefixes in (["", "a"], ["", ""]):
+            found = hub_fixed.continue_text(prefixes, latent="prior")
+            assert [len(text.split()) for text in found] == [6, 6] and found[1].startswith(prefixes[1])
+        assert hub_fixed.continue_text(["a b c d e f"]) == ["a b c d e f"]
+
+
+def test_unknown_symbols_are_told(hub, caplog):
+    hub.encode_latent(["a b", "a q"])
+    assert [record.message for record in caplog.records] == [
+        "1 of 2 symbols are not in the dictionary (<unk>): a <unk>"
+    ]
+
+
 class TestErrors:
     def test_one_text_is_no_list(self, hub):
         with pytest.raises(TypeError, match="list of texts, not one string"):

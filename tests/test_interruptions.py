@@ -1,8 +1,8 @@
 """A full disk, a lost worker, Ctrl-C: no half of a file is left, and a sentence says how to go on."""
 
+import contextlib
 import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -73,15 +73,9 @@ class TestCheckpoints:
 
     def test_full_disk(self, toy, trained, monkeypatch):
         monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between fairseq's three tries
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # as if there were so much room
-        try:
-            with pytest.raises(
-                OSError, match="no checkpoint could be written to --save-dir .*File too large.: make room"
-            ):
-                commands.train(toy.folder, trained, "--max-update 5")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        message = "no checkpoint could be written to --save-dir .*File too large.: make room"
+        with commands.room_for(20_000), pytest.raises(OSError, match=message):
+            commands.train(toy.folder, trained, "--max-update 5")
         self.assert_goes_on(toy, trained)
 
     def test_ctrl_c_while_one_is_written(self, toy, trained, monkeypatch):
@@ -163,7 +157,8 @@ class TestProcesses:
         while process.poll() is None and time.monotonic() < deadline:
             # A worker lives for an epoch.
             for worker in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-                os.kill(int(worker), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has ended by itself meanwhile
+                    os.kill(int(worker), signal.SIGKILL)
             time.sleep(0.01)
         rest, _ = process.communicate(timeout=120)
         assert process.returncode == 1

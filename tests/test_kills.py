@@ -91,8 +91,9 @@ class HaltingCommand:
 
     def kill(self) -> None:
         """Where it halts."""
+        deadline = time.monotonic() + 300
         while not self.halted.exists():
-            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()[-3000:]
             time.sleep(0.02)
         launcher = self.process.pid
         tasks = Path(f"/proc/{launcher}/task").iterdir()

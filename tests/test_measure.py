@@ -94,6 +94,15 @@ def test_bad_input_is_one_sentence(trained, capsys, tmp_path):
     assert "there.npz exists already" in fails(capsys, trained.folder, *out)
 
 
+def test_what_cannot_be_written_whole_leaves_what_was_there(trained, capsys, tmp_path):
+    out = tmp_path / "values.npz"
+    out.write_text("mine")
+    with commands.room_for(500):
+        flags = commands.split_flags(FEW, "--force --out", out)
+        assert "File too large" in fails(capsys, trained.folder, "--path", trained.checkpoint, *flags)
+    assert out.read_text() == "mine" and [file.name for file in tmp_path.iterdir()] == ["values.npz"]
+
+
 @pytest.mark.parametrize("temperatures", ["0", "1,1", "warm", "", "-1", "inf", "nan"])
 def test_bad_temperatures(temperatures, capsys):
     with pytest.raises(SystemExit):

@@ -1,7 +1,7 @@
 """Half precision and mixed precision: what is computed in float32, what an overflow may change, how good it becomes.
 
-The code paths of a GPU run here on the CPU: fairseq's `.cuda()` after an overflow does nothing, and `--amp` scales
-losses and casts as on a GPU, to bfloat16. Tests marked `gpu` do the same on a real one.
+The code paths of a GPU run here on the CPU: `--amp` scales losses and casts as on a GPU, to bfloat16. Tests marked
+`gpu` do the same on a real one.
 """
 
 import math
@@ -13,6 +13,7 @@ from commands import ELBO, make_training
 from test_task import TURNS, batches_for, equal, moved, rollout_weights, snapshot
 
 from fairseq_seqvae import compat, latent, rollout, sequences
+from fairseq_seqvae.compat import run_config
 from fairseq_seqvae.criterions import seqvae_pg
 
 HALF = {"fp16": "--fp16 --fp16-init-scale 4", "bf16": "--bf16"}
@@ -30,6 +31,7 @@ needs_gpu = [
 def amp_on_cpu(monkeypatch):
     """Let `--amp` do on the CPU what it does on a GPU."""
     autocast, scaler = torch.autocast, torch.amp.GradScaler
+    monkeypatch.setattr(run_config, "uses_gpu", lambda common: True)
     monkeypatch.setattr(torch.cuda.amp, "GradScaler", lambda **options: scaler("cpu", **options))
     monkeypatch.setattr(
         torch, "autocast", lambda device, enabled=True: autocast("cpu", dtype=torch.bfloat16, enabled=enabled)
@@ -37,12 +39,6 @@ def amp_on_cpu(monkeypatch):
     # oneDNN has no LSTM for bfloat16.
     with torch.backends.mkldnn.flags(enabled=False):
         yield
-
-
-@pytest.fixture
-def no_gpu_needed(monkeypatch):
-    """fairseq moves a zero to the GPU after an overflow, even with --cpu."""
-    monkeypatch.setattr(torch.Tensor, "cuda", lambda self, *args, **kwargs: self)
 
 
 def train_all_turns(training, check=lambda turn, before, after: None):
@@ -167,11 +163,15 @@ class TestAmp:
         assert AMPOptimizer.step is repaired
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="says something only without a CUDA device")
-    def test_without_a_gpu_it_is_said_that_it_does_nothing(self, toy, caplog):
+    def test_without_a_gpu_it_is_said_that_it_does_nothing(self, toy, tmp_path, caplog):
         make_training(toy.folder, "--amp")
         assert [record.message for record in caplog.records].count(
             "--amp does nothing without a GPU: this run is in float32 (--bf16 works on a CPU)"
         ) == 1
+        training = make_training(toy.folder, "--amp --save-dir", tmp_path)
+        training.model.decoder.output.bias.data.fill_(math.nan)
+        with pytest.raises(FloatingPointError, match="in update 1, a turn of the generator"):
+            training.update(batches_for(training, 1)[0])
         caplog.clear()
         make_training(toy.folder, "--bf16")
         assert "--amp" not in caplog.text
@@ -181,10 +181,27 @@ class TestAmp:
 
 
 @pytest.mark.parametrize("precision", ["fp16", "memory-efficient-fp16"])
-def test_an_overflow_of_fp16_changes_nothing_but_the_scale(toy, no_gpu_needed, precision):
+def test_an_overflow_of_fp16_changes_nothing_but_the_scale(toy, precision):
     training = make_training(toy.folder, ALL[precision], "--fp16-scale-tolerance 0.25", ADVERSARIAL_FROM_THE_START)
     assert_overflow_is_skipped(training)
     assert training.trainer.optimizer.scaler.loss_scale == 2
+
+
+# -- resume
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["--memory-efficient-bf16", "--memory-efficient-fp16 --fp16-init-scale 4"])
+def test_where_parameters_are_half_precision_resuming_is_exact(toy, tmp_path, precision):
+    commands.train(toy.folder, tmp_path / "whole", precision, "--max-update 14")
+    for stop in (9, 14):
+        commands.train(toy.folder, tmp_path / "resumed", precision, "--max-update", stop)
+    whole, resumed = (tmp_path / name / "checkpoint_last.pt" for name in ("whole", "resumed"))
+    commands.assert_same_training(whole, resumed)
+    kept = commands.load_checkpoint(whole)["model"]
+    names = [name for name in kept if name.startswith("exact_rollout.")]
+    assert len(names) > 5 and all(kept[name].dtype == torch.float32 for name in names)
+    commands.train(toy.folder, tmp_path / "float32", "--max-update 1 --finetune-from-model", whole)
 
 
 # -- how good it becomes

@@ -2,6 +2,7 @@
 
 import commands
 import pytest
+import torch
 from commands import (
     assert_same_training,
     distributed,
@@ -47,6 +48,22 @@ def test_two_processes_train_like_one_with_twice_the_batches(toy, tmp_path, back
         lines = [without_speed(line) for line in json_lines(both, tag)]
         assert lines == [without_speed(line) for line in json_lines(alone, tag)] and len(lines) == count
     assert both.count("Saved checkpoint") == alone.count("Saved checkpoint") == 5
+
+
+@pytest.mark.slow
+def test_batches_of_an_update_that_one_process_lacks(toy, tmp_path):
+    # 11 batches in updates of 2 x 2: in the third, one process has two of them, the other one and an empty one.
+    flags = f"{WITHOUT_DROPOUT} --max-update 5 --gen-pretrain-updates 5"
+    alone = commands.train(toy.folder, tmp_path / "alone", flags, "--update-freq 4")
+    command = training_flags(toy.folder, tmp_path / "both", flags, distributed(2), "--update-freq 2")
+    both = run("train", command, processes=2).stdout
+    name = "checkpoint_last.pt"
+    one, two = (load_checkpoint(tmp_path / folder / name) for folder in ("alone", "both"))
+    # Gradients are added up in another order.
+    torch.testing.assert_close(two["model"], one["model"], rtol=1e-5, atol=1e-6)
+    sizes = [[line["bsz"] for line in json_lines(output, "train_inner")] for output in (alone, both)]
+    assert sizes[0] == sizes[1] and len(sizes[0]) == 5
+    assert both.count("--max-update 5 ends before the adversarial part") == 1
 
 
 @pytest.mark.slow

@@ -269,6 +269,23 @@ class TestAlarms:
         with pytest.raises(FloatingPointError, match=message):
             training.update(batches[-1])
 
+    def test_a_loss_that_is_not_finite_is_laid_to_its_turn(self, toy, tmp_path, monkeypatch):
+        training = make_training(toy.folder, "--save-dir", tmp_path)
+        batches = batches_for(training, 3)
+        for batch in batches[:-1]:
+            training.update(batch)
+        original = training.criterion.forward
+
+        def broken(*args, **kwargs):
+            loss, sample_size, log = original(*args, **kwargs)
+            return loss, sample_size, log | {"loss": math.nan}
+
+        monkeypatch.setattr(training.criterion, "forward", broken)
+        # The next turn would be the discriminator's.
+        with pytest.raises(FloatingPointError, match="^in update 3, a turn of the generator .*infinite: loss") as found:
+            training.update(batches[-1])
+        assert str(found.value).count("in update") == 1
+
     def logged(self, training, **numbers):
         """What a process has logged of 4 sentences in all."""
         log = {"weight": 4, "nsentences": 4, "ntokens": 8, "sample_size": 4, "rec": 4.0, "kl": 4.0, "loss": 8.0}

@@ -10,6 +10,7 @@ from pathlib import Path
 from fairseq_seqvae.compat import launch, precision, saving
 from fairseq_seqvae.compat.installation import fairseq_problem, fairseq_version, installed_version, require_fairseq
 from fairseq_seqvae.compat.launch import is_master
+from fairseq_seqvae.compat.precision import ExplainedError
 from fairseq_seqvae.compat.run_config import (
     prepare_for_two_players,
     refuse_lone_process,
@@ -20,6 +21,7 @@ from fairseq_seqvae.compat.run_config import (
 )
 
 __all__ = [
+    "ExplainedError",
     "apply_shims",
     "fairseq_problem",
     "fairseq_version",
@@ -53,12 +55,24 @@ def apply_shims() -> None:
     if not launch.torch_loads(distributed_utils._TensorPlaceholder(0)):
         _replace(distributed_utils, "_broadcast_object_slow", launch.hand_over_objects)
     _replace(checkpoint_utils, "load_checkpoint_to_cpu", saving.load_safely)
-    _replace(checkpoint_utils, "load_checkpoint", saving.let_finished_runs_rest)
+    _replace(checkpoint_utils, "load_checkpoint", saving.let_finished_runs_rest, saving.refuse_missing_file)
     _replace(PathManager, "copy", saving.copy_whole_or_not_at_all)
     _replace(checkpoint_utils, "verify_checkpoint_directory", saving.explain_unusable_folder)
     _replace(checkpoint_utils, "save_checkpoint", saving.explain_unwritable)
-    _replace(Trainer, "load_checkpoint", saving.explain_misfit)
-    _replace(Trainer, "train_step", precision.let_tasks_explain_floating_point_errors)
+    _replace(
+        Trainer,
+        "load_checkpoint",
+        saving.explain_misfit,
+        saving.begin_missing_average,
+        saving.refuse_partial_state,
+    )
+    _replace(
+        Trainer,
+        "train_step",
+        precision.let_tasks_explain_floating_point_errors,
+        precision.skip_overflows_without_a_gpu,
+        launch.leave_out_empty_batches,
+    )
     if precision.unscales_amp_gradients_twice():
         _replace(AMPOptimizer, "step", precision.unscale_amp_gradients_once)
     if Path(sys.argv[0]).name.startswith("fairseq-"):  # in a program of someone else's, exceptions are theirs
@@ -74,11 +88,13 @@ def forget_ended_metrics() -> None:
         del counts[name]
 
 
-def _replace(owner, name: str, make) -> None:
-    """Replace the attribute *name* of *owner* by what *make* makes of it, unless that has been done before."""
+def _replace(owner, name: str, *makes) -> None:
+    """Replace the attribute *name* of *owner* by what *makes* make of it, one after another, unless done before."""
     original = getattr(owner, name)
     if getattr(original, "made_by_seqvae", False):
         return
-    replacement = make(original)
+    replacement = original
+    for make in makes:
+        replacement = make(replacement)
     replacement.made_by_seqvae = True
     setattr(owner, name, staticmethod(replacement) if isinstance(vars(owner)[name], staticmethod) else replacement)

@@ -105,6 +105,23 @@ def hand_over_objects(original):
     return broadcast_object_slow
 
 
+def leave_out_empty_batches(original):
+    """fairseq throws away what a process learns from the batches of an update if the last of them is empty.
+
+    Batches are shared out one by one, so that in the last update of an epoch a process may get fewer than
+    `--update-freq`; empty ones fill the rest. Only where all are empty is one needed, for the reduction over processes.
+    """
+
+    @functools.wraps(original)
+    def train_step(self, samples, *args, **kwargs):
+        # Sharded parameters are gathered in each forward, of all processes together.
+        if not (self.is_fsdp or self.tpu):
+            samples = [sample for sample in samples if sample is not None and len(sample)] or samples[:1]
+        return original(self, samples, *args, **kwargs)
+
+    return train_step
+
+
 def is_master() -> bool:
     """Whether this process speaks for all: the first of several, or the only one."""
     from torch import distributed

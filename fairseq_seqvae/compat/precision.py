@@ -33,6 +33,27 @@ def unscale_amp_gradients_once(original):
     return step
 
 
+def skip_overflows_without_a_gpu(original):
+    """After an overflow, which `--fp16` skips, fairseq moves a zero to a GPU, and ends where there is none."""
+
+    @functools.wraps(original)
+    def train_step(self, *args, **kwargs):
+        try:
+            return original(self, *args, **kwargs)
+        except (AssertionError, RuntimeError) as error:
+            if self.cuda or not isinstance(error.__context__, OverflowError):
+                raise
+            # The scale has fallen already; what is left is to forget the gradients.
+            self.zero_grad()
+            return None
+
+    return train_step
+
+
+class ExplainedError(FloatingPointError):
+    """One whose message needs no more explanation."""
+
+
 def let_tasks_explain_floating_point_errors(original):
     """fairseq says "gradients are Nan/Inf" (with several processes that they are "inconsistent"), but not whose.
 
@@ -46,8 +67,8 @@ def let_tasks_explain_floating_point_errors(original):
         except FloatingPointError as error:
             explain = getattr(self.task, "explain_floating_point_error", None)
             # A repeated step (--amp) comes through here twice.
-            if explain is None or isinstance(error.__cause__, FloatingPointError):
+            if explain is None or isinstance(error, ExplainedError):
                 raise
-            raise FloatingPointError(explain(error, self.get_num_updates())) from error
+            raise ExplainedError(explain(error, self.get_num_updates())) from error
 
     return train_step

@@ -33,24 +33,31 @@ def refuse_lone_process(task_cfg) -> None:
         )
 
 
+def uses_gpu(common) -> bool:
+    """Whether a run with these common options is one on GPUs."""
+    import torch
+
+    return torch.cuda.is_available() and not common.cpu
+
+
 def prepare_for_two_players(task_cfg) -> None:
     """Set what the whole run needs so that an update can move one player alone; *task_cfg* is the task's node of it.
 
     With `--fp16` and `--bf16` fairseq merges the gradients of all parameters into one, whose momentum and decay then
-    move the resting player too: they are kept apart. Sharded parameters cannot be told apart at all. Of `--amp` on a
-    CPU, which fairseq accepts and ignores, a warning tells.
+    move the resting player too: they are kept apart. Sharded parameters cannot be told apart at all. `--amp` without a
+    GPU, which fairseq accepts and all but ignores, is taken back with a warning.
 
     Raises:
         ValueError: with `--ddp-backend fully_sharded`
     """
-    import torch
-
     root = _whole_run(task_cfg)
     if root is None or "common" not in root:
         return
     root.common.fp16_no_flatten_grads = True
-    if root.common.amp and (root.common.cpu or not torch.cuda.is_available()) and is_master():
-        logger.warning("--amp does nothing without a GPU: this run is in float32 (--bf16 works on a CPU)")
+    if root.common.amp and not uses_gpu(root.common):
+        if is_master():
+            logger.warning("--amp does nothing without a GPU: this run is in float32 (--bf16 works on a CPU)")
+        root.common.amp = False  # fairseq would look for the scale of a scaler that is not at work
     if "distributed_training" in root and root.distributed_training.ddp_backend == "fully_sharded":
         raise ValueError(
             "--ddp-backend fully_sharded is not supported: it merges the parameters of generator and discriminator, "

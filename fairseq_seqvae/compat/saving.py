@@ -42,6 +42,74 @@ def let_finished_runs_rest(original):
     return load_checkpoint
 
 
+def refuse_missing_file(original):
+    """fairseq trains from scratch, over what is in the folder, where `--restore-file` names no file."""
+    from fairseq.file_io import PathManager
+
+    @functools.wraps(original)
+    def load_checkpoint(cfg, trainer, **kwargs):
+        if cfg.restore_file != "checkpoint_last.pt":
+            path = cfg.restore_file.replace(".pt", f"{trainer.checkpoint_suffix or ''}.pt")
+            if not PathManager.exists(path):
+                raise FileNotFoundError(
+                    f"--restore-file {path} does not exist: give a checkpoint, or leave the flag out to go on from the "
+                    f"last one in --save-dir {cfg.save_dir}, if there is one."
+                )
+        return original(cfg, trainer, **kwargs)
+
+    return load_checkpoint
+
+
+def refuse_partial_state(original):
+    """fairseq begins anew, and says nothing, from a folder, and from a checkpoint without the optimizer's state."""
+    from fairseq.file_io import PathManager
+
+    @functools.wraps(original)
+    def load_checkpoint(self, filename, reset_optimizer=False, *args, **kwargs):
+        if PathManager.exists(filename) and not PathManager.isfile(filename):
+            raise ValueError(f"{filename} is a folder: give a file of it, such as checkpoint_best.pt.")
+        extra_state = original(self, filename, reset_optimizer, *args, **kwargs)
+        history = self._optim_history
+        if history and not reset_optimizer and history[-1]["num_updates"] != self.get_num_updates():
+            raise ValueError(
+                f"{filename} holds parameters after {history[-1]['num_updates']} updates but no state of the optimizer "
+                "(--no-save-optimizer-state, or an exported model), so that a training cannot go on from it: begin one "
+                "with these parameters by --finetune-from-model and another --save-dir, or by --reset-optimizer."
+            )
+        return extra_state
+
+    return load_checkpoint
+
+
+def begin_missing_average(original):
+    """Let a moving average that a checkpoint does not hold begin as a copy of its parameters.
+
+    fairseq says that it does so, but has deleted them by then.
+    """
+    from fairseq import checkpoint_utils
+
+    @functools.wraps(original)
+    def load_checkpoint(self, *args, **kwargs):
+        read = checkpoint_utils.load_checkpoint_to_cpu
+
+        def read_with_average(*args, **kwargs):
+            state = read(*args, **kwargs)
+            if "ema" not in state["extra_state"]:
+                logger.info("the checkpoint holds no moving average: it begins as a copy of the parameters")
+                state["extra_state"]["ema"] = dict(state["model"])
+            return state
+
+        if not self.cfg.ema.store_ema:
+            return original(self, *args, **kwargs)
+        checkpoint_utils.load_checkpoint_to_cpu = read_with_average
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            checkpoint_utils.load_checkpoint_to_cpu = read
+
+    return load_checkpoint
+
+
 def explain_misfit(original):
     """fairseq hides what the model says of a checkpoint behind "ensure that the architectures match"."""
 

@@ -56,6 +56,8 @@ class SeqVAEElboCriterion(FairseqCriterion):
     """Negative ELBO, nats, summed over the sequences of a batch; ``sample_size`` is the number of sequences."""
 
     is_adversarial = False
+    # What a validation logs, each of them a possible --best-checkpoint-metric.
+    VALIDATION_METRICS = ("loss", "rec", "kl", "nats_per_token", "ppl", "distinct", "bigram_jsd")
 
     def __init__(self, cfg: SeqVAEElboConfig, task):
         super().__init__(task)

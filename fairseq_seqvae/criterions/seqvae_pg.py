@@ -143,6 +143,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
     """One turn of one player, by :class:`fairseq_seqvae.schedules.Turn`; the loss is a sum over sequences, nats."""
 
     is_adversarial = True
+    VALIDATION_METRICS = (*SeqVAEElboCriterion.VALIDATION_METRICS, "d_acc_real", "d_acc_fake")
 
     def __init__(self, cfg: SeqVAEPolicyGradientConfig, task):
         super().__init__(cfg, task)

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 GENERATOR = "generator"
 DISCRIMINATOR = "discriminator"
+# How the names of the rollout policy's exact parameters begin in a checkpoint of a run in half precision.
+EXACT_ROLLOUT = "exact_rollout."
 
 
 class GeneratorOutput(NamedTuple):
@@ -229,26 +231,37 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         """w <- lag * w + (1 - lag) * w_decoder, for each parameter of the rollout policy; lag 0 copies.
 
         In half precision w stops as soon as its moves are smaller than the distance to the next number. So it is kept
-        in float32 there, outside of the checkpoint: a resumed run begins again from its rounded value, as fairseq's
-        optimizers do with theirs.
+        in float32 there, and in checkpoints besides.
         """
         policy, decoder = list(self.rollout_decoder.parameters()), list(self.decoder.parameters())
-        exact = policy
-        if policy[0].dtype in (torch.float16, torch.bfloat16):
-            if self._exact_rollout is None:
-                self._exact_rollout = [p.float() for p in policy]
-            exact = self._exact_rollout
+        exact = self._exact_rollout_parameters() or policy
         for weight, kept, target in zip(policy, exact, decoder, strict=True):
             kept.lerp_(target.to(kept.dtype), 1.0 - lag) if lag else kept.copy_(target)
             if kept is not weight:
                 weight.copy_(kept)
 
+    def _exact_rollout_parameters(self) -> list[Tensor] | None:
+        """Those of the rollout policy in float32, where the model has half precision."""
+        policy = list(self.rollout_decoder.parameters()) if self.rollout_decoder is not None else []
+        if not policy or policy[0].dtype not in (torch.float16, torch.bfloat16):
+            return None
+        if self._exact_rollout is None:
+            self._exact_rollout = [p.detach().float() for p in policy]
+        self._exact_rollout = [kept.to(p.device) for kept, p in zip(self._exact_rollout, policy, strict=True)]
+        return self._exact_rollout
+
     def drop_adversary(self) -> None:
         """Leave out what only adversarial training needs."""
         self.discriminator = None
-        self.rollout_decoder = None
+        self.rollout_decoder = self._exact_rollout = None
 
     # -- checkpoints --
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if exact := self._exact_rollout_parameters():
+            for (name, _), kept in zip(self.rollout_decoder.named_parameters(), exact, strict=True):
+                destination[f"{prefix}{EXACT_ROLLOUT}{name}"] = kept
 
     def load_state_dict(self, state_dict: dict, *args, **kwargs):
         """As fairseq's; ValueError, instead of torch's list of all tensors, for a model of other options."""
@@ -265,8 +278,12 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         """Fit a checkpoint to this model: without or with the adversary, whatever it was saved with."""
         super().upgrade_state_dict_named(state_dict, name)
-        self._exact_rollout = None  # of the weights that are replaced now
         prefix = f"{name}." if name else ""
+        exact = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{EXACT_ROLLOUT}")}
+        self._exact_rollout = None  # of the weights that are replaced now
+        if exact and self.rollout_decoder is not None:
+            names = [name for name, _ in self.rollout_decoder.named_parameters()]
+            self._exact_rollout = [exact[f"{prefix}{EXACT_ROLLOUT}{name}"].float().clone() for name in names]
         if not checkpoints.is_seqvae(state_dict, prefix):
             raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")
         self._check_dictionary(state_dict, prefix)

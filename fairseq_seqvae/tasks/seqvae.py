@@ -131,6 +131,10 @@ class SeqVAETask(LatentGenerationTask):
         dictionary = cls.load_dictionary(path)
         if len(dictionary) == dictionary.nspecial:
             raise ValueError(f"the dictionary {path} has no symbols: make it anew by fairseq-preprocess.")
+        for shard in utils.split_paths(cfg.data)[1:]:
+            other = os.path.join(shard, "dict.txt")
+            if os.path.isfile(other) and cls.load_dictionary(other).symbols != dictionary.symbols:
+                raise ValueError(f"{other} has other symbols than {path}: preprocess all shards with --srcdict {path}.")
         logger.info(f"dictionary: {len(dictionary)} symbols")
         task = cls(cfg, dictionary)
         compat.refuse_no_updates(cfg)
@@ -253,12 +257,14 @@ class SeqVAETask(LatentGenerationTask):
             self.plan = None
             if self._model is not None and hasattr(self._model, "drop_adversary"):
                 self._model.drop_adversary()
-        elif 0 < self.cfg.max_update <= self.plan.adversarial_from:
+        elif 0 < self.cfg.max_update <= self.plan.adversarial_from and compat.is_master():
             logger.warning(
                 f"--max-update {self.cfg.max_update} ends before the adversarial part, which begins at update "
                 f"{self.plan.adversarial_from} (--gen-pretrain-updates {self.plan.gen_pretrain_updates} + "
                 f"--disc-pretrain-updates {self.plan.disc_pretrain_updates}): the policy gradient is never used"
             )
+        if known := vars(type(criterion)).get("VALIDATION_METRICS"):
+            compat.refuse_unknown_metric(self.cfg, known)
         if hasattr(criterion, "is_adversarial"):  # not one that logs other numbers
             has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
             self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent)

@@ -40,13 +40,13 @@ class Watch:
         """Look at the meters of one update, or of one batch of a validation.
 
         Raises:
-            FloatingPointError: a loss is not finite although its gradient was, which no loss scaling will repair.
+            compat.ExplainedError: a loss is not finite although its gradient was, which no loss scaling will repair.
         """
         numbers = _means(logged)
         if bad := alarms.non_finite(numbers):
             problem = f"NaN or infinite: {', '.join(bad)}"
             if training and not set(bad).isdisjoint(alarms.LOSSES):
-                raise FloatingPointError(alarms.breakdown(problem, turn, update_num + 1))
+                raise compat.ExplainedError(alarms.breakdown(problem, turn, update_num + 1))
             self._warn([problem], update_num)
         # A discriminator may win and lose as it likes before the generator answers it.
         elif training and turn is not Turn.DISCRIMINATOR_PRETRAIN:
