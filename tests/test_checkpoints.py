@@ -246,6 +246,15 @@ class TestNothingIsBegunAnewUnasked:
             commands.train(toy.folder, tmp_path, "--restore-file none.pt --max-update 2")
         assert (tmp_path / "checkpoint_last.pt").read_bytes() == short.read_bytes()
 
+    def test_a_command_that_names_its_own_checkpoint(self, toy, tmp_path):
+        last = tmp_path / "checkpoint_last.pt"
+        for stop in (1, 2):
+            commands.train(toy.folder, tmp_path, "--max-update", stop, "--restore-file", last)
+        assert load_checkpoint(last)["optimizer_history"][-1]["num_updates"] == 2
+        last.rename(tmp_path / "checkpoint_old.pt")
+        with pytest.raises(FileNotFoundError, match="--restore-file .*checkpoint_last.pt does not exist"):
+            commands.train(toy.folder, tmp_path, "--max-update 1 --restore-file", last)
+
     @pytest.mark.parametrize("kind", ["--no-save-optimizer-state", "exported"])
     def test_a_checkpoint_without_the_state_of_the_optimizer(self, toy, short, tmp_path, kind):
         last = tmp_path / "checkpoint_last.pt"

@@ -43,14 +43,19 @@ def let_finished_runs_rest(original):
 
 
 def refuse_missing_file(original):
-    """fairseq trains from scratch, over what is in the folder, where `--restore-file` names no file."""
+    """fairseq trains from scratch, over what is in the folder, where `--restore-file` names no file.
+
+    A run whose command names its own checkpoint may begin so.
+    """
     from fairseq.file_io import PathManager
 
     @functools.wraps(original)
     def load_checkpoint(cfg, trainer, **kwargs):
         if cfg.restore_file != "checkpoint_last.pt":
             path = cfg.restore_file.replace(".pt", f"{trainer.checkpoint_suffix or ''}.pt")
-            if not PathManager.exists(path):
+            save_dir = Path(cfg.save_dir)
+            begins = Path(path).absolute().parent == save_dir.absolute() and not any(save_dir.glob("checkpoint*.pt"))
+            if not PathManager.exists(path) and not begins:
                 raise FileNotFoundError(
                     f"--restore-file {path} does not exist: give a checkpoint, or leave the flag out to go on from the "
                     f"last one in --save-dir {cfg.save_dir}, if there is one."
