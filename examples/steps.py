@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,17 +69,25 @@ class Steps:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         self.bin = Path(sys.executable).parent
 
-    def run(self, name: str, command: list[str | Path], output: Path | None = None, training: bool = False) -> None:
+    def run(
+        self,
+        name: str,
+        command: list[str | Path],
+        output: Path | None = None,
+        training: bool = False,
+        inputs: Sequence[Path] = (),
+    ) -> None:
         """Run one command unless it is done; its output goes to a log, and to *output* if given.
 
         Args:
             name: shown, and the name of the log
             command: program and arguments
             output: file for standard output, written as a whole or not at all
-            training: show a line of figures now and then
+            training: show a line of figures now and then; if it is interrupted, the same command goes on with it
+            inputs: files of whose content the result is made
 
         Raises:
-            StepError: the command failed, or the folder was made by another command.
+            StepError: the command failed, or the folder was made by another command, or of other files.
         """
         words = [str(word) for word in command]
         shown = " ".join(shlex.quote(self._short(word)) for word in words) + (
@@ -87,13 +96,15 @@ class Steps:
         self.commands.append(shown)
         stamp = self.folder / "logs" / f"{_slug(name)}.done"
         log = self.folder / "logs" / f"{_slug(name)}.log"
-        digest = hashlib.sha256(shown.encode()).hexdigest()
-        if stamp.exists():
-            if stamp.read_text() != digest:
+        digest = hashlib.sha256(shown.encode() + b"".join(map(_content, inputs))).hexdigest()
+        begun = stamp.with_suffix(".begun")  # what another command has begun cannot be gone on with either
+        for earlier in (stamp, begun):
+            if earlier.exists() and earlier.read_text() != digest:
                 raise StepError(
-                    f"{self.folder} holds the results of another command for the step '{name}': delete the folder, or "
-                    "choose another one with --out."
+                    f"{self.folder} holds the results of another command, or of other files, for the step '{name}': "
+                    "delete the folder, or choose another one with --out."
                 )
+        if stamp.exists():
             print(f"[done already] {name}", flush=True)
             return
         print(f"\n[{time.monotonic() - self.started:4.0f} s] {name}\n  $ {shown}", flush=True)
@@ -106,6 +117,8 @@ class Steps:
             "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
         }
         log.unlink(missing_ok=True)
+        if training:
+            begun.write_text(digest)
         with open(log, "a", encoding="utf-8") as log_file:
             # With a file for standard output, warnings go to the log alone.
             errors = log_file if output else subprocess.STDOUT
@@ -221,6 +234,10 @@ def main(body, args: argparse.Namespace) -> int:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _content(file: Path) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()
 
 
 def _slug(name: str) -> str:

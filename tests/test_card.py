@@ -113,13 +113,22 @@ class TestReport:
         assert (mean, seeds) == (2.0, 3) and half_width == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)
 
     @pytest.mark.parametrize(
-        "quality, expected", [(9.0, 7.0), (8.5, 7.25), (8.25, 7.525), (8.0, 7.9), (7.9, None), (9.1, None)]
+        "quality, expected", [(9.0, 7.0), (8.5, 7.25), (8.4, 7.3), (8.0, 7.9), (7.9, None), (9.1, None)]
     )
     def test_held_out_nll_at_a_quality_lies_on_the_curve(self, quality, expected):
         curve = [(9.0, 7.0), (8.0, 7.9), (8.4, 7.3), (8.5, 7.25)]  # in any order
         points = [{"oracle_nll": x, "held_out_nll": y} for x, y in curve]
-        found = card_report.held_out_at(points, quality)
+        found = card_report.value_at(points, quality)
         assert found == (None if expected is None else pytest.approx(expected))
+
+    def test_between_temperatures_a_convex_curve_is_not_replaced_by_its_chords(self):
+        xs = np.linspace(7, 10, 6)
+        points = [{"oracle_nll": x, "held_out_nll": 7 + (10 - x) ** 2 / 9, "share": 2 * x} for x in xs]
+        for x in np.linspace(7.5, 9.9, 7):
+            exact, chord = 7 + (10 - x) ** 2 / 9, np.interp(x, xs, [point["held_out_nll"] for point in points])
+            assert abs(card_report.value_at(points, x) - exact) < 0.5 * abs(chord - exact) + 1e-9
+            assert card_report.value_at(points, x, "share") == pytest.approx(2 * x)
+        assert card_report.value_at(points[:1], 7.0) == 7 + 1
 
     @pytest.mark.parametrize(
         "values, expected",
@@ -155,6 +164,23 @@ class TestReport:
             "held_out_nll": pytest.approx(held_out),
         }
 
+    @pytest.mark.parametrize("taus", [[1.0], [1.0, 1.5]])
+    def test_without_a_sharp_temperature_nothing_is_mixed(self, taus):
+        assert card_report.mixtures({1: {"temperatures": np.array(taus)}}, {1: []}) == []
+
+    def test_mixtures_lie_within_the_temperatures_that_they_mix(self):
+        rng = np.random.default_rng(1)
+        sequences = {
+            "temperatures": np.array([1.0, 0.5]),
+            "log_likelihood": -rng.normal(150, 5, (100, 2)),
+            "oracle_nll": rng.normal(9, 1, (2, 10_000)).astype(np.float32) - np.float32([[0], [2]]),
+            "lengths": np.full(100, 20),
+        }
+        means = sequences["oracle_nll"].astype(np.float64).mean(axis=1)
+        curve = [{"oracle_nll": float(mean), "held_out_nll": 7.5} for mean in means]
+        rows = card_report.mixtures({1: sequences}, {1: curve})
+        assert len(rows) == 5 and all(row["gap"].seeds == 1 for row in rows)
+
     def test_gaps_are_means_over_the_seeds_that_have_both(self):
         def cell(method, seed, points):
             points = [
@@ -178,6 +204,9 @@ class TestReport:
         assert new["points"][0]["gap"].mean == pytest.approx(((7.5 - 8.0) + (7.5 - 7.7)) / 2)
         assert new["points"][0]["gap"].seeds == 2
         assert new["points"][1]["gap"] == pytest.approx((8.7 - 8.7, None, 1))
+        assert card_report._gap(new["points"][1]["gap"], 3) == "+0.000 (n = 1)"
+        assert card_report._gap(new["points"][0]["gap"], 2) == "-0.350 ± 1.906"
+        assert new["points"][0]["ml_distinct_bigrams"].mean == pytest.approx(1)
         assert new["points"][1]["oracle_nll"].mean == pytest.approx((6 + 7.5 + 7) / 3)
         assert new["last_evaluations_oracle_nll"].mean == pytest.approx(5.0)  # of 7, 6, 5, 4, 3
         assert new["seconds_to_target"] == pytest.approx(card_report.spread([41.0, 42.0, 43.0]))
@@ -259,6 +288,14 @@ def test_the_card_goes_on_after_an_interruption_and_is_complete(tmp_path):
         assert "<svg" in (tmp_path / f"{name}.svg").read_text()
 
     assert "fairseq-train" in (tmp_path / "commands.sh").read_text()
+
+    # Another command adds to the card of the folder.
+    more = finished(card(tmp_path, "--methods", "vae"))
+    assert "train vae" in more and "measuring vae" in more
+    wider = json.loads((tmp_path / "card.json").read_text())
+    assert {cell["method"] for cell in wider["cells"]} == {"ml", "vae", "seqvae_1"}
+    assert [cell for cell in wider["cells"] if cell["method"] != "vae"] == found["cells"]
+    found = wider
 
     again = finished(card(tmp_path))
     assert "  $ " not in again and "measuring" not in again and "scoring" not in again

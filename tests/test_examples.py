@@ -89,8 +89,26 @@ class TestSteps:
 
     def test_another_command_in_the_same_folder_is_refused(self, tmp_path):
         steps.Steps(tmp_path).run("step", [sys.executable, "-c", "1"])
-        with pytest.raises(steps.StepError, match="another command for the step 'step'.*delete the folder"):
+        with pytest.raises(steps.StepError, match="another command, .* for the step 'step'.*delete the folder"):
             steps.Steps(tmp_path).run("step", [sys.executable, "-c", "2"])
+
+    def test_a_result_of_other_files_is_not_taken(self, tmp_path):
+        checkpoint = tmp_path / "checkpoint.pt"
+        checkpoint.write_text("one")
+        for _ in range(2):
+            steps.Steps(tmp_path).run("step", [sys.executable, "-c", "1"], inputs=[checkpoint])
+        checkpoint.write_text("two")
+        with pytest.raises(steps.StepError, match="or of other files, for the step 'step'.*delete the folder"):
+            steps.Steps(tmp_path).run("step", [sys.executable, "-c", "1"], inputs=[checkpoint])
+
+    def test_a_training_goes_on_by_the_command_that_began_it_alone(self, tmp_path):
+        mine = "import pathlib, sys; file = pathlib.Path('{}'); sys.exit(0 if file.exists() else file.touch() or 1)"
+        mine = [sys.executable, "-c", mine.format(tmp_path / "begun")]
+        with pytest.raises(steps.StepError, match="failed with exit status 1"):
+            steps.Steps(tmp_path).run("train", mine, training=True)
+        with pytest.raises(steps.StepError, match="holds the results of another command"):
+            steps.Steps(tmp_path).run("train", [sys.executable, "-c", "1"], training=True)
+        steps.Steps(tmp_path).run("train", mine, training=True)
 
     def test_a_failure_shows_the_end_of_the_log_and_leaves_no_output(self, tmp_path):
         output = tmp_path / "output"

@@ -148,6 +148,7 @@ class Cells:
         steps.run(
             "draw the data",
             [*generate, "--length", str(length), "--data-seed", str(DATA_SEED), *sizes, "--out", text, "--force"],
+            inputs=[Path(self.settings.npz)] if self.settings.npz else [],
         )
         splits = [part for split, _ in self.settings.sizes for part in (f"--{split}pref", text / f"{split}.txt")]
         preprocess = ["fairseq-preprocess", "--only-source", "--srcdict", text / "dict.txt", "--destdir", data]
@@ -171,18 +172,52 @@ class Cells:
     def _measure_folder(self, cell: Cell) -> Path:
         return self.out / f"T{cell.length}" / "measure" / f"{cell.method}-{cell.seed}"
 
-    def make(self, cell: Cell) -> dict[str, Any]:
-        """Train and measure; what the card says of the cell."""
+    def _stage_folder(self, stage: str, cell: Cell) -> Path:
+        return self.out / f"T{cell.length}" / "train" / f"{stage}-{cell.seed}"
+
+    def finished(self) -> list[Cell]:
+        """Cells in the folder that are complete and were made with the same settings, by method, length and seed."""
+        settings = json.loads(json.dumps(asdict(self.settings)))
+        found = []
+        for file in self.out.glob("T*/measure/*/measured.json"):
+            method, _, seed = file.parent.name.rpartition("-")
+            if method not in self.recipes["methods"]:
+                continue
+            cell = Cell(method, int(file.parents[2].name[1:]), int(seed))
+            made_with = json.loads(file.read_text(encoding="utf-8"))["made_with"]
+            stages = self.recipes["methods"][method]
+            if made_with.items() >= settings.items() and all(self._curve(stage, cell)["complete"] for stage in stages):
+                found.append(cell)
+        methods = list(self.recipes["methods"])
+        return sorted(found, key=lambda cell: (methods.index(cell.method), cell.length, cell.seed))
+
+    def read(self, cell: Cell) -> dict[str, Any]:
+        """What the card says of a finished cell."""
+        measured = json.loads((self._measure_folder(cell) / "measured.json").read_text(encoding="utf-8"))
+        del measured["made_with"]
+        curve, seconds = [], 0.0
+        for stage in self.recipes["methods"][cell.method]:
+            found = self._curve(stage, cell)
+            curve += [{**point, "seconds": round(point["seconds"] + seconds, 1)} for point in found["points"]]
+            seconds += found["seconds"]
+        return {**cell._asdict(), **measured, "train_seconds": round(seconds, 1), "curve": curve}
+
+    def _curve(self, stage: str, cell: Cell) -> dict[str, Any]:
+        path = self._stage_folder(stage, cell) / "curve.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"complete": False, "points": []}
+
+    def make(self, cell: Cell) -> None:
+        """Train and measure what has not been yet."""
         data = self.out / f"T{cell.length}" / "data"
         stages: list[Stage] = []
         for name in self.recipes["methods"][cell.method]:
             stages.append(self._train(name, cell, data, stages[-1].checkpoint if stages else None))
             self._score_curve(stages[-1], cell, data)
-        return self._measure(cell, data, stages)
+        self._measure(cell, data, stages[-1].checkpoint)
 
     def _train(self, stage: str, cell: Cell, data: Path, start: Path | None) -> Stage:
         """Train a stage by fairseq-train; an interrupted training goes on from its last checkpoint."""
-        folder = self.out / f"T{cell.length}" / "train" / f"{stage}-{cell.seed}"
+        folder = self._stage_folder(stage, cell)
         file = CONFIG / f"{stage}.yaml"
         overrides = self.recipes["lengths"].get(stage, {}).get(cell.length, {})
         overrides = {key: str(value) for key, value in overrides.items()}
@@ -196,6 +231,7 @@ class Cells:
             ["fairseq-train", data, "--user-dir", s.PACKAGE, *s.flags_from_yaml(file, overrides), *start_flags]
             + ["--save-dir", save_dir],
             training=True,
+            inputs=[start] if start else [],
         )
         checkpoint = save_dir / self.recipes["checkpoints"].get(stage, "checkpoint_last.pt")
         return Stage(stage, folder, checkpoint, start)
@@ -203,7 +239,7 @@ class Cells:
     def _score_curve(self, stage: Stage, cell: Cell, data: Path) -> None:
         """Oracle NLL of samples from each checkpoint that training has left, into curve.json; they are deleted then."""
         path = stage.folder / "curve.json"
-        curve = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"complete": False, "points": []}
+        curve = self._curve(stage.name, cell)
         checkpoints = _interval_checkpoints(stage.folder / "checkpoints")
         if not curve["complete"]:
             from fairseq_seqvae import measure
@@ -225,10 +261,9 @@ class Cells:
         for checkpoint in checkpoints:
             checkpoint.unlink()
 
-    def _measure(self, cell: Cell, data: Path, stages: list[Stage]) -> dict[str, Any]:
-        """Samples at each temperature under the oracle, held-out data under the model."""
-        folder = self._measure_folder(cell)
-        checkpoint, settings = stages[-1].checkpoint, self.settings
+    def _measure(self, cell: Cell, data: Path, checkpoint: Path) -> None:
+        """Samples at each temperature under the oracle, held-out data under the model, into measured.json."""
+        folder, settings = self._measure_folder(cell), self.settings
         samples = folder / "samples.txt"
         if samples.exists() and samples.stat().st_mtime < checkpoint.stat().st_mtime:
             shutil.rmtree(folder)  # what was measured is of a model that has been trained anew
@@ -245,14 +280,7 @@ class Cells:
             print(f"  measuring {cell.method}, T {cell.length}, seed {cell.seed}", flush=True)
             return self._measured(cell, data, checkpoint, folder)
 
-        measured = {**once(folder / "measured.json", made_with, make)}
-        del measured["made_with"]
-        curve, seconds = [], 0.0
-        for stage in stages:
-            found = json.loads((stage.folder / "curve.json").read_text(encoding="utf-8"))
-            curve += [{**point, "seconds": round(point["seconds"] + seconds, 1)} for point in found["points"]]
-            seconds += found["seconds"]
-        return {**cell._asdict(), **measured, "train_seconds": round(seconds, 1), "curve": curve}
+        once(folder / "measured.json", made_with, make)
 
     def _measured(self, cell: Cell, data: Path, checkpoint: Path, folder: Path) -> dict[str, Any]:
         from fairseq_seqvae import measure  # imports fairseq: seconds, which a finished cell need not wait

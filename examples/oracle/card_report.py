@@ -40,16 +40,20 @@ def spread(values: Sequence[float]) -> Spread | None:
     return Spread(float(np.mean(values)), float(half_width), count)
 
 
-def held_out_at(points: Sequence[dict[str, float]], oracle_nll: float) -> float | None:
-    """Held-out NLL of a curve over temperatures where its samples have this oracle NLL; None beyond its ends.
+def value_at(points: Sequence[dict[str, float]], oracle_nll: float, key: str = "held_out_nll") -> float | None:
+    """The value *key* of a curve over temperatures where its samples have this oracle NLL; None beyond its ends.
 
-    Linear between neighbouring temperatures.
+    Monotone cubic between neighbouring temperatures: these curves are convex, and chords would lie above them.
     """
-    points = sorted(points, key=lambda point: point["oracle_nll"])
-    xs = [point["oracle_nll"] for point in points]
+    from scipy.interpolate import PchipInterpolator
+
+    by_quality = {point["oracle_nll"]: point[key] for point in points}
+    xs = sorted(by_quality)
     if not xs or not xs[0] <= oracle_nll <= xs[-1]:
         return None
-    return float(np.interp(oracle_nll, xs, [point["held_out_nll"] for point in points]))
+    if len(xs) == 1:
+        return float(by_quality[xs[0]])
+    return float(PchipInterpolator(xs, [by_quality[x] for x in xs])(oracle_nll))
 
 
 def first_to_reach(curve: Sequence[dict[str, float]], target: float) -> dict[str, float] | None:
@@ -77,7 +81,7 @@ def temperature_mixture(sequences: dict[str, np.ndarray], weight: float) -> dict
         math.log(weight) + sequences["log_likelihood"][:, sharp],
         math.log1p(-weight) + sequences["log_likelihood"][:, plain],
     )
-    quality = sequences["oracle_nll"].mean(axis=1)
+    quality = sequences["oracle_nll"].mean(axis=1, dtype=np.float64)  # as in the points of the curve
     return {
         "sharp_temperature": float(taus[sharp]),
         "weight": weight,
@@ -104,17 +108,15 @@ def summarise(cells: list[dict[str, Any]], target: float | None) -> list[dict[st
                 row[key] = spread([cell["points"][i][key] for cell in own])
             for key in ("oracle_nll_standard_error", "held_out_nll_standard_error", "samples", "bigrams"):
                 row[key] = float(np.mean([cell["points"][i][key] for cell in own]))
-            found = [
-                (
-                    cell["points"][i]["held_out_nll"],
-                    held_out_at(likelihood[cell["seed"]], cell["points"][i]["oracle_nll"]),
-                )
+            compared = [
+                (cell["points"][i], likelihood[cell["seed"]])
                 for cell in own
                 if method != MAXIMUM_LIKELIHOOD and cell["seed"] in likelihood
             ]
-            found = [(held_out, reference) for held_out, reference in found if reference is not None]
-            row["ml_held_out_nll"] = spread([reference for _, reference in found])
-            row["gap"] = spread([held_out - reference for held_out, reference in found])
+            compared = [(p, curve) for p, curve in compared if value_at(curve, p["oracle_nll"]) is not None]
+            for key in ("held_out_nll", "distinct_bigrams"):
+                row[f"ml_{key}"] = spread([value_at(curve, p["oracle_nll"], key) for p, curve in compared])
+            row["gap"] = spread([p["held_out_nll"] - value_at(curve, p["oracle_nll"]) for p, curve in compared])
             points.append(row)
         summary = {"method": method, "length": own[0]["length"], "seeds": [cell["seed"] for cell in own]}
         summary["points"] = points
@@ -137,10 +139,13 @@ def mixtures(sequences: dict[int, dict[str, np.ndarray]], curves: dict[int, list
         sequences: sequences.npz of each seed
         curves: points of each seed
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if min(next(iter(sequences.values()))["temperatures"]) >= 1:
+        return rows  # none is sharp
     for weight in MIXTURE_WEIGHTS:
         found = {seed: temperature_mixture(arrays, weight) for seed, arrays in sequences.items()}
-        gaps = [row["held_out_nll"] - held_out_at(curves[seed], row["oracle_nll"]) for seed, row in found.items()]
+        references = {seed: value_at(curves[seed], row["oracle_nll"]) for seed, row in found.items()}
+        gaps = [row["held_out_nll"] - references[seed] for seed, row in found.items() if references[seed] is not None]
         any_row = next(iter(found.values()))
         rows.append(
             {
@@ -174,7 +179,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _method_table(block: dict[str, Any]) -> list[str]:
     header = ["temperature 1", "seeds", "oracle NLL", "held-out NLL", "gap to ML", "KL", "MI", "active units"]
-    header += ["distinct sequences", "distinct bigrams", "training, min"]
+    header += ["distinct sequences", "distinct bigrams (ML there)", "training, min"]
     rows = []
     for row in block["baselines"]:
         coverage = _with_error(row, "held_out_nll") if row["held_out_nll"] is not None else "infinite"
@@ -186,10 +191,10 @@ def _method_table(block: dict[str, Any]) -> list[str]:
         minutes = Spread(seconds.mean / 60, seconds.half_width and seconds.half_width / 60, seconds.seeds)
         rows.append(
             [f"**{summary['method']}**", str(len(summary["seeds"]))]
-            + [_mean(point, "oracle_nll"), _mean(point, "held_out_nll"), _gap(point["gap"])]
+            + [_mean(point, "oracle_nll"), _mean(point, "held_out_nll"), _gap(point["gap"], len(summary["seeds"]))]
             + [_number(summary[key], digits) for key, digits in (("kl", 3), ("mutual_information", 3))]
             + [_number(summary["active_units"], 1), _share(point["distinct_sequences"].mean, point["samples"])]
-            + [_share(point["distinct_bigrams"].mean, point["bigrams"]), _number(minutes, 1)]
+            + [_bigrams(point), _number(minutes, 1)]
         )
     notes = "; ".join(f"{row['name']}: {row['what']}" for row in block["baselines"])
     return [*_table(header, rows), "", f"Baselines: {notes}."]
@@ -197,10 +202,11 @@ def _method_table(block: dict[str, Any]) -> list[str]:
 
 def _sweep_table(block: dict[str, Any]) -> list[str]:
     header = ["over temperatures", "temperature", "oracle NLL", "held-out NLL", "ML there", "gap", "distinct sequences"]
+    header += ["distinct bigrams (ML there)"]
     rows = [
         [summary["method"], f"{point['temperature']:g}", _mean(point, "oracle_nll"), _mean(point, "held_out_nll")]
-        + [_number(point["ml_held_out_nll"], 3), _gap(point["gap"])]
-        + [_share(point["distinct_sequences"].mean, point["samples"])]
+        + [_number(point["ml_held_out_nll"], 3), _gap(point["gap"], len(summary["seeds"]))]
+        + [_share(point["distinct_sequences"].mean, point["samples"]), _bigrams(point)]
         for summary in block["methods"]
         for point in summary["points"]
     ]
@@ -212,7 +218,7 @@ def _mixture_table(block: dict[str, Any]) -> list[str]:
     header = [f"ML, each sequence at temperature {sharp:g} or 1", "oracle NLL", "held-out NLL", "gap"]
     rows = [
         [f"{row['weight']:.0%} at {sharp:g}", _number(row["oracle_nll"], 3), _number(row["held_out_nll"], 3)]
-        + [_gap(row["gap"])]
+        + [_gap(row["gap"], row["oracle_nll"].seeds)]
         for row in block["mixtures"]
     ]
     return _table(header, rows)
@@ -251,11 +257,17 @@ def _number(value: Spread | None, digits: int) -> str:
     return f"{value.mean:.{digits}f}{interval}"
 
 
-def _gap(value: Spread | None) -> str:
+def _gap(value: Spread | None, seeds: int) -> str:
     if value is None:
         return "-"
     interval = "" if value.half_width is None else f" ± {value.half_width:.3f}"
-    return f"{value.mean:+.3f}{interval}"
+    return f"{value.mean:+.3f}{interval}{f' (n = {value.seeds})' if value.seeds < seeds else ''}"
+
+
+def _bigrams(point: dict[str, Any]) -> str:
+    there = point["ml_distinct_bigrams"]
+    reference = f" ({_share(there.mean, point['bigrams'])})" if there else ""
+    return _share(point["distinct_bigrams"].mean, point["bigrams"]) + reference
 
 
 def _share(part: float, whole: float) -> str:
@@ -317,13 +329,13 @@ def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, f
         if block["mixtures"]:
             xs, ys = ([row[key].mean for row in block["mixtures"]] for key in ("oracle_nll", "held_out_nll"))
             axes.plot(xs, ys, "--", color="#777777", linewidth=1.2, label="ml, mixed temperatures")
-        entropy, *others = (row for row in block["baselines"] if row["held_out_nll"] is not None)
+        oracle, *others = (row for row in block["baselines"] if row["held_out_nll"] is not None)
         for row in others:
             axes.plot(row["oracle_nll"], row["held_out_nll"], "x", color="black", markersize=6, label=row["name"])
         if block["length"] in targets:
             axes.axvline(targets[block["length"]], color="#bbbbbb", linewidth=1, linestyle=":", label="best published")
         # The oracle itself is far below and left of all: shown, it would leave no room for the rest.
-        title = f"T = {block['length']} (oracle: {entropy['oracle_nll']:.2f} on both axes)"
+        title = f"T = {block['length']} (oracle: {oracle['oracle_nll']:.2f}, {oracle['held_out_nll']:.2f})"
         axes.set(title=title, xlabel="oracle NLL of samples, nats per token (quality)")
     panels[0].set_ylabel("NLL of held-out data, nats per token (coverage)")
     _legend(figure, panels)
@@ -331,7 +343,10 @@ def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, f
 
 
 def draw_learning(blocks: list[dict[str, Any]], cells: list[dict[str, Any]], targets: dict[int, float]):
-    """Oracle NLL of samples at temperature 1 against the time of training, a thin line a seed."""
+    """Oracle NLL of samples at temperature 1 against the time of training, a thin line a seed.
+
+    A stage that is a method of its own is drawn as that alone.
+    """
     figure, panels = _panels(blocks)
     for axes, block in zip(panels, blocks, strict=True):
         for (colour, marker), summary in zip(_styles(blocks), _in_order(block, blocks), strict=True):
@@ -339,8 +354,10 @@ def draw_learning(blocks: list[dict[str, Any]], cells: list[dict[str, Any]], tar
                 continue
             own = [c for c in cells if (c["method"], c["length"]) == (summary["method"], block["length"])]
             for i, cell in enumerate(own):
-                minutes = [point["seconds"] / 60 for point in cell["curve"]]
-                values = [point["oracle_nll"] for point in cell["curve"]]
+                methods = {other["method"] for other in block["methods"]} - {summary["method"]}
+                curve = [point for point in cell["curve"] if point["stage"] not in methods]
+                minutes = [point["seconds"] / 60 for point in curve]
+                values = [point["oracle_nll"] for point in curve]
                 label = summary["method"] if i == 0 else None
                 axes.plot(minutes, values, color=colour, marker=marker, markersize=2, linewidth=1, label=label)
         if block["length"] in targets:
