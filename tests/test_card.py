@@ -297,6 +297,14 @@ def test_the_card_goes_on_after_an_interruption_and_is_complete(tmp_path):
     assert [cell for cell in wider["cells"] if cell["method"] != "vae"] == found["cells"]
     found = wider
 
+    # What was made of a stage that has been trained anew since is no longer shown.
+    vae = tmp_path / "T8" / "train" / "vae-1" / "checkpoints" / "checkpoint_best.pt"
+    times = vae.stat().st_atime_ns, vae.stat().st_mtime_ns
+    os.utime(vae)
+    finished(card(tmp_path, "--methods", "ml"))
+    assert {cell["method"] for cell in json.loads((tmp_path / "card.json").read_text())["cells"]} == {"ml"}
+    os.utime(vae, ns=times)
+
     again = finished(card(tmp_path))
     assert "  $ " not in again and "measuring" not in again and "scoring" not in again
     assert json.loads((tmp_path / "card.json").read_text()) == found

@@ -175,6 +175,11 @@ class Cells:
     def _stage_folder(self, stage: str, cell: Cell) -> Path:
         return self.out / f"T{cell.length}" / "train" / f"{stage}-{cell.seed}"
 
+    def _checkpoint(self, stage: str, cell: Cell) -> Path:
+        """The one that goes on."""
+        name = self.recipes["checkpoints"].get(stage, "checkpoint_last.pt")
+        return self._stage_folder(stage, cell) / "checkpoints" / name
+
     def finished(self) -> list[Cell]:
         """Cells in the folder that are complete and were made with the same settings, by method, length and seed."""
         settings = json.loads(json.dumps(asdict(self.settings)))
@@ -186,8 +191,12 @@ class Cells:
             cell = Cell(method, int(file.parents[2].name[1:]), int(seed))
             made_with = json.loads(file.read_text(encoding="utf-8"))["made_with"]
             stages = self.recipes["methods"][method]
-            if made_with.items() >= settings.items() and all(self._curve(stage, cell)["complete"] for stage in stages):
-                found.append(cell)
+            complete = all(self._curve(stage, cell)["complete"] for stage in stages)
+            if complete and made_with.items() >= settings.items():
+                # A stage that was trained anew makes what came of the former one out of date.
+                times = [self._checkpoint(stage, cell).stat().st_mtime for stage in stages]
+                if times == sorted(times) and times[-1] == made_with["trained"]:
+                    found.append(cell)
         methods = list(self.recipes["methods"])
         return sorted(found, key=lambda cell: (methods.index(cell.method), cell.length, cell.seed))
 
@@ -233,8 +242,7 @@ class Cells:
             training=True,
             inputs=[start] if start else [],
         )
-        checkpoint = save_dir / self.recipes["checkpoints"].get(stage, "checkpoint_last.pt")
-        return Stage(stage, folder, checkpoint, start)
+        return Stage(stage, folder, self._checkpoint(stage, cell), start)
 
     def _score_curve(self, stage: Stage, cell: Cell, data: Path) -> None:
         """Oracle NLL of samples from each checkpoint that training has left, into curve.json; they are deleted then."""
