@@ -74,10 +74,11 @@ def refuse_partial_state(original):
         if PathManager.exists(filename) and not PathManager.isfile(filename):
             raise ValueError(f"{filename} is a folder: give a file of it, such as checkpoint_best.pt.")
         extra_state = original(self, filename, reset_optimizer, *args, **kwargs)
-        history = self._optim_history
-        if history and not reset_optimizer and history[-1]["num_updates"] != self.get_num_updates():
+        made = self.get_num_updates()
+        held = self._optim_history[-1].get("num_updates", made) if self._optim_history else made
+        if held != made and not reset_optimizer:
             raise ValueError(
-                f"{filename} holds parameters after {history[-1]['num_updates']} updates but no state of the optimizer "
+                f"{filename} holds parameters after {held} updates but no state of the optimizer "
                 "(--no-save-optimizer-state, or an exported model), so that a training cannot go on from it: begin one "
                 "with these parameters by --finetune-from-model and another --save-dir, or by --reset-optimizer."
             )
