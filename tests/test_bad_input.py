@@ -463,6 +463,14 @@ class TestTraining:
         with pytest.raises(ValueError, match="--best-checkpoint-metric bleu is not among what a validation logs"):
             commands.make_training(toy.folder, "--best-checkpoint-metric bleu")
 
+    @pytest.mark.parametrize("flags", [commands.ADVERSARIAL, commands.ELBO])
+    def test_metrics_that_are_accepted_are_those_that_a_validation_logs(self, toy, tmp_path, flags):
+        log = commands.json_lines(commands.train(toy.folder, tmp_path, "--max-update 6", criterion=flags), "valid")[-1]
+        of_fairseq = {"epoch", "valid_wps", "valid_wpb", "valid_bsz", "valid_num_updates"}
+        found = {name.removeprefix("valid_") for name in log.keys() - of_fairseq}
+        metrics = set(commands.make_training(toy.folder, criterion=flags).criterion.VALIDATION_METRICS)
+        assert found == metrics and len(metrics) == (9 if flags == commands.ADVERSARIAL else 7)
+
     def test_shards_of_other_dictionaries(self, toy, tmp_path):
         other = preprocess(tmp_path / "other", train=["b a", "b"], valid=["a"])
         with pytest.raises(

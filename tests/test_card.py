@@ -303,6 +303,8 @@ def test_the_card_goes_on_after_an_interruption_and_is_complete(tmp_path):
     os.utime(vae)
     finished(card(tmp_path, "--methods", "ml"))
     assert {cell["method"] for cell in json.loads((tmp_path / "card.json").read_text())["cells"]} == {"ml"}
+    finished(card(tmp_path))  # has seen that its content is still the same
+    assert {cell["method"] for cell in json.loads((tmp_path / "card.json").read_text())["cells"]} == {"ml", "seqvae_1"}
     os.utime(vae, ns=times)
 
     again = finished(card(tmp_path))

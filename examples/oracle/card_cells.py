@@ -138,6 +138,7 @@ class Cells:
         self.settings = settings
         self.recipes = read_methods()
         self.oracle = settings.oracle()
+        self._made: set[Cell] = set()  # or found finished, by this process
 
     def make_data(self, length: int) -> Path:
         """Draw and binarise the data of a length."""
@@ -195,7 +196,7 @@ class Cells:
             if complete and made_with.items() >= settings.items():
                 # A stage that was trained anew makes what came of the former one out of date.
                 times = [self._checkpoint(stage, cell).stat().st_mtime for stage in stages]
-                if times == sorted(times) and times[-1] == made_with["trained"]:
+                if cell in self._made or (times == sorted(times) and times[-1] == made_with["trained"]):
                     found.append(cell)
         methods = list(self.recipes["methods"])
         return sorted(found, key=lambda cell: (methods.index(cell.method), cell.length, cell.seed))
@@ -223,6 +224,7 @@ class Cells:
             stages.append(self._train(name, cell, data, stages[-1].checkpoint if stages else None))
             self._score_curve(stages[-1], cell, data)
         self._measure(cell, data, stages[-1].checkpoint)
+        self._made.add(cell)
 
     def _train(self, stage: str, cell: Cell, data: Path, start: Path | None) -> Stage:
         """Train a stage by fairseq-train; an interrupted training goes on from its last checkpoint."""
