@@ -1,20 +1,24 @@
-"""SeqVAE for fairseq. This folder is the `--user-dir`; importing it registers the task, the model, the criteria, the
-optimizer and the scorer.
+"""SeqVAE for fairseq. This folder is the `--user-dir`.
 
-Without a working fairseq the import still succeeds, so that the core (torch only) can be used alone.
-`fairseq_seqvae.compat.fairseq_problem()` then says what is wrong.
+Importing the package alone imports nothing else, so that its core (torch only) can be used without fairseq and leaves
+anybody's fairseq as it is. fairseq's commands import the folders `tasks` and `models` of a `--user-dir` themselves;
+a program of your own calls `register()`.
 """
 
-import sys
-
-from fairseq_seqvae import compat
+from pathlib import Path
 
 __version__ = "0.1.0"
 
-# While `python -m fairseq_seqvae.something` looks for its module, Python's argument list begins with "-m". Such
-# commands need not wait for fairseq, which takes seconds to import.
-_own_command = sys.argv[:1] == ["-m"] and any(word.split(".")[0] == "fairseq_seqvae" for word in sys.orig_argv)
 
-if not _own_command and compat.fairseq_problem() is None:
-    compat.apply_shims()
-    from fairseq_seqvae import criterions, models, optim, scoring, tasks  # noqa: F401  (registers with fairseq)
+def register() -> None:
+    """Register the task, models, criterions, optimizer and scorer with fairseq, as `--user-dir` does.
+
+    Raises:
+        ImportError: fairseq is missing or broken; the message says what to do
+    """
+    from fairseq_seqvae import compat
+
+    compat.require_fairseq()
+    from fairseq.tasks import import_tasks
+
+    import_tasks(str(Path(__file__).parent / "tasks"), f"{__name__}.tasks")

@@ -19,21 +19,21 @@ for name, examples in (("short", 40), ("long", 5000)):
 settings.load_profile("short")
 
 NEED_FAIRSEQ = [
-    "test_bad_input.py",
-    "test_checkpoints.py",
-    "test_compat.py",
-    "test_criterions.py",
-    "test_end_to_end.py",
-    "test_generation.py",
-    "test_hub.py",
-    "test_interruptions.py",
-    "test_kills.py",
-    "test_measure.py",
-    "test_model.py",
-    "test_oracle_scorer.py",
-    "test_precision.py",
-    "test_processes.py",
-    "test_task.py",
+    "plugin/test_bad_input.py",
+    "plugin/test_checkpoints.py",
+    "plugin/test_compat.py",
+    "plugin/test_criterions.py",
+    "plugin/test_end_to_end.py",
+    "plugin/test_generation.py",
+    "plugin/test_hub.py",
+    "plugin/test_interruptions.py",
+    "plugin/test_kills.py",
+    "apps/test_measure.py",
+    "plugin/test_model.py",
+    "plugin/test_oracle_scorer.py",
+    "plugin/test_precision.py",
+    "plugin/test_processes.py",
+    "plugin/test_task.py",
 ]
 # The core is tested without fairseq too. A fairseq that is installed but broken must not go unnoticed.
 collect_ignore = [] if importlib.util.find_spec("fairseq") else NEED_FAIRSEQ

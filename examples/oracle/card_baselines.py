@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fairseq_seqvae.evaluation import distinct_ngrams, distinct_sequences
+from fairseq_seqvae.metrics.variety import distinct_ngrams, distinct_sequences
 from fairseq_seqvae.oracle import Oracle
 from fairseq_seqvae.oracle.model import estimate
 from fairseq_seqvae.oracle.score import read_tokens

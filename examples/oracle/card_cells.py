@@ -252,7 +252,7 @@ class Cells:
         curve = self._curve(stage.name, cell)
         checkpoints = _interval_checkpoints(stage.folder / "checkpoints")
         if not curve["complete"]:
-            from fairseq_seqvae import measure
+            from fairseq_seqvae.measure import figures
 
             last = stage.folder / "checkpoints" / "checkpoint_last.pt"
             # fairseq goes on counting the time of the checkpoint that it began with.
@@ -262,7 +262,7 @@ class Cells:
                 if any(point["updates"] == other["updates"] for other in curve["points"]):
                     continue
                 print(f"  scoring the samples after {point['updates']} updates", flush=True)
-                tokens = oracle_samples(*measure.load(checkpoint, data), self.settings.curve_draws, cell.seed)
+                tokens = oracle_samples(*figures.load(checkpoint, data), self.settings.curve_draws, cell.seed)
                 mean, standard_error = estimate(self.oracle.nll(tokens))
                 curve["points"].append(point | {"oracle_nll": mean, "oracle_nll_standard_error": standard_error})
                 write_json(path, curve)
@@ -293,13 +293,13 @@ class Cells:
         once(folder / "measured.json", made_with, make)
 
     def _measured(self, cell: Cell, data: Path, checkpoint: Path, folder: Path) -> dict[str, Any]:
-        from fairseq_seqvae import measure  # imports fairseq: seconds, which a finished cell need not wait
+        from fairseq_seqvae.measure import figures  # imports fairseq: seconds, which a finished cell need not wait
 
         settings = self.settings
-        model, task = measure.load(checkpoint, data)
-        held_out_set = measure.read_split(task, "test", settings.held_out)
+        model, task = figures.load(checkpoint, data)
+        held_out_set = figures.read_split(task, "test", settings.held_out)
         taus = settings.temperatures
-        figures, arrays = measure.measure_held_out(model, held_out_set, taus, settings.importance_samples, cell.seed)
+        figures, arrays = figures.measure_held_out(model, held_out_set, taus, settings.importance_samples, cell.seed)
         points, oracle_nlls = [], []
         for i, tau in enumerate(taus):
             if tau == 1:
@@ -317,7 +317,7 @@ class Cells:
                     "held_out_nll": figures["nll"][i],
                     "held_out_nll_standard_error": figures["nll_standard_error"][i],
                     "elbo_per_sequence": figures["elbo_per_sequence"][i],
-                    **measure.variety(tokens, torch.full((len(tokens),), cell.length)),
+                    **figures.variety(tokens, torch.full((len(tokens),), cell.length)),
                 }
             )
         partial = folder / "sequences.npz.partial"
@@ -330,9 +330,9 @@ class Cells:
 
 def oracle_samples(model, task, number: int, seed: int, temperature: float = 1.0) -> torch.Tensor:
     """Draws from the prior as the oracle numbers its tokens, (N, T)."""
-    from fairseq_seqvae import measure
+    from fairseq_seqvae.measure import figures
 
-    return measure.prior_samples(model, number, seed, temperature).tokens - task.dictionary.nspecial
+    return figures.prior_samples(model, number, seed, temperature).tokens - task.dictionary.nspecial
 
 
 def _smoke_overrides(file: Path) -> dict[str, str]:

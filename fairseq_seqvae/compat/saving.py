@@ -7,8 +7,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from fairseq_seqvae import checkpoints
-from fairseq_seqvae.files import whole_file
+from fairseq_seqvae.support import checkpoints
+from fairseq_seqvae.support.files import whole_file
 
 logger = logging.getLogger(__name__)
 

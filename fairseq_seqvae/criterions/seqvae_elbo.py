@@ -1,44 +1,23 @@
 """Criterion ``seqvae_elbo``: reconstruction and weighted divergence from the prior."""
 
 import math
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.logging.meters import safe_round
-from omegaconf import II
 from torch import Tensor
 
-from fairseq_seqvae import noise, profiles, rollout, sequences
-from fairseq_seqvae.latent import DiagonalGaussian, free_bits
-from fairseq_seqvae.noise import Stream
-from fairseq_seqvae.schedules import KL_ANNEALS, Turn, kl_weight
-
-
-@dataclass
-class SeqVAEElboConfig(FairseqDataclass):
-    """Options of ``--criterion seqvae_elbo``."""
-
-    kl_weight: float = field(default=1.0, metadata={"help": "final weight of the KL term"})
-    kl_anneal: ChoiceEnum(list(KL_ANNEALS)) = field(
-        default="constant", metadata={"help": "how the weight of the KL term gets there"}
-    )
-    kl_anneal_updates: int = field(
-        default=0, metadata={"help": "updates (of both players) until the weight of the KL term is final"}
-    )
-    kl_cycles: int = field(default=4, metadata={"help": "cyclical annealing: number of cycles"})
-    kl_ramp: float = field(default=0.5, metadata={"help": "cyclical annealing: share of a cycle in which it rises"})
-    free_bits: float = field(default=0.0, metadata={"help": "KL that costs nothing, in bits (nats / ln 2)"})
-    free_bits_mode: ChoiceEnum(["total", "per-dim"]) = field(
-        default="total", metadata={"help": "whether the free bits are of the sequence or of each latent dimension"}
-    )
-    no_valid_samples: bool = field(
-        default=False, metadata={"help": "do not sample in validation, which leaves out the metric bigram_jsd"}
-    )
-    seed: int = II("common.seed")
+from fairseq_seqvae.core import noise, rollouts, sequences
+from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
+from fairseq_seqvae.core.latents.penalties import free_bits
+from fairseq_seqvae.core.noise import Stream
+from fairseq_seqvae.core.schedules.annealing import kl_weight
+from fairseq_seqvae.core.schedules.turns import Turn
+from fairseq_seqvae.criterions.config import SeqVAEElboConfig
+from fairseq_seqvae.metrics.bigrams import bigram_counts, jensen_shannon
+from fairseq_seqvae.metrics.variety import count_distinct
 
 
 def check_weights(cfg, *names: str) -> None:
@@ -110,8 +89,8 @@ class SeqVAEElboCriterion(FairseqCriterion):
                 model, ids, 0, Stream.VALIDATION_LATENT, Stream.VALIDATION_SAMPLE, self.task.max_sample_length(target)
             )
             sample_mask = sequences.padding_mask(samples.lengths, samples.tokens.size(1))
-            log["bigrams_data"] = profiles.bigram_counts(target, mask)
-            log["bigrams_samples"] = profiles.bigram_counts(samples.tokens, sample_mask)
+            log["bigrams_data"] = bigram_counts(target, mask)
+            log["bigrams_samples"] = bigram_counts(samples.tokens, sample_mask)
             log |= self.variety(target, mask, samples.tokens, sample_mask)
             log |= self.validate_discriminator(model, target, mask, samples.tokens, sample_mask)
         return rec + kl, sample["nsentences"], self.counts(sample) | log
@@ -160,10 +139,10 @@ class SeqVAEElboCriterion(FairseqCriterion):
 
     def prior_samples(
         self, model, ids: Tensor, update_num: int, latent_stream: Stream, stream: Stream, max_len: int
-    ) -> rollout.Samples:
+    ) -> rollouts.Samples:
         """One sequence for each of *ids* (B,), with z from the prior."""
         latent_keys = noise.row_keys(self.cfg.seed, update_num, latent_stream, ids)
-        return rollout.sample(
+        return rollouts.sample(
             model.decoder,
             noise.normal(latent_keys, model.encoder.latent_dim),
             noise.row_keys(self.cfg.seed, update_num, stream, ids),
@@ -176,8 +155,8 @@ class SeqVAEElboCriterion(FairseqCriterion):
     def variety(target: Tensor, mask: Tensor, sampled_tokens: Tensor, sampled_mask: Tensor) -> dict[str, Tensor]:
         """How many sequences of the data and of as many samples are different."""
         return {
-            "distinct_data": profiles.count_distinct(target, mask),
-            "distinct": profiles.count_distinct(sampled_tokens, sampled_mask),
+            "distinct_data": count_distinct(target, mask),
+            "distinct": count_distinct(sampled_tokens, sampled_mask),
         }
 
     @staticmethod
@@ -225,7 +204,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
 def _bigram_divergence(meters) -> float:
     """Jensen-Shannon divergence between the bigrams of the data and of the samples of all batches so far, nats."""
     counts = meters["_bigrams_data"].sum, meters["_bigrams_samples"].sum
-    return safe_round(profiles.jensen_shannon(*counts).item(), 4) if torch.is_tensor(counts[0]) else None
+    return safe_round(jensen_shannon(*counts).item(), 4) if torch.is_tensor(counts[0]) else None
 
 
 def _perplexity(meters) -> float | None:

@@ -3,112 +3,25 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from fairseq.criterions import register_criterion
-from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
 from torch import Tensor, nn
 
-from fairseq_seqvae import noise, rollout, sequences
-from fairseq_seqvae.adversarial import REWARDS, discriminator_loss, reward_from_logits
-from fairseq_seqvae.criterions.seqvae_elbo import SeqVAEElboConfig, SeqVAEElboCriterion, check_weights
-from fairseq_seqvae.discriminators.scoring import SCORINGS, completion_logits
-from fairseq_seqvae.latent import upper_tail
-from fairseq_seqvae.noise import Stream
-from fairseq_seqvae.policy_gradient import (
-    BASELINES,
-    CREDITS,
-    absorb_end,
-    advantages,
-    policy_gradient_loss,
-    reward_positions,
-    token_entropy,
-    token_returns,
-)
-from fairseq_seqvae.schedules import Turn
-
-
-@dataclass
-class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
-    """Options of ``--criterion seqvae_pg``, besides those of ``seqvae_elbo``."""
-
-    elbo_weight: float = field(
-        default=1.0, metadata={"help": "weight of the ELBO in the generator's adversarial turns"}
-    )
-    pg_weight: float = field(default=1.0, metadata={"help": "weight of the policy-gradient loss"})
-    entropy_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "weight of the entropy of the policy (nats, summed over tokens): above 0 a bonus, below 0 a price "
-            "that sharpens the policy"
-        },
-    )
-    entropy_floor: float = field(
-        default=0.0,
-        metadata={"help": "with --entropy-weight below 0: nats a token, mean of a sequence, below which it is free"},
-    )
-    pg_credit: ChoiceEnum(list(CREDITS)) = field(
-        default="to-go",
-        metadata={
-            "help": "what a token is credited with: the reward of the prefix that ends its segment (step: SeqGAN, "
-            "SeqVAE_1), or the sum of the rewards from there on (to-go: SeqVAE_2)"
-        },
-    )
-    reward_stride: int = field(default=1, metadata={"help": "a reward every this many tokens, and at the end"})
-    num_rollouts: int = field(default=16, metadata={"help": "completions of each rewarded prefix"})
-    reward: ChoiceEnum(list(REWARDS)) = field(
-        default="prob", metadata={"help": "reward of a sequence: probability of real, its logarithm, or the log-odds"}
-    )
-    pg_latent: ChoiceEnum(["posterior", "prior"]) = field(
-        default="posterior", metadata={"help": "where the z of a trajectory comes from"}
-    )
-    pg_region: float = field(
-        default=1.0,
-        metadata={
-            "help": "with --pg-latent prior: the policy gradient acts on this share of the prior only, where the "
-            "first latent coordinate is largest; the rest keeps the likelihood's coverage"
-        },
-    )
-    pg_trajectories: ChoiceEnum(["sampled", "data"]) = field(
-        default="sampled",
-        metadata={"help": "rewarded sequences: sampled by the decoder, or those of the data (completed prefixes)"},
-    )
-    pg_baseline: ChoiceEnum(list(BASELINES)) = field(
-        default="leave-one-out", metadata={"help": "what is subtracted from the returns, at each position"}
-    )
-    pg_normalize: bool = field(
-        default=False, metadata={"help": "divide advantages by their root mean square in the batch"}
-    )
-    rollout_chunk: int = field(
-        default=20480, metadata={"help": "completions that are sampled and scored at a time: bounds the memory"}
-    )
-    disc_scoring: ChoiceEnum(list(SCORINGS)) = field(
-        default="auto",
-        metadata={
-            "help": "how the discriminator scores completions: as it is (plain), by tables of what each token adds to "
-            "its convolutions (tables), or by whichever is faster (auto); the rewards are the same"
-        },
-    )
-    fake_pool: int = field(
-        default=0,
-        metadata={
-            "help": "the discriminator's fakes are drawn from a pool of this many, sampled at once: cheaper where it "
-            "has many turns in a row; 0: fresh fakes in every update"
-        },
-    )
-    fake_reuse: int = field(
-        default=100,
-        metadata={"help": "updates of the discriminator that share a pool, unless the generator moves before"},
-    )
-    disc_l2: float = field(
-        default=0.0, metadata={"help": "L2 penalty (half the squared norm) of the discriminator's output layer"}
-    )
-    disc_label_smoothing: float = field(
-        default=0.0, metadata={"help": "the discriminator's target of real sequences is 1 minus this"}
-    )
+from fairseq_seqvae.core import noise, rollouts, sequences
+from fairseq_seqvae.core.discriminators.losses import discriminator_loss
+from fairseq_seqvae.core.discriminators.scoring import completion_logits
+from fairseq_seqvae.core.latents.gaussian import upper_tail
+from fairseq_seqvae.core.noise import Stream
+from fairseq_seqvae.core.policy_gradient.baselines import advantages
+from fairseq_seqvae.core.policy_gradient.losses import policy_gradient_loss, token_entropy
+from fairseq_seqvae.core.policy_gradient.returns import absorb_end, reward_positions, token_returns
+from fairseq_seqvae.core.rewards.discriminator import reward_from_logits
+from fairseq_seqvae.core.schedules.turns import Turn
+from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
+from fairseq_seqvae.criterions.seqvae_elbo import SeqVAEElboCriterion, check_weights
 
 
 class Trajectory(NamedTuple):
@@ -161,7 +74,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
             raise ValueError(f"--pg-region must lie in (0, 1] but is {cfg.pg_region}: 1 is the whole prior.")
         if cfg.pg_region < 1 and cfg.pg_latent != "prior":
             raise ValueError("--pg-region below 1 is a share of the prior: it needs --pg-latent prior.")
-        self._pool: tuple[tuple[int, int], rollout.Samples] | None = None
+        self._pool: tuple[tuple[int, int], rollouts.Samples] | None = None
         if cfg.pg_trajectories == "data" and cfg.pg_latent == "prior":
             raise ValueError(
                 "--pg-trajectories data needs --pg-latent posterior: a z drawn from the prior says nothing of the "
@@ -242,7 +155,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         if cfg.pg_trajectories == "data":
             mask = target.eq(self.padding_idx)
             return Trajectory(target, sequences.lengths_from_padding(mask), mask, z)
-        samples = rollout.sample(
+        samples = rollouts.sample(
             model.decoder,
             z,
             noise.row_keys(cfg.seed, update_num, Stream.TRAJECTORY, ids),
@@ -260,7 +173,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         def score(tokens: Tensor, mask: Tensor) -> Tensor:
             return reward_from_logits(model.discriminator(tokens, mask), cfg.reward)
 
-        def score_completions(completions: rollout.Completions) -> Tensor:
+        def score_completions(completions: rollouts.Completions) -> Tensor:
             logits = completion_logits(model.discriminator, completions, trajectory.tokens, cfg.disc_scoring)
             return reward_from_logits(logits, cfg.reward)
 
@@ -268,7 +181,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
             return noise.row_keys(cfg.seed, update_num, Stream.ROLLOUT, ids[rows], numbers)
 
         with evaluating(model.discriminator):
-            return rollout.prefix_values(
+            return rollouts.prefix_values(
                 model.rollout_decoder,
                 score,
                 trajectory.tokens,
@@ -304,7 +217,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
             loss = loss + self.cfg.disc_l2 * sample["nsentences"] * _output_penalty(model.discriminator)
         return loss, sample["nsentences"], self.counts(sample) | log
 
-    def fakes(self, model, ids: Tensor, update_num: int, max_len: int) -> rollout.Samples:
+    def fakes(self, model, ids: Tensor, update_num: int, max_len: int) -> rollouts.Samples:
         """One sample of the decoder for each of *ids* (B,), fresh or from the pool.
 
         The pool is that of the first of the updates that share it. All of them lie between two moves of the generator,
@@ -324,7 +237,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         chance = noise.uniform(noise.row_keys(self.cfg.seed, update_num, Stream.FAKE_CHOICE, ids), 0)
         chosen = (chance.double() * self.cfg.fake_pool).long()
         lengths = pool.lengths[chosen]
-        return rollout.Samples(pool.tokens[chosen, : int(lengths.max())], lengths, None)
+        return rollouts.Samples(pool.tokens[chosen, : int(lengths.max())], lengths, None)
 
     def validate_discriminator(self, model, target, mask, fake_tokens, fake_mask) -> dict[str, Any]:
         """Accuracy on held-out data and fresh samples: accuracy on the training data can be learnt by heart."""

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fairseq_seqvae.command_line import Commands, positive, refuse_existing
 from fairseq_seqvae.melody import midi, midi_folder, plot, windows
 from fairseq_seqvae.melody.samples import read_samples
 from fairseq_seqvae.melody.tokens import decode_notes
+from fairseq_seqvae.support.command_line import Commands, positive, refuse_existing
 
 _PROG = "python -m fairseq_seqvae.melody"
 

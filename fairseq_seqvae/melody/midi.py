@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairseq_seqvae.files import whole_file
 from fairseq_seqvae.melody.tokens import MAX_PITCH, MAX_STEPS, MIN_PITCH, Note, decode_notes, encode_notes
+from fairseq_seqvae.support.files import whole_file
 
 _DRUMS = 9  # channel 10 in the counting of manuals
 _TICKS_PER_STEP = 120

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fairseq_seqvae.files import whole_file
 from fairseq_seqvae.melody.tokens import Note, decode_notes
+from fairseq_seqvae.support.files import whole_file
 
 SUFFIXES = (".png", ".svg")
 MAX_PANELS = 64

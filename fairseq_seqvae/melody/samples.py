@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairseq_seqvae.generate_output import read_generate_output
 from fairseq_seqvae.melody.tokens import SYMBOLS, has_notes, parse_line
+from fairseq_seqvae.support.generate_output import read_generate_output
 
 
 class Sample(NamedTuple):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairseq_seqvae.files import whole_file
 from fairseq_seqvae.melody.tokens import MAX_STEPS, Note, begins_with_note, encode_notes, format_line, has_notes
+from fairseq_seqvae.support.files import whole_file
 
 SPLITS = ("train", "valid", "test")
 STARTS = ("auto", "onset", "any")

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from fairseq.models import FairseqEncoderDecoderModel, register_model
 from torch import Tensor, nn
 
-from fairseq_seqvae import checkpoints
-from fairseq_seqvae.discriminators import build_discriminator, import_discriminator_module
-from fairseq_seqvae.latent import DiagonalGaussian
+from fairseq_seqvae.core.discriminators import build_discriminator, import_discriminator_module
+from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
-from fairseq_seqvae.models.decoder import SeqVAEDecoder
-from fairseq_seqvae.models.encoder import SeqVAEEncoder
+from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder
+from fairseq_seqvae.models.encoders.recurrent import SeqVAEEncoder
+from fairseq_seqvae.support import checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         Returns:
             a :class:`fairseq_seqvae.hub.SeqVAEHubInterface`
         """
-        from fairseq_seqvae.hub import load_hub_interface
+        from fairseq_seqvae.inference.hub import load_hub_interface
 
         return load_hub_interface(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs)
 

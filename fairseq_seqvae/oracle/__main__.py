@@ -6,10 +6,10 @@ import math
 import sys
 from collections.abc import Sequence
 
-from fairseq_seqvae.command_line import Commands, positive, refuse_existing
 from fairseq_seqvae.oracle import data
 from fairseq_seqvae.oracle.model import Oracle
 from fairseq_seqvae.oracle.score import read_tokens, score
+from fairseq_seqvae.support.command_line import Commands, positive, refuse_existing
 
 _PROG = "python -m fairseq_seqvae.oracle"
 _PAPER_SEED = 88

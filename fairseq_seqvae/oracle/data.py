@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fairseq_seqvae.files import whole_file
 from fairseq_seqvae.oracle.model import Oracle
+from fairseq_seqvae.support.files import whole_file
 
 # Each split is an independent sample of its own; 0 is that of `Oracle.sample(n, length, seed)` itself.
 DRAWS = {"train": 1, "valid": 2, "test": 3}

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fairseq_seqvae import noise, rollout
-from fairseq_seqvae.evaluation import sequence_log_probs
+from fairseq_seqvae.core import noise, rollouts
+from fairseq_seqvae.core.rollouts.policy import State
+from fairseq_seqvae.metrics.likelihood import sequence_log_probs
 from fairseq_seqvae.oracle import weights as arrays
-from fairseq_seqvae.rollout import State
 
 START_TOKEN = 0
 _ROWS_AT_A_TIME = 1024
@@ -35,7 +35,7 @@ class Oracle:
 
     The state begins at zero. The first input is the embedding of token 0, which is a token like all others too:
     hence, for the sampler, which begins with the end symbol and stops at it, the end symbol is `start_symbol`, a number
-    that is never drawn and whose input is that of token 0. Otherwise it is a :class:`rollout.Policy` that looks at no
+    that is never drawn and whose input is that of token 0. Otherwise it is a :class:`rollouts.Policy` that looks at no
     latent vector.
 
     Args:
@@ -117,7 +117,7 @@ class Oracle:
         keys = noise.row_keys(seed, draw, noise.Stream.ORACLE, torch.arange(n))
         no_latent = torch.empty(n, 0)
         end = self.start_symbol
-        return rollout.sample(self, no_latent, keys, max_len=length, eos=end, pad=end).tokens
+        return rollouts.sample(self, no_latent, keys, max_len=length, eos=end, pad=end).tokens
 
     def entropy_estimate(self, n: int, length: int, seed: int) -> Estimate:
         """Entropy of the language, nats per token: the mean NLL of *n* of its own samples.

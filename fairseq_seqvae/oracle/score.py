@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fairseq_seqvae.generate_output import KINDS, read_generate_output
 from fairseq_seqvae.oracle.model import Oracle, estimate
+from fairseq_seqvae.support.generate_output import KINDS, read_generate_output
 
 
 class Score(NamedTuple):

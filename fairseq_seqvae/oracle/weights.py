@@ -4,7 +4,7 @@ from os import PathLike
 
 import numpy as np
 
-from fairseq_seqvae.files import whole_file
+from fairseq_seqvae.support.files import whole_file
 
 GATES = ("i", "f", "og", "c")  # input, forget, output, candidate
 

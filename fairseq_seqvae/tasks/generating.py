@@ -8,7 +8,8 @@ import torch
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
-from fairseq_seqvae import generation
+from fairseq_seqvae.inference import latents, search
+from fairseq_seqvae.inference.sampler import SeqVAESampler
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +48,10 @@ class LatentGenerationTask(FairseqTask):
 
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None, prefix_allowed_tokens_fn=None):
         """A sampler for ``--sampling``, fairseq's beam search for the rest."""
-        generation.check_options(args, self._subset_of_draws())
-        args = generation.fit_lengths(args, self.fixed_length)
-        if generation.can_sample(models, args, seq_gen_cls, extra_gen_cls_kwargs, prefix_allowed_tokens_fn):
-            return generation.SeqVAESampler(models[0], self.dictionary, args, self.cfg.seed)
+        search.check_options(args, self._subset_of_draws())
+        args = search.fit_lengths(args, self.fixed_length)
+        if search.can_sample(models, args, seq_gen_cls, extra_gen_cls_kwargs, prefix_allowed_tokens_fn):
+            return SeqVAESampler(models[0], self.dictionary, args, self.cfg.seed)
         return super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs, prefix_allowed_tokens_fn)
 
     def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
@@ -61,7 +62,7 @@ class LatentGenerationTask(FairseqTask):
             ids = sample["id"] if "id" in sample else self._prompt_ids(tokens)
             continues = self.cfg.prompt == "continue" and prefix_tokens is None and "id" not in sample
             if continues:
-                prefix_tokens = generation.without_eos(tokens, self.dictionary.eos(), self.dictionary.pad())
+                prefix_tokens = latents.without_eos(tokens, self.dictionary.eos(), self.dictionary.pad())
             if prefix_tokens is not None and prefix_tokens.size(1) == 0:
                 prefix_tokens = None
             subset = self._subset_of_draws()
@@ -73,15 +74,15 @@ class LatentGenerationTask(FairseqTask):
             else:
                 if prefix_tokens is not None:
                     # What follows the prefix must not be known to the latent vector either.
-                    tokens, lengths = generation.prefixes_as_sources(
+                    tokens, lengths = latents.prefixes_as_sources(
                         prefix_tokens, self.dictionary.eos(), self.dictionary.pad(), with_eos=not self.fixed_length
                     )
-                z = generation.latent_of_sentences(models, tokens, lengths, ids, self.cfg.latent, self.cfg.seed)
+                z = latents.latent_of_sentences(models, tokens, lengths, ids, self.cfg.latent, self.cfg.seed)
             if z is not None:
                 net_input["z"] = z
             elif prefix_tokens is not None:
                 net_input["src_tokens"], net_input["src_lengths"] = tokens, lengths
-            sample = generation.sample_for_search({**sample, "noise_id": ids, "net_input": net_input}, generator)
+            sample = search.sample_for_search({**sample, "noise_id": ids, "net_input": net_input}, generator)
             return generator.generate(models, sample, prefix_tokens=prefix_tokens, constraints=constraints)
 
     def _subset_of_draws(self) -> str | None:
@@ -90,13 +91,13 @@ class LatentGenerationTask(FairseqTask):
 
     def _latent_of_draws(self, models, subset: str, ids: Tensor) -> Tensor:
         if subset == PRIOR:
-            return generation.prior_latent(models[0], ids, self.cfg.seed)
+            return latents.prior_latent(models[0], ids, self.cfg.seed)
         ends = None
         if self.cfg.interpolate_from is not None:
             if self._ends is None:
                 self._ends = [self._encode_end(name) for name in ("interpolate_from", "interpolate_to")]
-            ends = generation.posterior_means(models, self._ends, self.dictionary.pad(), ids.device)
-        return generation.interpolated_latent(models[0], ids, self.cfg.num_draws, self.cfg.seed, ends)
+            ends = latents.posterior_means(models, self._ends, self.dictionary.pad(), ids.device)
+        return latents.interpolated_latent(models[0], ids, self.cfg.num_draws, self.cfg.seed, ends)
 
     def _encode_end(self, name: str) -> Tensor:
         """Tokens (T,) of the sentence that the option *name* gives, where a walk begins or ends."""

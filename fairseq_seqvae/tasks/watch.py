@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Mapping, Sequence
 
-from fairseq_seqvae import alarms, compat
-from fairseq_seqvae.schedules import Turn
+from fairseq_seqvae import compat
+from fairseq_seqvae.core.schedules.turns import Turn
+from fairseq_seqvae.tasks import alarms
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Networks that encoders, decoders and discriminators share."""

@@ -1,0 +1,1 @@
+"""Generation: latent vectors, the sampler for fairseq commands, and the Python interface."""

@@ -1,0 +1,198 @@
+"""Sampling, encoding, reconstruction, interpolation and continuation of text from Python."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from fairseq import checkpoint_utils, file_utils, hub_utils
+from fairseq.data import data_utils
+from fairseq.tasks import TASK_REGISTRY
+from torch import Tensor
+
+from fairseq_seqvae import register
+from fairseq_seqvae.core import noise, rollouts
+from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
+from fairseq_seqvae.core.noise import Stream
+from fairseq_seqvae.inference import latents
+
+
+def load_hub_interface(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs) -> "SeqVAEHubInterface":
+    """See :meth:`fairseq_seqvae.models.SeqVAEModel.from_pretrained`."""
+    for name, path in (("model_name_or_path", model_name_or_path), ("data_name_or_path", data_name_or_path)):
+        if not Path(path).exists():
+            raise FileNotFoundError(f"`{name}` {str(path)!r} does not exist: give a folder, best by its absolute path.")
+    register()
+    folder = file_utils.load_archive_file(str(model_name_or_path))
+    for name in checkpoint_file.split(os.pathsep) if folder else ():
+        refuse_other_tasks(os.path.join(folder, name))
+    loaded = hub_utils.from_pretrained(str(model_name_or_path), checkpoint_file, str(data_name_or_path), **kwargs)
+    return SeqVAEHubInterface(loaded["args"], loaded["task"], loaded["models"])
+
+
+def refuse_other_tasks(path: str | os.PathLike) -> None:
+    """Raise a ValueError for a checkpoint that was not trained by the task seqvae.
+
+    fairseq builds whatever task and model a checkpoint names, and some evaluate strings of their options as code.
+    """
+    cfg = checkpoint_utils.load_checkpoint_to_cpu(str(path))["cfg"].task
+    task = getattr(cfg, "task", None) or getattr(cfg, "_name", None)
+    if not getattr(TASK_REGISTRY.get(task), "builds_seqvae_only", False):
+        raise ValueError(f"{path} is a checkpoint of the task {task!r}: give one that --task seqvae trained.")
+
+
+class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
+    """A trained model with text on both sides.
+
+    What fairseq's interface offers works too (``encode`` and ``decode`` between text and tokens, ``generate`` with beam
+    search, ``score``). In the methods here *texts* are lines as they were before subword encoding, and random draws
+    are a function of *seed* and of the place in the list alone. Sampling options are those of
+    :func:`fairseq_seqvae.sampling.pick`, with ``max_len`` (tokens, EOS included) and ``min_len``.
+    """
+
+    @property
+    def model(self):
+        """The first model of the ensemble."""
+        return self.models[0]
+
+    @property
+    def latent_dim(self) -> int:
+        """Z."""
+        return latents.latent_dim(self.model)
+
+    @torch.no_grad()
+    def encode_latent(self, texts: Sequence[str]) -> DiagonalGaussian:
+        """q(z|x) of each text: mean and standard deviation, (B, Z)."""
+        tokens = [self._binarize(text) for text in self._checked(texts)]
+        fixed = self.model.decoder.fixed_length
+        for text, row in zip(texts, tokens, strict=True):
+            if fixed and len(row) != fixed:
+                raise ValueError(f"{text!r} has {len(row)} tokens: the model knows sequences of {fixed} only.")
+        return self._posterior(tokens)
+
+    def _posterior(self, tokens: list[Tensor]) -> DiagonalGaussian:
+        lengths = torch.tensor([len(t) for t in tokens], device=self.device)
+        padded = data_utils.collate_tokens(tokens, self.tgt_dict.pad(), left_pad=False).to(self.device)
+        return self.model.encoder.posterior(padded, lengths)
+
+    def sample_latent(self, n: int, seed: int = 1) -> Tensor:
+        """*n* draws from the prior, (n, Z)."""
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"`n` must be a whole number of at least 1 but is {n!r}.")
+        return latents.prior_latent(self.model, torch.arange(n, device=self.device), seed)
+
+    @torch.no_grad()
+    def decode_latent(
+        self, z: Tensor, seed: int = 1, max_len: int = 200, prefixes: Sequence[str] | None = None, **options
+    ) -> list[str]:
+        """One text drawn for each z (B, Z).
+
+        Args:
+            prefixes: texts to begin with, one for each z
+            options: ``temperature``, ``top_k``, ``top_p``, ``min_len``
+        """
+        if not torch.is_tensor(z):
+            raise TypeError(f"`z` must be a tensor (B, {self.latent_dim}) but is a {type(z).__name__}.")
+        if z.dim() != 2 or z.size(1) != self.latent_dim:
+            raise ValueError(f"`z` must have the shape (B, {self.latent_dim}) but has {tuple(z.shape)}.")
+        dictionary, decoder = self.tgt_dict, self.model.decoder
+        prefix = None
+        if prefixes is not None:
+            if len(prefixes) != len(z):
+                raise ValueError(f"`prefixes` must have one text for each of the {len(z)} z but has {len(prefixes)}.")
+            prefix = data_utils.collate_tokens(
+                [self.encode(text)[:-1] for text in prefixes], dictionary.pad(), left_pad=False
+            ).to(self.device)
+            if 0 < decoder.fixed_length < prefix.size(1):
+                raise ValueError(
+                    f"a prefix has {prefix.size(1)} tokens: the model knows sequences of {decoder.fixed_length} only."
+                )
+            max_len = max(max_len, prefix.size(1))
+        ids = torch.arange(len(z), device=self.device)
+        samples = rollouts.sample(
+            decoder,
+            z.to(self.device),
+            noise.row_keys(seed, 0, Stream.GENERATION, ids),
+            decoder.fixed_length or max_len,
+            dictionary.eos(),
+            dictionary.pad(),
+            prefix=prefix,
+            **options,
+        )
+        return [self.decode(tokens[:length]) for tokens, length in zip(samples.tokens, samples.lengths, strict=True)]
+
+    def sample_prior(self, n: int, seed: int = 1, **options) -> list[str]:
+        """*n* new texts; options as of :meth:`decode_latent`."""
+        return self.decode_latent(self.sample_latent(n, seed), seed, **options)
+
+    def reconstruct(self, texts: Sequence[str], latent: str = "mean", beam: int = 5, seed: int = 1) -> list[str]:
+        """The likeliest text, by beam search, for the z of each text: the ``mean`` of its posterior or a ``sample``."""
+        posterior = self.encode_latent(texts)
+        if latent == "mean":
+            z = posterior.mean
+        elif latent == "sample":
+            keys = noise.row_keys(seed, 0, Stream.POSTERIOR, torch.arange(len(posterior.mean), device=self.device))
+            z = posterior.sample(noise.normal(keys, self.latent_dim))
+        else:
+            raise ValueError(f"`latent` must be 'mean' or 'sample' but is {latent!r}.")
+        return self._beam_search(z, beam)
+
+    def interpolate(self, start: str, end: str, n: int = 8, beam: int = 5) -> list[str]:
+        """*n* texts on the spherical way from one text to another, both ends reconstructed."""
+        if n < 2:
+            raise ValueError(f"`n` must be at least 2, the two ends, but is {n}.")
+        ends = self.encode_latent([start, end]).mean
+        points = torch.arange(n, device=self.device)
+        return self._beam_search(latents.interpolated_latent(self.model, points, n, 0, ends), beam)
+
+    @torch.no_grad()
+    def continue_text(self, prefixes: Sequence[str], latent: str = "mean", seed: int = 1, **options) -> list[str]:
+        """Texts that begin with the given ones.
+
+        Args:
+            latent: z is the ``mean`` of the posterior of the prefix, a ``sample`` of it, or from the ``prior``
+        """
+        if latent not in ("mean", "sample", "prior"):
+            raise ValueError(f"`latent` must be 'mean', 'sample' or 'prior' but is {latent!r}.")
+        tokens = [self._binarize(text) for text in self._checked(prefixes)]
+        if latent == "prior":
+            z = self.sample_latent(len(tokens), seed)
+        elif not all(map(len, tokens)):
+            raise ValueError("a prefix is empty, and the model knows no end of a sequence: give latent='prior'.")
+        else:
+            posterior = self._posterior(tokens)
+            z = posterior.mean
+            if latent == "sample":
+                keys = noise.row_keys(seed, 0, Stream.POSTERIOR, torch.arange(len(tokens), device=self.device))
+                z = posterior.sample(noise.normal(keys, self.latent_dim))
+        return self.decode_latent(z, seed, prefixes=prefixes, **options)
+
+    def _beam_search(self, z: Tensor, beam: int) -> list[str]:
+        import copy
+
+        from omegaconf import open_dict
+
+        args = copy.deepcopy(self.cfg.generation)
+        with open_dict(args):
+            args.beam, args.sampling = beam, False
+        generator = self.task.build_generator(self.models, args)
+        eos = torch.full((len(z), 1), self.tgt_dict.eos(), device=self.device)
+        net_input = {"src_tokens": eos, "src_lengths": torch.ones_like(eos[:, 0]), "z": z}
+        hypotheses = generator.generate(self.models, {"net_input": net_input})
+        return [self.decode(best[0]["tokens"]) for best in hypotheses]
+
+    def _binarize(self, text: str) -> Tensor:
+        """Tokens (T,) as the encoder knows them: a model of fixed length knows no EOS."""
+        tokens = self.encode(text)
+        self.task.warn_of_unknown_symbols(tokens, len(tokens) - 1)
+        return tokens[:-1] if self.model.decoder.fixed_length else tokens
+
+    @staticmethod
+    def _checked(texts: Sequence[str]) -> Sequence[str]:
+        if isinstance(texts, str):
+            raise TypeError("give a list of texts, not one string: its letters would be taken for texts.")
+        if not texts:
+            raise ValueError("the list of texts is empty.")
+        if other := next((text for text in texts if not isinstance(text, str)), None):
+            raise TypeError(f"give a list of texts: {other!r} is a {type(other).__name__}.")
+        return texts

@@ -1,0 +1,89 @@
+"""Generation in the form that fairseq's commands expect: latent vectors of sentences and draws, and a sampler."""
+
+import logging
+
+import torch
+from fairseq.data import data_utils
+from torch import Tensor
+
+from fairseq_seqvae.core import noise
+from fairseq_seqvae.core.latents.walks import slerp
+from fairseq_seqvae.core.noise import Stream
+
+logger = logging.getLogger(__name__)
+
+
+def without_eos(tokens: Tensor, eos: int, pad: int) -> Tensor:
+    """Prompts (B, T) without their EOS, padded on the right; T may become 0."""
+    tokens = tokens.masked_fill(tokens == eos, pad)
+    return tokens[:, : int((tokens != pad).sum(dim=1).max())]
+
+
+def prefixes_as_sources(prefixes: Tensor, eos: int, pad: int, with_eos: bool) -> tuple[Tensor, Tensor]:
+    """Prefixes (B, P), padded with *pad*, as inputs of an encoder: tokens and lengths (B,).
+
+    Args:
+        with_eos: end them with EOS, as the sentences that the model knows
+    """
+    prefixes = prefixes.masked_fill(prefixes == eos, pad)
+    lengths = (prefixes != pad).sum(dim=1)
+    if not with_eos:
+        return prefixes, lengths
+    sources = torch.cat([prefixes, prefixes.new_full((prefixes.size(0), 1), pad)], dim=1)
+    return sources.scatter(1, lengths.unsqueeze(1), eos), lengths + 1
+
+
+def latent_dim(model) -> int:
+    """Z of a model."""
+    return model.encoder.latent_dim
+
+
+def prior_latent(model, ids: Tensor, seed: int) -> Tensor:
+    """Draws from the prior by number, (B, Z)."""
+    return noise.normal(noise.row_keys(seed, 0, Stream.PRIOR, ids), latent_dim(model))
+
+
+def latent_of_sentences(models, tokens: Tensor, lengths: Tensor, ids: Tensor, latent: str, seed: int) -> Tensor | None:
+    """Latent vectors of sentences, (B, Z); None leaves it to each model to take the mean of its posterior.
+
+    Args:
+        tokens: (B, T), padded on the right
+        lengths: (B,)
+        ids: (B,), numbers of the sentences
+        latent: ``mean``, ``sample`` (of the posterior) or ``prior``
+    """
+    if latent == "mean":
+        return None
+    if latent == "prior":
+        return prior_latent(models[0], ids, seed)
+    if len(models) > 1:
+        raise ValueError("--latent sample needs one model, but --path names several: their latent spaces differ.")
+    posterior = models[0].encoder.posterior(tokens, lengths)
+    return posterior.sample(noise.normal(noise.row_keys(seed, 0, Stream.POSTERIOR, ids), latent_dim(models[0])))
+
+
+def posterior_means(models, sentences: list[Tensor], pad: int, device) -> Tensor:
+    """Means of q(z|x), (B, Z), of *sentences*, each (T,) with EOS."""
+    if len(models) > 1:
+        raise ValueError("walking between sentences needs one model, but --path names several.")
+    tokens = data_utils.collate_tokens(sentences, pad, left_pad=False).to(device)
+    lengths = torch.tensor([len(s) for s in sentences], device=device)
+    return models[0].encoder.posterior(tokens, lengths).mean
+
+
+def interpolated_latent(model, ids: Tensor, num_points: int, seed: int, ends: Tensor | None = None) -> Tensor:
+    """Points *ids* of *num_points* on the way between two latent vectors, (B, Z).
+
+    Args:
+        ids: (B,), 0 is one end and *num_points* - 1 the other
+        ends: (2, Z), or None for two draws from the prior
+
+    Raises:
+        ValueError: the model has no latent space (Z = 0).
+    """
+    if latent_dim(model) == 0:
+        raise ValueError("there is nothing to walk through: the model was trained with --latent-dim 0.")
+    if ends is None:
+        ends = prior_latent(model, torch.arange(2, device=ids.device), seed)
+    weight = ids.to(ends.dtype) / max(1, num_points - 1)
+    return slerp(ends[:1].expand(len(ids), -1), ends[1:].expand(len(ids), -1), weight)

@@ -1,0 +1,104 @@
+"""`python -m fairseq_seqvae.measure`: what a checkpoint says of held-out sequences, and how varied its samples are.
+
+    python -m fairseq_seqvae.measure DATA --path CHECKPOINT --gen-subset test --temperatures 1,0.8
+
+For any checkpoint of the task `seqvae` and any data that fairseq-preprocess has written. The numbers are those of
+:mod:`fairseq_seqvae.metrics`; samples are the same as fairseq-generate draws with the same --seed and --temperature.
+"""
+
+import argparse
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fairseq_seqvae import compat
+from fairseq_seqvae.support.command_line import positive, refuse_existing, report, temperatures
+from fairseq_seqvae.support.files import whole_file
+
+_PROG = "python -m fairseq_seqvae.measure"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0, or 2 after one sentence about bad input on standard error."""
+    return report(_PROG, _run, _parser().parse_args(argv))
+
+
+def _run(args: argparse.Namespace) -> None:
+    compat.require_fairseq()
+    from fairseq_seqvae.measure.figures import load, measure_held_out, prior_samples, read_split, variety
+
+    if args.out:
+        refuse_existing([args.out], args.force)
+    model, task = load(args.path, args.data, use_cuda=torch.cuda.is_available() and not args.cpu)
+    held_out_set = read_split(task, args.gen_subset, args.sequences)
+    figures, arrays = measure_held_out(model, held_out_set, args.temperatures, args.importance_samples, args.seed)
+    figures = {"checkpoint": args.path, "subset": args.gen_subset, **figures}
+    if args.num_draws:
+        drawn = [prior_samples(model, args.num_draws, args.seed, tau) for tau in args.temperatures]
+        figures["samples"] = [variety(samples.tokens, samples.lengths) for samples in drawn]
+    if args.out:
+        buffer = io.BytesIO()  # where a zip file cannot be written, it complains after the error
+        np.savez_compressed(buffer, temperatures=args.temperatures, **arrays)
+        with whole_file(args.out) as partial:
+            partial.write_bytes(buffer.getbuffer())
+    print(json.dumps(figures) if args.json else _sentences(figures))
+
+
+def _sentences(figures: dict[str, Any]) -> str:
+    lines = [
+        f"{figures['sequences']} sequences of {figures['subset']}, {figures['tokens']} tokens, "
+        f"{figures['importance_samples']} importance samples each"
+    ]
+    for i, tau in enumerate(figures["temperatures"]):
+        line = (
+            f"temperature {tau:g}: NLL {figures['nll'][i]:.4f} +- {figures['nll_standard_error'][i]:.4f} nats per "
+            f"token, {figures['nll_per_sequence'][i]:.3f} per sequence (ELBO {-figures['elbo_per_sequence'][i]:.3f})"
+        )
+        if "samples" in figures:
+            sampled = figures["samples"][i]
+            line += (
+                f"; {sampled['distinct_sequences']} of {sampled['samples']} samples and {sampled['distinct_bigrams']} "
+                f"of {sampled['bigrams']} bigrams distinct"
+            )
+        lines.append(line)
+    lines.append(
+        f"KL {figures['kl']:.4f}, mutual information {figures['mutual_information']:.4f} nats per sequence, "
+        f"{figures['active_units']} of {figures['latent_dim']} units active"
+    )
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=_PROG,
+        description="Likelihood of held-out sequences (importance-weighted bound), KL, mutual information, active "
+        "units, and variety of samples.",
+        epilog=f"example:\n  {_PROG} data --path checkpoints/checkpoint_best.pt --temperatures 1,0.8 --num-draws 1000",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("data", metavar="DATA", help="folder written by fairseq-preprocess")
+    parser.add_argument("--path", required=True, metavar="FILE", help="checkpoint")
+    parser.add_argument("--gen-subset", default="test", metavar="SPLIT", help="split (default: %(default)s)")
+    parser.add_argument(
+        "--sequences", type=positive, default=1000, metavar="N", help="its first N sequences (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--importance-samples", type=positive, default=64, metavar="K", help="draws of z a sequence (default: 64)"
+    )
+    parser.add_argument(
+        "--temperatures", type=temperatures, default=[1.0], metavar="TAU,...", help="of the decoder (default: 1)"
+    )
+    parser.add_argument(
+        "--num-draws", type=int, default=0, metavar="N", help="also draw N samples from the prior (default: none)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="seed of all draws (default: %(default)s)")
+    parser.add_argument("--cpu", action="store_true", help="use no GPU")
+    parser.add_argument("--json", action="store_true", help="print an object of JSON instead of sentences")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the values of each sequence, as .npz")
+    parser.add_argument("--force", action="store_true", help="overwrite that file")
+    return parser

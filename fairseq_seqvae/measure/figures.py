@@ -1,0 +1,131 @@
+"""The figures of one checkpoint on held-out sequences, and its samples from the prior."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from fairseq import checkpoint_utils
+from torch import Tensor
+
+from fairseq_seqvae import metrics, register
+from fairseq_seqvae.core import noise, rollouts
+from fairseq_seqvae.core.noise import Stream
+from fairseq_seqvae.inference import latents
+from fairseq_seqvae.inference.hub import refuse_other_tasks
+
+_BATCH = 512
+_LONGEST_SAMPLE = 200  # fairseq-generate's default, where the model knows no fixed length
+
+
+class HeldOutSet(NamedTuple):
+    """Sequences of a split: ids (B,), their line numbers; tokens (B, T), padded; lengths (B,)."""
+
+    ids: Tensor
+    tokens: Tensor
+    lengths: Tensor
+
+
+def load(path: str | os.PathLike, data: str | os.PathLike, use_cuda: bool = False):
+    """Model, without what only its training needs, and task of a checkpoint and a data folder."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no checkpoint {path}: give the file, such as checkpoints/checkpoint_best.pt")
+    register()
+    refuse_other_tasks(path)
+    loaded, _, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], arg_overrides={"data": str(data)})
+    model = loaded[0]
+    model.eval()
+    return model.cuda() if use_cuda else model, task
+
+
+def read_split(task, split: str, number: int | None = None) -> HeldOutSet:
+    """The first *number* sequences of a split (default: all)."""
+    task.load_dataset(split)
+    dataset = task.dataset(split)
+    ids = torch.from_numpy(np.flatnonzero(~dataset.empty)[:number])
+    rows = [dataset.src[int(i)].long() for i in ids]
+    lengths = torch.tensor([len(row) for row in rows])
+    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=task.dictionary.pad())
+    return HeldOutSet(ids, tokens, lengths)
+
+
+@torch.no_grad()
+def measure_held_out(
+    model, held_out_set: HeldOutSet, taus: Sequence[float], num_samples: int, seed: int
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Likelihood bounds and use of the latent: figures for a report, and arrays of values of each sequence.
+
+    Figures are nats a token in ``nll`` (a mean weighted by length, with its standard error over sequences), nats a
+    sequence in all others. One entry a temperature where there are lists.
+    """
+    device = next(model.parameters()).device
+    ids, tokens, lengths = (part.to(device) for part in held_out_set)
+    parts = [model.encoder.posterior(t, n) for t, n in zip(tokens.split(_BATCH), lengths.split(_BATCH), strict=True)]
+    posterior = type(parts[0])(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    found = metrics.held_out(
+        model.decoder,
+        posterior,
+        tokens,
+        lengths,
+        ids=ids,
+        seed=seed,
+        num_samples=num_samples,
+        eos=model.decoder.eos,
+        temperatures=taus,
+    )
+    count, mean_length = len(tokens), float(lengths.double().mean())
+    # Of a ratio of means: the spread of what each sequence adds beyond its length's share.
+    nll = -found.bound.mean(dim=0) / mean_length
+    spread = (-found.bound - lengths.unsqueeze(1) * nll).std(dim=0) / mean_length / count**0.5
+    figures = {
+        "sequences": count,
+        "tokens": int(lengths.sum()),
+        "importance_samples": num_samples if posterior.mean.size(1) else 1,
+        "temperatures": list(taus),
+        "nll": nll.tolist(),
+        "nll_standard_error": spread.tolist(),
+        "nll_per_sequence": (-found.bound.mean(dim=0)).tolist(),
+        "elbo_per_sequence": found.elbo.mean(dim=0).tolist(),
+        "kl": float(found.kl.mean()),
+        "mutual_information": metrics.mutual_information(posterior, ids=ids, seed=seed),
+        "active_units": metrics.active_units(posterior),
+        "latent_dim": posterior.mean.size(1),
+    }
+    arrays = {"ids": ids, "lengths": lengths, "log_likelihood": found.bound, "elbo": found.elbo, "kl": found.kl}
+    return figures, {name: value.cpu().numpy() for name, value in arrays.items()}
+
+
+@torch.no_grad()
+def prior_samples(model, number: int, seed: int, temperature: float = 1.0) -> rollouts.Samples:
+    """The sequences that fairseq-generate draws with --gen-subset prior --sampling --beam 1 --unkpen 1000."""
+    decoder = model.decoder
+    parts = []
+    for ids in torch.arange(number, device=next(model.parameters()).device).split(_BATCH):
+        parts.append(
+            rollouts.sample(
+                decoder,
+                latents.prior_latent(model, ids, seed),
+                noise.row_keys(seed, 0, Stream.GENERATION, ids),
+                decoder.fixed_length or min(_LONGEST_SAMPLE, model.max_decoder_positions() - 1),
+                decoder.eos,
+                decoder.pad,
+                temperature=temperature,
+                unk=decoder.unk,
+                unk_penalty=1000.0,
+            )
+        )
+    width = max(part.tokens.size(1) for part in parts)
+    padded = [torch.nn.functional.pad(p.tokens, (0, width - p.tokens.size(1)), value=decoder.pad) for p in parts]
+    return rollouts.Samples(torch.cat(padded), torch.cat([part.lengths for part in parts]), None)
+
+
+def variety(tokens: Tensor, lengths: Tensor) -> dict[str, int]:
+    """Counts of different sequences and bigrams among samples (B, T)."""
+    distinct_bigrams, bigrams = metrics.distinct_ngrams(tokens, lengths, 2)
+    return {
+        "samples": len(tokens),
+        "distinct_sequences": metrics.distinct_sequences(tokens, lengths),
+        "bigrams": bigrams,
+        "distinct_bigrams": distinct_bigrams,
+    }

@@ -1,0 +1,1 @@
+"""Decoders: p(y|z), as fairseq decoders and as policies of rollouts."""

@@ -1,0 +1,1 @@
+"""Encoders: tokens to the posterior q(z|x)."""

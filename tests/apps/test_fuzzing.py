@@ -1,0 +1,228 @@
+"""Whatever a file or a flag holds: a result that keeps its promises, or a ValueError; nothing else.
+
+Some dozens of examples for each by default; `pytest tests/test_fuzzing.py --hypothesis-profile long` tries thousands.
+"""
+
+import argparse
+import importlib.util
+import io
+import json
+import math
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairseq_seqvae.core.discriminators.cnn import _numbers
+from fairseq_seqvae.melody import __main__ as melody
+from fairseq_seqvae.melody.midi import read_midi, write_midi
+from fairseq_seqvae.melody.samples import read_samples
+from fairseq_seqvae.melody.tokens import MAX_STEPS, SYMBOLS, decode_notes, encode_notes, format_line, parse_line
+from fairseq_seqvae.melody.windows import read_tunes
+from fairseq_seqvae.oracle import Oracle
+from fairseq_seqvae.oracle import __main__ as oracle
+from fairseq_seqvae.oracle.score import read_tokens
+from fairseq_seqvae.oracle.weights import draw_weights, read_weights
+from fairseq_seqvae.support import command_line
+from fairseq_seqvae.support.generate_output import KINDS, read_generate_output
+
+PLOT_CURVES = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "plot-curves"))
+
+
+def attempt(read, *arguments):
+    """What is read, or None after a ValueError, the one exception for bad input."""
+    try:
+        return read(*arguments)
+    except (ValueError, argparse.ArgumentTypeError):
+        return None
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "file"
+
+
+# --- what is tried: anything, and what looks like the format
+
+
+def lines_of(*words: str):
+    """Bytes of a file of lines of these words, other text and separators."""
+    word = st.sampled_from(words) | st.text(max_size=4) | st.integers().map(str)
+    line = st.lists(word, max_size=8).flatmap(
+        lambda parts: st.sampled_from([" ", "\t", ""]).map(lambda s: s.join(parts))
+    )
+    return st.lists(line, max_size=6).map(lambda lines: "\n".join(lines).encode("utf-8", "surrogatepass"))
+
+
+@st.composite
+def damaged(draw, *originals: bytes):
+    """One of the originals with some bytes replaced, removed or put in."""
+    content = bytearray(draw(st.sampled_from(originals)))
+    for _ in range(draw(st.integers(0, 6))):
+        start = draw(st.integers(0, len(content)))
+        stop = min(len(content), start + draw(st.integers(0, 4)))
+        content[start:stop] = draw(st.binary(max_size=4))
+    return bytes(content)
+
+
+def midi_bytes(line: str) -> bytes:
+    import mido
+
+    track = mido.MidiTrack()
+    for note in decode_notes(parse_line(line)):
+        track += [
+            mido.Message("note_on", note=note.pitch, time=7, channel=note.pitch % 16),
+            mido.Message("note_off", note=note.pitch, time=120 * note.length, channel=note.pitch % 16),
+        ]
+    track += [
+        mido.MetaMessage("track_name", name="x"),
+        mido.MetaMessage("set_tempo", tempo=500000),
+        mido.MetaMessage("time_signature", numerator=6, denominator=8),
+        mido.MetaMessage("key_signature", key="Cm"),
+        mido.Message("sysex", data=(1, 2, 3)),
+    ]
+    buffer = io.BytesIO()
+    mido.MidiFile(tracks=[track, track]).save(file=buffer)
+    return buffer.getvalue()
+
+
+def npz_bytes(**arrays) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+HAS_MIDO = importlib.util.find_spec("mido") is not None
+MIDI = [midi_bytes("60 _ . 62"), midi_bytes("60 _ _ _ 61 . 108 _ 21")] if HAS_MIDO else [b"MThd"]
+ORACLE = npz_bytes(**draw_weights(1, 5, 2, 2))
+TUNES = b"id\tsplit\tmeter\tkey\tsteps_per_bar\tnotes\na\ttrain\t4/4\tC\t4\t_:2 60:1 r:1\n"
+
+# --- readers of files
+
+
+@pytest.mark.skipif(not HAS_MIDO, reason="needs mido")
+@given(content=st.binary() | st.binary().map(b"MThd".__add__) | damaged(*MIDI))
+def test_midi(file, content):
+    file.write_bytes(content)
+    if melody := attempt(read_midi, file):
+        assert 0 < melody.length <= MAX_STEPS + 1
+        tokens = melody.tokens()
+        assert decode_notes(tokens) == melody.notes
+        write_midi(tokens, file)
+        assert read_midi(file).tokens().tolist() == tokens.tolist()
+
+
+@given(content=st.binary() | lines_of(*SYMBOLS[:9], "D-3\t-0.5\t60 _") | damaged(b"D-3\t-0.5\t60 _ .\nD-4\t-1\t62\n"))
+def test_samples(file, content):
+    file.write_bytes(content)
+    if read := attempt(read_samples, file):
+        samples, _ = read
+        assert len({sample.number for sample in samples}) == len(samples) > 0
+        assert all(decode_notes(sample.tokens) for sample in samples)
+
+
+@given(content=st.binary() | lines_of("D-3", "H-3", "\t", "-0.5", "T-0") | damaged(b"D-3\t-0.5\tx\nT-3\tx\n"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_generate_output(file, content, kind):
+    file.write_bytes(content)
+    if lines := attempt(read_generate_output, file, kind):
+        assert lines == sorted(lines) and len({line[:2] for line in lines}) == len(lines) > 0
+        # Printed again, they are read as the same.
+        score = "0\t" if kind in ("D", "H") else ""
+        printed = "".join(f"{kind}-{line.id}\t{score}{line.text}\n" for line in lines)
+        file.write_text(printed, encoding="utf-8")
+        assert read_generate_output(file, kind) == lines
+
+
+@given(
+    content=st.binary() | damaged(TUNES) | lines_of("60:4", "r:2", "_:99999999999", "train", "16").map(TUNES.__add__)
+)
+def test_tunes(file, content):
+    file.write_bytes(content)
+    for tune in attempt(read_tunes, file) or ():
+        assert len(tune.tokens) <= MAX_STEPS and len(tune.tokens) % tune.steps_per_bar == 0
+
+
+@given(content=st.binary() | lines_of("0", "1", "8", "D-1\t0\t3 4") | damaged(b"1 2 3\n4 5 6\n", b"D-1\t0\t3 4\n"))
+def test_tokens_of_an_oracle(file, content):
+    file.write_bytes(content)
+    if (tokens := attempt(read_tokens, file, 9)) is not None:
+        assert tokens.dim() == 2 and tokens.min() >= 0 and tokens.max() < 9
+        file.write_text("".join(" ".join(map(str, row)) + "\n" for row in tokens.tolist()))
+        assert read_tokens(file, vocab_size=9).tolist() == tokens.tolist()
+
+
+@given(content=st.binary() | damaged(ORACLE, npz_bytes(embedding=np.zeros((2, 3)), Wo=np.zeros(0))))
+def test_arrays_of_an_oracle(file, content):
+    file.write_bytes(content)
+    attempt(read_weights, file)
+    if oracle := attempt(Oracle.from_npz, file):
+        oracle.save_npz(file)
+        again = Oracle.from_npz(file).weights
+        assert all(np.array_equal(again[name], array) for name, array in oracle.weights.items())
+
+
+# --- readers of lines and flags
+
+
+@given(line=st.text() | st.lists(st.sampled_from(SYMBOLS)).map(" ".join))
+def test_melody_lines(line):
+    if (tokens := attempt(parse_line, line)) is not None:
+        assert format_line(tokens).split() == line.split()
+        assert decode_notes(encode_notes(decode_notes(tokens), len(tokens))) == decode_notes(tokens)
+
+
+@given(text=st.text() | st.lists(st.integers().map(str)).map(",".join))
+def test_lists_of_numbers(text):
+    if numbers := attempt(_numbers, text, "--disc-widths"):
+        assert len(numbers) == text.count(",") + 1 and all(isinstance(number, int) for number in numbers)
+
+
+@given(text=st.text() | st.integers().map(str) | st.from_regex(r"\d+/\d+"))
+@pytest.mark.parametrize("read", [command_line.positive, oracle._seed, melody._meter, PLOT_CURVES["parse_boundaries"]])
+def test_arguments(read, text):
+    result = attempt(read, text)
+    assert not isinstance(result, int) or result == read(str(result))
+
+
+@given(
+    line=st.text()
+    | st.recursive(
+        st.none() | st.floats() | st.integers() | st.text(max_size=9),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    ).map(lambda value: "INFO | {" + json.dumps({"num_updates": value})[1:])
+    | st.integers(1, 99999).map(lambda depth: '{"a": ' + "[" * depth)
+    | st.integers(300, 5000).map(lambda digits: '{"num_updates": ' + "9" * digits + "}")
+)
+def test_logs(line):
+    numbers = PLOT_CURVES["parse_line"](line)
+    assert numbers is None or all(math.isfinite(number) for number in numbers.values())
+
+
+@pytest.fixture(scope="module")
+def task():
+    pytest.importorskip("fairseq")
+    from fairseq.data import Dictionary
+
+    from fairseq_seqvae.tasks.config import SeqVAETaskConfig
+    from fairseq_seqvae.tasks.seqvae import SeqVAETask
+
+    dictionary = Dictionary()
+    for symbol in "abc":
+        dictionary.add_symbol(symbol)
+    cfg = SeqVAETaskConfig(data="", max_positions=9, seed=1, max_update=0, dataset_impl=None)
+    return lambda text: SeqVAETask(
+        argparse.Namespace(**{**vars(cfg), "interpolate_from": text, "interpolate_to": text}), dictionary
+    )
+
+
+@given(text=st.text() | st.lists(st.sampled_from("abc")).map(" ".join))
+def test_ends_of_a_walk(task, text):
+    made = attempt(task, text)
+    if made and (tokens := attempt(made._encode_end, "interpolate_from")) is not None:
+        assert len(tokens) <= 9 and tokens[-1] == made.dictionary.eos()
+        known = [symbol if symbol in "abc" else "<unk>" for symbol in text.split()]
+        assert made.dictionary.string(tokens).split() == known

@@ -1,0 +1,112 @@
+"""`python -m fairseq_seqvae.measure` on checkpoints of fairseq-train."""
+
+import json
+
+import commands
+import numpy as np
+import pytest
+import torch
+
+from fairseq_seqvae import metrics
+from fairseq_seqvae.measure import __main__ as command
+from fairseq_seqvae.measure import figures
+
+FEW = "--sequences 12 --importance-samples 3 --temperatures 1,0.5 --seed 5 --cpu"
+
+
+def run(capsys, trained, *flags) -> str:
+    assert command.main(commands.split_flags(trained.folder, "--path", trained.checkpoint, *flags)) == 0
+    return capsys.readouterr().out
+
+
+def fails(capsys, *argv) -> str:
+    assert command.main([str(arg) for arg in argv]) == 2
+    error = capsys.readouterr().err
+    assert error.count("error: ") == 1
+    return error
+
+
+def test_the_figures_are_means_of_the_values_of_each_sequence(trained, capsys, tmp_path):
+    found = json.loads(run(capsys, trained, FEW, "--json --out", tmp_path / "values.npz"))
+    values = np.load(tmp_path / "values.npz")
+    lines = [line.split() for line in trained.data.test[:12]]
+    assert values["lengths"].tolist() == [len(line) + 1 for line in lines]
+    assert found["tokens"] == values["lengths"].sum()
+    assert values["log_likelihood"].shape == values["elbo"].shape == (12, 2)
+    assert values["temperatures"].tolist() == found["temperatures"] == [1.0, 0.5]
+    for i in range(2):
+        total = -values["log_likelihood"][:, i].sum()
+        assert found["nll"][i] == pytest.approx(total / found["tokens"])
+        assert found["nll_per_sequence"][i] == pytest.approx(total / 12)
+        assert found["elbo_per_sequence"][i] == pytest.approx(values["elbo"][:, i].mean())
+        residuals = -values["log_likelihood"][:, i] - values["lengths"] * total / found["tokens"]
+        expected = residuals.std(ddof=1) / values["lengths"].mean() / 12**0.5
+        assert found["nll_standard_error"][i] == pytest.approx(expected)
+    assert found["kl"] == pytest.approx(values["kl"].mean())
+    assert 0 < found["mutual_information"] <= min(found["kl"], np.log(12))
+    assert 0 < found["active_units"] <= found["latent_dim"] == 6
+
+
+@pytest.mark.parametrize("fixture", ["trained", "trained_fixed"])
+def test_likelihoods_are_those_of_the_model_that_fairseq_runs(fixture, request):
+    trained = request.getfixturevalue(fixture)
+    model, task = figures.load(trained.checkpoint, trained.folder)
+    ids, tokens, lengths = figures.read_split(task, "test", 4)
+    sample = task.dataset("test").collater([task.dataset("test")[int(i)] for i in ids])
+    with torch.no_grad():
+        logits, _ = model(**sample["net_input"])  # z is the mean of the posterior
+        z = model.encoder.posterior(tokens, lengths).mean
+    target = sample["target"]
+    log_probs = logits.log_softmax(dim=2).gather(2, target.unsqueeze(2)).squeeze(2)
+    expected = log_probs.masked_fill(target == task.dictionary.pad(), 0).sum(dim=1)[sample["id"].argsort()]
+    found = metrics.sequence_log_probs(model.decoder, z, tokens, lengths, model.decoder.eos)
+    torch.testing.assert_close(found[:, 0].float(), expected)
+
+
+@pytest.mark.parametrize("fixture", ["trained", "trained_fixed"])
+def test_samples_are_those_of_fairseq_generate(fixture, request):
+    trained = request.getfixturevalue(fixture)
+    model, task = figures.load(trained.checkpoint, trained.folder)
+    samples = figures.prior_samples(model, 20, seed=5, temperature=0.7)
+    flags = "--gen-subset prior --num-draws 20 --sampling --beam 1 --unkpen 1000 --temperature 0.7 --seed 5"
+    printed = commands.texts(commands.generate(trained.folder, trained.checkpoint, flags))
+    own = [task.dictionary.string(row[:n]) for row, n in zip(samples.tokens, samples.lengths, strict=True)]
+    assert own == [printed[i][0] for i in range(20)]
+
+
+def test_sentences_tell_the_same_as_json(trained, capsys):
+    found = json.loads(run(capsys, trained, FEW, "--json --num-draws 30"))
+    text = run(capsys, trained, FEW, "--num-draws 30")
+    assert f"12 sequences of test, {found['tokens']} tokens, 3 importance samples each" in text
+    for i, tau in enumerate(("1", "0.5")):
+        assert f"temperature {tau}: NLL {found['nll'][i]:.4f} +- {found['nll_standard_error'][i]:.4f}" in text
+        drawn = found["samples"][i]
+        assert drawn["samples"] == 30 and 0 < drawn["distinct_bigrams"] <= drawn["bigrams"]
+        assert f"{drawn['distinct_sequences']} of 30 samples and {drawn['distinct_bigrams']} of " in text
+    assert f"KL {found['kl']:.4f}" in text
+
+
+def test_bad_input_is_one_sentence(trained, capsys, tmp_path):
+    assert "there is no checkpoint nowhere.pt" in fails(capsys, trained.folder, "--path", "nowhere.pt")
+    assert "there is no dictionary" in fails(capsys, tmp_path, "--path", trained.checkpoint)
+    split = ["--path", trained.checkpoint, "--gen-subset", "tset"]
+    assert "there is no split 'tset'" in fails(capsys, trained.folder, *split)
+    (tmp_path / "there.npz").touch()
+    out = ["--path", trained.checkpoint, "--out", tmp_path / "there.npz"]
+    assert "there.npz exists already" in fails(capsys, trained.folder, *out)
+
+
+def test_what_cannot_be_written_whole_leaves_what_was_there(trained, capsys, tmp_path):
+    out = tmp_path / "values.npz"
+    out.write_text("mine")
+    with commands.room_for(500):
+        flags = commands.split_flags(FEW, "--force --out", out)
+        assert "File too large" in fails(capsys, trained.folder, "--path", trained.checkpoint, *flags)
+    assert out.read_text() == "mine" and [file.name for file in tmp_path.iterdir()] == ["values.npz"]
+
+
+@pytest.mark.parametrize("temperatures", ["0", "1,1", "warm", "", "-1", "inf", "nan"])
+def test_bad_temperatures(temperatures, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["DATA", "--path", "CHECKPOINT", f"--temperatures={temperatures}"])
+    assert "must be different positive numbers" in capsys.readouterr().err
