@@ -5,6 +5,7 @@ exponential of a logit, so Gumbel noise or exponential races (``torch.multinomia
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -49,6 +50,32 @@ def pick(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_k: int =
     if candidates is not None:
         chosen = candidates.gather(1, chosen)
     return chosen.view_as(uniform)
+
+
+def pick_in_blocks(
+    logits_of: Callable[[Tensor], Tensor], features: Tensor, uniform: Tensor, **options: float
+) -> Tensor:
+    """Draw tokens, int64, shape of *uniform*, from logits that are made for a block of rows at a time.
+
+    Args:
+        logits_of: (R', D) -> (R', V), row by row
+        features: (R, D)
+        uniform: (R,), or (R, K) for K draws per row
+        options: ``temperature``, ``top_k``, ``top_p``, see :func:`pick`
+    """
+    chosen, start, block = [], 0, 64
+    while start < len(features):
+        rows = slice(start, start + block)
+        logits = logits_of(features[rows])
+        chosen.append(pick(logits, uniform[rows], **options))
+        start, block = start + block, rows_per_block(features.device, logits.size(1))
+    return torch.cat(chosen)
+
+
+def rows_per_block(device: torch.device, vocab_size: int) -> int:
+    """How many rows of logits to make at a time: few enough for the cache of a CPU, many enough to fill a GPU."""
+    entries = 1 << (20 if device.type == "cpu" else 26)
+    return max(64, entries // vocab_size)
 
 
 def check_temperature(temperature: float) -> None:

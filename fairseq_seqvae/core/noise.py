@@ -122,3 +122,11 @@ class Draws:
     def normal(self, stream: Stream, ids: Tensor, size: int) -> Tensor:
         """Standard normal numbers (R, *size*) float32, for the rows *ids* (R,)."""
         return normal(self.keys(stream, ids), size)
+
+    def uniforms(self, stream: Stream, ids: Tensor, rollouts: Tensor | int, n: int) -> Tensor:
+        """Uniform numbers (R, *n*) float32 at steps 0 .. n-1, for the rows *ids* (R,)."""
+        return uniforms(self.keys(stream, ids, rollouts), n)
+
+    def noise_and_keys(self, noise_stream: Stream, stream: Stream, ids: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Standard normal numbers (R, *size*) to draw z with, and keys (R,) for the tokens that go with it."""
+        return self.normal(noise_stream, ids, size), self.keys(stream, ids)

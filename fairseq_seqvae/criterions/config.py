@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II
 
-from fairseq_seqvae.core.discriminators.scoring import SCORINGS
-from fairseq_seqvae.core.policy_gradient.baselines import BASELINES
-from fairseq_seqvae.core.policy_gradient.returns import CREDITS
-from fairseq_seqvae.core.rewards.discriminator import REWARDS
+from fairseq_seqvae.core.policy_gradient.reinforce import BASELINES, CREDITS
+from fairseq_seqvae.core.rewards.discriminator import REWARDS, SCORINGS
 from fairseq_seqvae.core.schedules.annealing import KL_ANNEALS
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from fairseq.logging import metrics
 from fairseq.logging.meters import safe_round
+from torch import Tensor
 
+from fairseq_seqvae.core.discriminators.losses import correct_judgements
 from fairseq_seqvae.metrics.bigrams import jensen_shannon
 
 Logs = Sequence[Mapping[str, Any]]
@@ -68,6 +70,17 @@ def log_discriminator(logs: Logs) -> None:
         if count := float(total(f"d_num_{kind}")):
             correct = float(total(f"d_correct_{kind}"))
             metrics.log_scalar(f"d_acc_{kind}", correct / count, count, round=3, priority=75)
+
+
+def judgements(logits_real: Tensor, logits_fake: Tensor) -> dict[str, Any]:
+    """What is logged of the discriminator's logits of real (B,) and of generated (B',) sequences."""
+    correct_real, correct_fake = correct_judgements(logits_real, logits_fake)
+    return {
+        "d_correct_real": correct_real,
+        "d_correct_fake": correct_fake,
+        "d_num_real": logits_real.numel(),
+        "d_num_fake": logits_fake.numel(),
+    }
 
 
 def _bigram_divergence(meters: Mapping[str, Any]) -> float | None:

@@ -7,12 +7,11 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from torch import Tensor, nn
 
 from fairseq_seqvae.core import sequences
-from fairseq_seqvae.core.elbo import negative_elbo
+from fairseq_seqvae.core.elbo import negative_elbo, training_loss
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
-from fairseq_seqvae.core.latents.penalties import free_bits
 from fairseq_seqvae.core.noise import Draws, Stream
+from fairseq_seqvae.core.rollouts import rollout
 from fairseq_seqvae.core.rollouts.policy import Samples
-from fairseq_seqvae.core.rollouts.sampling import sample as sample_policy
 from fairseq_seqvae.core.schedules.annealing import kl_weight
 from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, Turn
 from fairseq_seqvae.criterions import logged
@@ -57,20 +56,26 @@ class SeqVAEElboCriterion(FairseqCriterion):
             turn: which parts move, in training
             update_num: number of the update, counted from 0
         """
-        if not model.training:
-            return self.validation(model, sample)
-        return self.generator_pretrain(model, sample, Draws(self.cfg.seed, update_num))
+        if model.training:
+            loss, count, log = self.generator_pretrain(model, sample, Draws(self.cfg.seed, update_num))
+        else:
+            loss, count, log = self.validation(model, sample)
+        return loss, count, log | {"ntokens": sample["ntokens"], "nsentences": count, "sample_size": count}
 
     def generator_pretrain(self, model: nn.Module, sample: dict[str, Any], draws: Draws) -> Result:
         """The generator moves by the ELBO alone."""
-        output = model(**sample["net_input"], **self.generator_inputs(model, sample, draws))
-        loss, log = self.elbo(output.logits, output.posterior, sample["target"], draws.update)
-        return loss, sample["nsentences"], self.counts(sample) | log
+        streams = Stream.POSTERIOR, Stream.WORD_DROPOUT
+        noise, keys = draws.noise_and_keys(*streams, sample["id"], model.prior.dim)
+        output = model(**sample["net_input"], mode="generator", noise=noise, word_dropout_keys=keys)
+        target = sample["target"]
+        log_likelihood = sequences.token_log_probs(output.logits, target, target.eq(self.padding_idx)).sum()
+        loss, log = self.elbo(log_likelihood, output.posterior, draws.update)
+        return loss, sample["nsentences"], log
 
     def validation(self, model: nn.Module, sample: dict[str, Any]) -> Result:
         """The ELBO of one draw of z per sequence (weight 1, no free bits), the same draw at every validation."""
         target, ids, draws = sample["target"], sample["id"], Draws(self.cfg.seed)
-        noise = draws.normal(Stream.VALIDATION_POSTERIOR, ids, model.prior.noise_dim)
+        noise = draws.normal(Stream.VALIDATION_POSTERIOR, ids, model.prior.dim)
         output = model(**sample["net_input"], mode="generator", noise=noise)
         mask = target.eq(self.padding_idx)
         log_likelihood = sequences.token_log_probs(output.logits, target, mask).sum()
@@ -82,9 +87,10 @@ class SeqVAEElboCriterion(FairseqCriterion):
             samples = self.prior_samples(model, ids, draws, Stream.VALIDATION_LATENT, Stream.VALIDATION_SAMPLE, max_len)
             log["bigrams_data"] = bigram_counts(target, mask)
             log["bigrams_samples"] = bigram_counts(samples.tokens, samples.mask)
-            log |= self.variety(target, mask, samples.tokens, samples.mask)
+            log |= {"distinct_data": count_distinct(target, mask)}
+            log |= {"distinct": count_distinct(samples.tokens, samples.mask)}
             log |= self.validate_discriminator(model, target, samples)
-        return loss, sample["nsentences"], self.counts(sample) | log
+        return loss, sample["nsentences"], log
 
     def validate_discriminator(self, model: nn.Module, target: Tensor, samples: Samples) -> dict[str, Any]:
         """What the adversarial criterion logs about the discriminator on held-out data."""
@@ -92,29 +98,26 @@ class SeqVAEElboCriterion(FairseqCriterion):
 
     # -- parts that the adversarial criterion uses too --
 
-    def generator_inputs(self, model: nn.Module, sample: dict[str, Any], draws: Draws) -> dict[str, Any]:
-        """Random numbers of a generator's forward pass."""
-        return {
-            "mode": "generator",
-            "noise": draws.normal(Stream.POSTERIOR, sample["id"], model.prior.noise_dim),
-            "word_dropout_keys": draws.keys(Stream.WORD_DROPOUT, sample["id"]),
-        }
-
     def elbo(
-        self, logits: Tensor, posterior: DiagonalGaussian, target: Tensor, update_num: int
+        self, log_likelihood: Tensor, posterior: DiagonalGaussian, update_num: int
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Weighted negative ELBO, nats, summed over the batch, and what is logged."""
+        """Weighted negative ELBO, nats, summed over the batch, and what is logged.
+
+        Args:
+            log_likelihood: log p(x|z), a sum over the batch
+            posterior: q(z|x), (B, Z)
+            update_num: number of the update, for the weight of the KL term
+        """
         cfg = self.cfg
-        log_likelihood = sequences.token_log_probs(logits, target, target.eq(self.padding_idx)).sum()
         kl = posterior.kl()
         weight = kl_weight(update_num, cfg.kl_weight, cfg.kl_anneal, cfg.kl_anneal_updates, cfg.kl_cycles, cfg.kl_ramp)
-        loss = negative_elbo(log_likelihood, free_bits(kl, cfg.free_bits, cfg.free_bits_mode).sum(), weight)
+        loss = training_loss(log_likelihood, kl, weight, cfg.free_bits, cfg.free_bits_mode)
         log = {
             "loss": loss.detach(),
             "rec": -log_likelihood.detach(),
             "kl": kl.detach().sum(),
-            "kl_weight": weight * target.size(0),
-            "weight": target.size(0),
+            "kl_weight": weight * len(kl),
+            "weight": len(kl),
         }
         return loss, log
 
@@ -123,21 +126,8 @@ class SeqVAEElboCriterion(FairseqCriterion):
         self, model: nn.Module, ids: Tensor, draws: Draws, latent_stream: Stream, stream: Stream, max_len: int
     ) -> Samples:
         """One sequence for each of *ids* (B,), with z from the prior."""
-        z = model.prior.sample(draws.normal(latent_stream, ids, model.prior.noise_dim))
-        return sample_policy(model.decoder, z, draws.keys(stream, ids), max_len)
-
-    @staticmethod
-    def variety(target: Tensor, mask: Tensor, sampled_tokens: Tensor, sampled_mask: Tensor) -> dict[str, Tensor]:
-        """How many sequences of the data and of as many samples are different."""
-        return {
-            "distinct_data": count_distinct(target, mask),
-            "distinct": count_distinct(sampled_tokens, sampled_mask),
-        }
-
-    @staticmethod
-    def counts(sample: dict[str, Any]) -> dict[str, Any]:
-        """What fairseq needs of every batch."""
-        return {"ntokens": sample["ntokens"], "nsentences": sample["nsentences"], "sample_size": sample["nsentences"]}
+        noise, keys = draws.noise_and_keys(latent_stream, stream, ids, model.prior.dim)
+        return rollout.sample(model.decoder, model.prior.sample(noise), keys, max_len)
 
     # -- logging --
 

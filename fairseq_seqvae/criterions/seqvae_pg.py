@@ -9,21 +9,19 @@ from fairseq.criterions import register_criterion
 from torch import Tensor, nn
 
 from fairseq_seqvae.core import sequences
-from fairseq_seqvae.core.discriminators.losses import correct_judgements, discriminator_loss, output_penalty
+from fairseq_seqvae.core.discriminators.losses import discriminator_loss, output_penalty
 from fairseq_seqvae.core.discriminators.pool import FakePool
 from fairseq_seqvae.core.noise import Draws, Stream
-from fairseq_seqvae.core.policy_gradient.baselines import advantages
-from fairseq_seqvae.core.policy_gradient.losses import entropy_above_floor, policy_gradient_loss, token_entropy
-from fairseq_seqvae.core.policy_gradient.returns import returns_of_prefixes, reward_positions
+from fairseq_seqvae.core.policy_gradient.reinforce import Credit, policy_terms
 from fairseq_seqvae.core.rewards.discriminator import DiscriminatorReward
-from fairseq_seqvae.core.rewards.values import prefix_values
+from fairseq_seqvae.core.rollouts import rollout
 from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Samples, Trajectory
-from fairseq_seqvae.core.rollouts.sampling import sample as sample_policy
 from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, GENERATOR_TURN, Turn
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.checks import check_pg_options
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
 from fairseq_seqvae.criterions.seqvae_elbo import Result, SeqVAEElboCriterion
+from fairseq_seqvae.metrics.variety import count_distinct
 
 
 @contextmanager
@@ -47,6 +45,16 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
     def __init__(self, cfg: SeqVAEPolicyGradientConfig, task: Any):
         super().__init__(cfg, task)
         check_pg_options(cfg)
+        self.credit = Credit(
+            stride=cfg.reward_stride,
+            credit=str(cfg.pg_credit),
+            baseline=str(cfg.pg_baseline),
+            normalize=cfg.pg_normalize,
+            entropy_weight=cfg.entropy_weight,
+            entropy_floor=cfg.entropy_floor,
+        )
+        self._reward: DiscriminatorReward | None = None
+        self._last_plan: RolloutPlan | None = None
         self.pool = FakePool(cfg.fake_pool, cfg.fake_reuse) if cfg.fake_pool else None
 
     def forward(
@@ -58,73 +66,85 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         update_num: int = 0,
     ) -> Result:
         """Loss of one turn; see :class:`SeqVAEElboCriterion`."""
-        if not model.training:
-            return self.validation(model, sample)
         draws = Draws(self.cfg.seed, update_num)
-        if turn is GENERATOR_PRETRAIN:
-            return self.generator_pretrain(model, sample, draws)
-        if turn is GENERATOR_TURN:
-            return self.generator_turn(model, sample, draws)
-        return self.discriminator_turn(model, sample, draws)
+        if not model.training:
+            loss, count, log = self.validation(model, sample)
+        elif turn is GENERATOR_PRETRAIN:
+            loss, count, log = self.generator_pretrain(model, sample, draws)
+        elif turn is GENERATOR_TURN:
+            loss, count, log = self.generator_turn(model, sample, draws)
+        else:
+            loss, count, log = self.discriminator_turn(model, sample, draws)
+        return loss, count, log | {"ntokens": sample["ntokens"], "nsentences": count, "sample_size": count}
 
     # -- the generator's turn --
 
     def generator_turn(self, model: nn.Module, sample: dict[str, Any], draws: Draws) -> Result:
         """ELBO of the batch + policy gradient on trajectories + entropy."""
-        cfg, target = self.cfg, sample["target"]
-        trajectory = self.act(model, sample, draws)
-        rewards = self.rewards(model, trajectory, draws)
-        returns = returns_of_prefixes(rewards, trajectory.lengths, cfg.reward_stride, cfg.pg_credit)
-        advantage = advantages(returns, trajectory.mask, cfg.pg_baseline, cfg.pg_normalize)
+        cfg, target, ids = self.cfg, sample["target"], sample["id"]
+        mask, max_len, dim = target.eq(self.padding_idx), self.task.max_sample_length(target), model.prior.dim
+        noise, word_keys = draws.noise_and_keys(Stream.POSTERIOR, Stream.WORD_DROPOUT, ids, dim)
+        numbers = draws.noise_and_keys(Stream.TRAJECTORY_LATENT, Stream.TRAJECTORY, ids, dim)
+        trajectory = self.act(model, sample, *numbers, max_len)
+        values = self.rewards(model, trajectory, draws, max_len)
 
-        previous = sequences.shift_right(trajectory.tokens, model.decoder.eos, self.padding_idx, trajectory.lengths)
-        inputs = self.generator_inputs(model, sample, draws) | {"policy_inputs": (previous, trajectory.z)}
+        inputs = {"mode": "generator", "noise": noise, "word_dropout_keys": word_keys, "trajectory": trajectory}
         output = model(**sample["net_input"], **inputs)
-        elbo_loss, log = self.elbo(output.logits, output.posterior, target, draws.update)
+        log_likelihood = sequences.token_log_probs(output.logits, target, mask).sum()
         log_probs = sequences.token_log_probs(output.policy_logits, trajectory.tokens, trajectory.mask)
-        pg_loss = policy_gradient_loss(log_probs, advantage).sum()
-        with torch.set_grad_enabled(cfg.entropy_weight != 0):
-            entropy = token_entropy(output.policy_logits, trajectory.mask).sum(dim=1)
-        weighed = entropy_above_floor(entropy, trajectory.lengths, cfg.entropy_weight, cfg.entropy_floor)
-        loss = cfg.elbo_weight * elbo_loss + cfg.pg_weight * pg_loss - cfg.entropy_weight * weighed.sum()
+        elbo_loss, log = self.elbo(log_likelihood, output.posterior, draws.update)
+        terms = policy_terms(log_probs, output.policy_logits, *values, trajectory.mask, self.credit)
+        pg_loss = terms.loss.sum()
+        loss = cfg.elbo_weight * elbo_loss + cfg.pg_weight * pg_loss - cfg.entropy_weight * terms.weighed_entropy.sum()
 
-        given = rewards[reward_positions(trajectory.lengths, rewards.size(1), cfg.reward_stride)]
-        log |= self.variety(target, target.eq(self.padding_idx), trajectory.tokens, trajectory.mask)
+        given = values.rewards[values.positions]
         log |= {
+            "distinct_data": count_distinct(target, mask),
+            "distinct": count_distinct(trajectory.tokens, trajectory.mask),
             "pg_loss": pg_loss.detach(),
-            "entropy": entropy.detach().sum(),
+            "entropy": terms.entropy.sum(),
             "policy_tokens": trajectory.lengths.sum(),
             "reward": given.sum(),
             "reward_squares": given.square().sum(),
             "rewards": given.numel(),
         }
-        return loss, sample["nsentences"], self.counts(sample) | log
+        return loss, sample["nsentences"], log
 
     @torch.no_grad()
-    def act(self, model: nn.Module, sample: dict[str, Any], draws: Draws) -> Trajectory:
-        """The sequences that are rewarded, and the z they belong to."""
-        cfg, ids, target = self.cfg, sample["id"], sample["target"]
-        noise = draws.normal(Stream.TRAJECTORY_LATENT, ids, model.prior.noise_dim)
-        if cfg.pg_latent == "prior":
-            z = model.prior.region(noise, cfg.pg_region)
+    def act(self, model: nn.Module, sample: dict[str, Any], noise: Tensor, keys: Tensor, max_len: int) -> Trajectory:
+        """The sequences that are rewarded, and the z they belong to.
+
+        Args:
+            noise: (B, Z), standard normal, for z
+            keys: (B,), of the random numbers that draw the tokens
+            max_len: longest sequence, in tokens
+        """
+        target, net_input = sample["target"], sample["net_input"]
+        if self.cfg.pg_latent == "prior":
+            z = model.prior.region(noise, self.cfg.pg_region)
         else:
             with evaluating(model.encoder):
-                net_input = sample["net_input"]
                 z = model.encoder.posterior(net_input["src_tokens"], net_input["src_lengths"]).sample(noise)
-        if cfg.pg_trajectories == "data":
-            return Trajectory(target, sequences.lengths_from_padding(target.eq(self.padding_idx)), z, ids)
-        max_len = self.task.max_sample_length(target)
-        sampled = sample_policy(model.decoder, z, draws.keys(Stream.TRAJECTORY, ids), max_len)
-        return Trajectory(sampled.tokens, sampled.lengths, z, ids)
+        if self.cfg.pg_trajectories == "data":
+            mask = target.eq(self.padding_idx)
+            return Trajectory(target, sequences.lengths_from_padding(mask), mask, z, sample["id"])
+        drawn = rollout.sample(model.decoder, z, keys, max_len)
+        return Trajectory(drawn.tokens, drawn.lengths, drawn.mask, z, sample["id"])
 
-    def rewards(self, model: nn.Module, trajectory: Trajectory, draws: Draws) -> Tensor:
-        """Values of the rewarded prefixes, (B, T): completed by the rollout policy, judged by the reward."""
-        cfg = self.cfg
-        max_len = max(trajectory.tokens.size(1), self.task.max_sample_length(trajectory.tokens))
-        plan = RolloutPlan(cfg.num_rollouts, cfg.reward_stride, max_len, cfg.rollout_chunk)
-        reward = DiscriminatorReward(model.discriminator, cfg.reward, cfg.disc_scoring)
+    def rewards(self, model: nn.Module, trajectory: Trajectory, draws: Draws, max_len: int) -> rollout.PrefixValues:
+        """Values of the rewarded prefixes: completed by the rollout policy, judged by the reward."""
+        plan = self._plan(max(trajectory.tokens.size(1), max_len))
+        if self._reward is None or self._reward.discriminator is not model.discriminator:
+            self._reward = DiscriminatorReward(model.discriminator, self.cfg.reward, self.cfg.disc_scoring)
         with evaluating(model.discriminator):
-            return prefix_values(model.rollout_decoder, reward, trajectory, plan, draws)
+            return rollout.prefix_values(model.rollout_decoder, self._reward, trajectory, plan, draws)
+
+    def _plan(self, max_len: int) -> RolloutPlan:
+        """The plan of rollouts that reach *max_len*."""
+        cfg = self.cfg
+        if self._last_plan is None or self._last_plan.max_len != max_len:
+            self._last_plan = RolloutPlan(cfg.num_rollouts, cfg.reward_stride, max_len, cfg.rollout_chunk)
+        return self._last_plan
 
     # -- the discriminator's turn --
 
@@ -141,10 +161,10 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         )
         loss_real, loss_fake = discriminator_loss(logits_real, logits_fake, self.cfg.disc_label_smoothing)
         loss = (loss_real.sum() + loss_fake.sum()) / 2
-        log = {"d_loss": loss.detach()} | _judgements(logits_real, logits_fake)
+        log = {"d_loss": loss.detach()} | logged.judgements(logits_real, logits_fake)
         if self.cfg.disc_l2:
             loss = loss + self.cfg.disc_l2 * sample["nsentences"] * output_penalty(model.discriminator)
-        return loss, sample["nsentences"], self.counts(sample) | log
+        return loss, sample["nsentences"], log
 
     def fakes(self, model: nn.Module, ids: Tensor, draws: Draws, max_len: int) -> Samples:
         """One sample of the decoder for each of *ids* (B,), fresh or from the pool."""
@@ -162,7 +182,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         if model.discriminator is None or not self.task.judges_discriminator:
             return {}
         logits_real = model.discriminator(target, target.eq(self.padding_idx))
-        return _judgements(logits_real, model.discriminator(samples.tokens, samples.mask))
+        return logged.judgements(logits_real, model.discriminator(samples.tokens, samples.mask))
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
@@ -170,13 +190,3 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         super().reduce_metrics(logging_outputs)
         logged.log_policy_gradient(logging_outputs)
         logged.log_discriminator(logging_outputs)
-
-
-def _judgements(logits_real: Tensor, logits_fake: Tensor) -> dict[str, Any]:
-    correct_real, correct_fake = correct_judgements(logits_real, logits_fake)
-    return {
-        "d_correct_real": correct_real,
-        "d_correct_fake": correct_fake,
-        "d_num_real": logits_real.numel(),
-        "d_num_fake": logits_fake.numel(),
-    }

@@ -16,7 +16,8 @@ from torch import Tensor
 from fairseq_seqvae import register
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
 from fairseq_seqvae.core.noise import Draws, Stream
-from fairseq_seqvae.core.rollouts.sampling import SamplingOptions, sample
+from fairseq_seqvae.core.rollouts.policy import SamplingOptions
+from fairseq_seqvae.core.rollouts.rollout import sample
 from fairseq_seqvae.inference import latents
 
 GREEDY = SamplingOptions(top_k=1)
@@ -177,7 +178,7 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
     def _draw(self, posterior: DiagonalGaussian, seed: int) -> Tensor:
         """One draw of each posterior, (B, Z)."""
         ids = torch.arange(len(posterior.mean), device=self.device)
-        return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, self.model.prior.noise_dim))
+        return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, self.model.prior.dim))
 
     def _beam_search(self, z: Tensor, beam: int) -> list[str]:
         args = copy.deepcopy(self.cfg.generation)

@@ -34,7 +34,7 @@ def latent_dim(model) -> int:
 
 def prior_latent(model, ids: Tensor, seed: int) -> Tensor:
     """Draws from the prior by number, (B, Z)."""
-    return model.prior.sample(Draws(seed).normal(Stream.PRIOR, ids, model.prior.noise_dim))
+    return model.prior.sample(Draws(seed).normal(Stream.PRIOR, ids, model.prior.dim))
 
 
 def latent_of_sentences(models, tokens: Tensor, lengths: Tensor, ids: Tensor, latent: str, seed: int) -> Tensor | None:
@@ -53,7 +53,7 @@ def latent_of_sentences(models, tokens: Tensor, lengths: Tensor, ids: Tensor, la
     if len(models) > 1:
         raise ValueError("--latent sample needs one model, but --path names several: their latent spaces differ.")
     posterior = models[0].encoder.posterior(tokens, lengths)
-    return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, models[0].prior.noise_dim))
+    return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, models[0].prior.dim))
 
 
 def posterior_means(models, sentences: list[Tensor], pad: int, device) -> Tensor:

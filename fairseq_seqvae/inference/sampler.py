@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from fairseq_seqvae.core.noise import Draws, Stream
-from fairseq_seqvae.core.rollouts import sampling
+from fairseq_seqvae.core.rollouts import rollout
+from fairseq_seqvae.core.rollouts.policy import SamplingOptions
 
 
 class SeqVAESampler:
@@ -31,7 +32,7 @@ class SeqVAESampler:
         self.draws = args.beam
         self.fixed_length = model.decoder.fixed_length
         self.max_len_a, self.max_len_b, self.min_len = args.max_len_a, args.max_len_b, args.min_len
-        self.options = sampling.SamplingOptions(
+        self.options = SamplingOptions(
             temperature=args.temperature,
             top_k=max(0, args.sampling_topk),
             top_p=max(0.0, args.sampling_topp),
@@ -65,7 +66,7 @@ class SeqVAESampler:
         if prefix_tokens is not None and not self.fixed_length:
             max_lens = torch.maximum(max_lens, (prefix_tokens != self.pad).sum(dim=1))
         keys = Draws(self.seed).keys(Stream.GENERATION, ids[rows], numbers)
-        drawn = sampling.sample(self.model.decoder, z[rows], keys, int(max_lens.max()), self.options, prefix_tokens)
+        drawn = rollout.sample(self.model.decoder, z[rows], keys, int(max_lens.max()), self.options, prefix_tokens)
         lengths = torch.minimum(drawn.lengths, max_lens).tolist()
         hypotheses = [
             self._hypothesis(tokens[:length], log_probs[:length])

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from fairseq_seqvae import metrics, register
 from fairseq_seqvae.core.noise import Draws, Stream
-from fairseq_seqvae.core.rollouts.policy import Samples
-from fairseq_seqvae.core.rollouts.sampling import SamplingOptions, sample
+from fairseq_seqvae.core.rollouts.policy import Samples, SamplingOptions
+from fairseq_seqvae.core.rollouts.rollout import sample
+from fairseq_seqvae.core.sequences import padding_mask
 from fairseq_seqvae.inference import latents
 from fairseq_seqvae.inference.hub import refuse_other_tasks
 
@@ -107,7 +108,8 @@ def prior_samples(model, number: int, seed: int, temperature: float = 1.0) -> Sa
         parts.append(sample(decoder, latents.prior_latent(model, ids, seed), keys, max_len, options))
     width = max(part.tokens.size(1) for part in parts)
     padded = [torch.nn.functional.pad(p.tokens, (0, width - p.tokens.size(1)), value=decoder.pad) for p in parts]
-    return Samples(torch.cat(padded), torch.cat([part.lengths for part in parts]))
+    lengths = torch.cat([part.lengths for part in parts])
+    return Samples(torch.cat(padded), lengths, padding_mask(lengths, width))
 
 
 def variety(tokens: Tensor, lengths: Tensor) -> dict[str, int]:

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fairseq_seqvae.core.categorical import rows_per_block
 from fairseq_seqvae.core.elbo import negative_elbo
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
 from fairseq_seqvae.core.noise import Draws, Stream, normal
-from fairseq_seqvae.core.rollouts.policy import Policy, rows_per_block
+from fairseq_seqvae.core.rollouts.policy import Policy
 
 _ROWS_AT_A_TIME = 4096  # rows of decoder states; of logits there are as many as `rows_per_block` says
 

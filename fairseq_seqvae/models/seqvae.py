@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fairseq_seqvae.core.discriminators.registry import DISCRIMINATORS, build_discriminator
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, StandardNormal
+from fairseq_seqvae.core.rollouts.policy import Trajectory
 from fairseq_seqvae.core.schedules.turns import DECODER, DISCRIMINATOR, DISCRIMINATOR_PARTS, ENCODER, GENERATOR_PARTS
 from fairseq_seqvae.models import discriminators  # noqa: F401  (registers the built-in ones)
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
@@ -43,6 +44,19 @@ class GeneratorOutput(NamedTuple):
     policy_logits: Tensor | None
 
 
+def shift_right(tokens: Tensor, mask: Tensor, first: int, pad: int) -> Tensor:
+    """Inputs of a decoder that is to produce *tokens*: *first*, then all tokens but the last, (B, T).
+
+    Args:
+        tokens: (B, T)
+        mask: (B, T), True = padding
+        first: first input
+        pad: what stands at padding
+    """
+    shifted = torch.cat([tokens.new_full((tokens.size(0), 1), first), tokens[:, :-1]], dim=1)
+    return shifted.masked_fill(mask, pad)
+
+
 def dictionary_digest(dictionary: Any) -> int:
     """A number that tells dictionaries apart, from their symbols in their order."""
     return zlib.crc32("\n".join(dictionary.symbols).encode()) & 0x7FFFFFFF
@@ -63,8 +77,9 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     def __init__(self, encoder: SeqVAEEncoder, decoder: SeqVAEDecoder, discriminator: nn.Module | None = None):
         super().__init__(encoder, decoder)
         self.discriminator = discriminator
-        self._lagging = LaggingCopy(decoder) if discriminator is not None else None
-        self.rollout_decoder = self._lagging.module if self._lagging else None
+        self.prior: StandardNormal = encoder.prior  # p(z)
+        self.lagging = LaggingCopy(decoder) if discriminator is not None else None
+        self.rollout_decoder = self.lagging.module if self.lagging else None
         # "version" in its name keeps fairseq's moving average of parameters away from this integer.
         self.register_buffer("dictionary_version", torch.tensor(dictionary_digest(decoder.dictionary)))
         # Embeddings that encoder and decoder share belong to the decoder, which comes later here.
@@ -73,11 +88,6 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             for parameter in module.parameters() if module is not None else ():
                 parameter.part = part
                 parameter.param_group = DISCRIMINATOR if part == DISCRIMINATOR else GENERATOR
-
-    @property
-    def prior(self) -> StandardNormal:
-        """p(z)."""
-        return self.encoder.prior
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> "SeqVAEModel":
@@ -182,22 +192,23 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         prev_output_tokens: Tensor,
         noise: Tensor,
         word_dropout_keys: Tensor | None = None,
-        policy_inputs: tuple[Tensor, Tensor] | None = None,
+        trajectory: Trajectory | None = None,
     ) -> GeneratorOutput:
         """Reconstruct the data and score trajectories.
 
         Args:
             noise: (B, Z), standard normal, that draws z from the posterior
             word_dropout_keys: (B,), see :meth:`SeqVAEDecoder.teacher_forced`
-            policy_inputs: previous tokens (B, T') of the trajectories and the z (B, Z) that they were drawn with
+            trajectory: sequences to score given the z that they were drawn with
         """
         posterior = self.encoder.posterior(src_tokens, src_lengths)
         logits = self.decoder.teacher_forced(
             prev_output_tokens, posterior.sample(noise), regularize=True, keys=word_dropout_keys
         )
         policy_logits = None
-        if policy_inputs is not None:
-            policy_logits = self.decoder.teacher_forced(*policy_inputs, regularize=False)
+        if trajectory is not None:
+            previous = shift_right(trajectory.tokens, trajectory.mask, self.decoder.eos, self.decoder.pad)
+            policy_logits = self.decoder.teacher_forced(previous, trajectory.z, regularize=False)
         return GeneratorOutput(logits + self._untouched(DISCRIMINATOR_PARTS), posterior, policy_logits)
 
     def discriminator_turn(
@@ -225,20 +236,16 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
 
     # -- the rollout policy --
 
-    def update_rollout_policy(self, lag: float) -> None:
-        """Let the rollout policy follow the decoder, see :meth:`LaggingCopy.follow`; lag 0 copies."""
-        self._lagging.follow(self.decoder, lag)
-
     def drop_adversary(self) -> None:
         """Leave out what only adversarial training needs."""
-        self.discriminator = self.rollout_decoder = self._lagging = None
+        self.discriminator = self.rollout_decoder = self.lagging = None
 
     # -- checkpoints --
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self._lagging is not None:
-            self._lagging.save_exact(destination, f"{prefix}{EXACT_ROLLOUT}")
+        if self.lagging is not None:
+            self.lagging.save_exact(destination, f"{prefix}{EXACT_ROLLOUT}")
 
     def load_state_dict(self, state_dict: dict, *args: Any, **kwargs: Any) -> Any:
         """As fairseq's; ValueError, instead of torch's list of all tensors, for a model of other options."""
@@ -257,8 +264,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         super().upgrade_state_dict_named(state_dict, name)
         prefix = f"{name}." if name else ""
         exact = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{EXACT_ROLLOUT}")}
-        if self._lagging is not None:
-            self._lagging.load_exact(exact, f"{prefix}{EXACT_ROLLOUT}")
+        if self.lagging is not None:
+            self.lagging.load_exact(exact, f"{prefix}{EXACT_ROLLOUT}")
         if not checkpoints.is_seqvae(state_dict, prefix):
             raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")
         self._check_dictionary(state_dict, prefix)

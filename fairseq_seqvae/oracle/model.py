@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.rollouts.policy import State
-from fairseq_seqvae.core.rollouts.sampling import sample
+from fairseq_seqvae.core.rollouts.rollout import sample
 from fairseq_seqvae.metrics.likelihood import sequence_log_probs
 from fairseq_seqvae.oracle import weights as arrays
 

@@ -4,6 +4,8 @@ import functools
 import logging
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,6 @@ from fairseq_seqvae.tasks import alarms
 from fairseq_seqvae.tasks.config import SeqVAETaskConfig
 from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset, read_split
 from fairseq_seqvae.tasks.generating import INTERPOLATE, PRIOR, LatentGenerationTask
-from fairseq_seqvae.tasks.stepping import step_parts
 from fairseq_seqvae.tasks.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class SeqVAETask(LatentGenerationTask):
         self._learns = False  # or judges: there is a criterion
         self._watch = Watch()
         self._update_num = 0
+        self._turn = (-1, GENERATOR_PRETRAIN)  # number and turn of the update that is being made
         if not 0.0 <= cfg.rollout_lag < 1.0:
             raise ValueError(f"--rollout-lag must lie in [0, 1) but is {cfg.rollout_lag}: 0 keeps no lag at all.")
         if cfg.disc_lr is not None and not 0 <= cfg.disc_lr < math.inf:
@@ -223,8 +225,9 @@ class SeqVAETask(LatentGenerationTask):
         model.train()
         model.set_num_updates(update_num)
         self._update_num = update_num
+        self._turn = update_num, self.turn(update_num)
         knows_turns = hasattr(criterion, "is_adversarial")
-        turn = {"turn": self.turn(update_num), "update_num": update_num} if knows_turns else {}
+        turn = {"turn": self._turn[1], "update_num": update_num} if knows_turns else {}
         autocast = torch.autocast("cuda", enabled=isinstance(optimizer, AMPOptimizer))
         with torch.autograd.profiler.record_function("forward"), autocast:
             loss, sample_size, logging_output = criterion(model, sample, **turn)
@@ -239,14 +242,16 @@ class SeqVAETask(LatentGenerationTask):
         if self.plan is None:
             optimizer.step()
             return
-        turn = self.plan.turn(update_num)
-        rate = self.cfg.disc_lr if turn.player == DISCRIMINATOR else None
-        if not step_parts(optimizer, turn.moves, rate):
+        known, turn = self._turn
+        if known != update_num:
+            turn = self.plan.turn(update_num)
+        rate = self.cfg.disc_lr if DISCRIMINATOR in turn.moves else None
+        if not _step_parts(optimizer, turn.moves, rate):
             return
         if turn is GENERATOR_TURN:
-            model.update_rollout_policy(self.cfg.rollout_lag)
+            model.lagging.follow(model.decoder, self.cfg.rollout_lag)
         elif turn is GENERATOR_PRETRAIN and self.plan.turn(update_num + 1) is not GENERATOR_PRETRAIN:
-            model.update_rollout_policy(0.0)
+            model.lagging.follow(model.decoder, 0.0)
 
     @property
     def judges_discriminator(self) -> bool:
@@ -289,3 +294,63 @@ def _check_discriminator(discriminator: nn.Module, cfg: Any) -> None:
             "--disc-l2 penalises the module `output` of the discriminator, which this discriminator does not have: "
             "name its last layer so, or leave --disc-l2 at 0."
         )
+
+
+def _step_parts(optimizer: Any, moves: frozenset[str], rate: float | None = None) -> bool:
+    """Step the parts that move; the others have no gradient, so neither momentum nor decay acts on them.
+
+    Args:
+        optimizer: fairseq's
+        moves: parts of the model, as its parameters are tagged
+        rate: learning rate of this step, instead of the scheduler's
+
+    Returns:
+        False if the gradients overflowed and the step was skipped
+    """
+    _tag_copies(optimizer)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            part = getattr(parameter, "part", None)
+            if part is None:
+                raise RuntimeError(
+                    "the optimizer has merged the parameters of generator and discriminator into one: use "
+                    "--fp16-no-flatten-grads, and not --ddp-backend fully_sharded."
+                )
+            if part not in moves:
+                parameter.grad = None
+    with _rate(optimizer, rate):
+        return _step_unless_overflow(optimizer)
+
+
+def _step_unless_overflow(optimizer: Any) -> bool:
+    """Step; False if the gradients overflowed and `--amp` therefore skipped the step.
+
+    With `--fp16` an overflow does not come as far as this. The scale falls after an overflow and only then.
+    """
+    scaler = optimizer.scaler if isinstance(optimizer, AMPOptimizer) else None
+    before = scaler.get_scale() if scaler else 0.0
+    optimizer.step()
+    return scaler is None or scaler.get_scale() >= before
+
+
+def _tag_copies(optimizer: Any) -> None:
+    """In half precision fairseq steps float32 copies of the parameters, which lack our tags."""
+    copies = getattr(optimizer, "fp32_params", None)
+    originals = getattr(optimizer, "fp16_params", None)
+    if isinstance(copies, list) and originals is not None and len(copies) == len(originals):
+        for copy, original in zip(copies, originals, strict=True):
+            copy.part = original.part
+
+
+@contextmanager
+def _rate(optimizer: Any, rate: float | None) -> Iterator[None]:
+    """The learning rate of all groups, for a while; None leaves it alone."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    if rate is not None:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+    try:
+        yield
+    finally:
+        for group, former in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = former

@@ -7,12 +7,10 @@ from toys import EOS, PAD, VOCAB, Script, WholeHistory
 
 from fairseq_seqvae.core.discriminators.cnn import ConvolutionalDiscriminator
 from fairseq_seqvae.core.discriminators.rnn import RecurrentDiscriminator
-from fairseq_seqvae.core.discriminators.scoring import completion_logits
 from fairseq_seqvae.core.noise import Draws
-from fairseq_seqvae.core.rewards.discriminator import DiscriminatorReward
-from fairseq_seqvae.core.rewards.values import prefix_values
-from fairseq_seqvae.core.rollouts.completion import complete_prefixes
+from fairseq_seqvae.core.rewards.discriminator import DiscriminatorReward, completion_logits
 from fairseq_seqvae.core.rollouts.policy import Completions, RolloutPlan, Trajectory
+from fairseq_seqvae.core.rollouts.rollout import complete_prefixes, prefix_values
 
 
 def network(widths=(1, 2, 3, 7), features=(3, 2, 4, 2), highway_layers=1, tied=False, vocab=VOCAB, seed=0):
@@ -37,7 +35,7 @@ def completions_of(policy, lengths, max_len, num_rollouts=3, stride=1, chunk_row
     lengths = torch.tensor(lengths)
     tokens = tokens.masked_fill(torch.arange(tokens.size(1)) >= lengths.unsqueeze(1), PAD)
     ids = torch.arange(len(lengths))
-    trajectory = Trajectory(tokens, lengths, (ids % 2).float().unsqueeze(1), ids)
+    trajectory = Trajectory(tokens, lengths, tokens == PAD, (ids % 2).float().unsqueeze(1), ids)
     chunks = complete_prefixes(policy, trajectory, RolloutPlan(num_rollouts, stride, max_len, chunk_rows), Draws(seed))
     return tokens, list(chunks)
 
@@ -85,7 +83,8 @@ class TestTables:
         completed = torch.randint(2, 900, (40, 20), generator=generator)[rows]
         prefix_lengths = torch.full_like(rows, 12)
         completed[:, 12:] = torch.randint(2, 900, (2000, 8), generator=generator)
-        chunk = Completions(completed, torch.full_like(rows, 20), rows, prefix_lengths)
+        mask = torch.zeros_like(completed, dtype=torch.bool)
+        chunk = Completions(completed, torch.full_like(rows, 20), mask, rows, prefix_lengths)
         discriminator = network([2, 10, 20], [200, 100, 160], vocab=900)
         assert_tables_equal_plain(discriminator, completed[::50], [chunk])
 
@@ -94,9 +93,11 @@ class TestTables:
         tokens = torch.tensor([[3, 4, 0, 0], [0, EOS, PAD, PAD], [EOS, PAD, PAD, PAD]])
         values = {}
         for scoring in ("plain", "tables"):
-            trajectory = Trajectory(tokens, (tokens != PAD).sum(dim=1), torch.zeros(3, 1), torch.arange(3))
+            trajectory = Trajectory(
+                tokens, (tokens != PAD).sum(dim=1), tokens == PAD, torch.zeros(3, 1), torch.arange(3)
+            )
             reward = DiscriminatorReward(discriminator, "logit", scoring)
-            values[scoring] = prefix_values(WholeHistory(), reward, trajectory, RolloutPlan(5, 1, 9), Draws(0))
+            values[scoring] = prefix_values(WholeHistory(), reward, trajectory, RolloutPlan(5, 1, 9), Draws(0)).rewards
         torch.testing.assert_close(values["tables"], values["plain"], rtol=1e-5, atol=1e-5)
         assert values["plain"].count_nonzero() == 7
 

@@ -7,8 +7,8 @@ import oracles
 import pytest
 import torch
 
+from fairseq_seqvae.core.elbo import free_bits
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, StandardNormal
-from fairseq_seqvae.core.latents.penalties import free_bits
 from fairseq_seqvae.core.latents.walks import slerp
 
 

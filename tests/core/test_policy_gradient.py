@@ -7,9 +7,14 @@ import oracles
 import pytest
 import torch
 
-from fairseq_seqvae.core.policy_gradient.baselines import advantages
-from fairseq_seqvae.core.policy_gradient.losses import policy_gradient_loss, token_entropy
-from fairseq_seqvae.core.policy_gradient.returns import absorb_end, reward_positions, token_returns
+from fairseq_seqvae.core.policy_gradient.reinforce import (
+    absorb_end,
+    advantages,
+    policy_gradient_loss,
+    token_entropy,
+    token_returns,
+)
+from fairseq_seqvae.core.rollouts.rollout import reward_positions
 
 SHAPES = [(1, 1), (1, 6), (5, 1), (4, 7), (9, 20)]
 STRIDES = [1, 2, 3, 25]

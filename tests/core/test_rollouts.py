@@ -10,13 +10,11 @@ import torch
 from toys import EOS, PAD, VOCAB, GroupedMarkov, Script, WholeHistory, Writer
 
 from fairseq_seqvae.core.categorical import pick
-from fairseq_seqvae.core.noise import Draws, Stream, row_keys, uniform
+from fairseq_seqvae.core.noise import Draws, Stream, row_keys, uniform, uniforms
 from fairseq_seqvae.core.rewards.base import Reward
-from fairseq_seqvae.core.rewards.values import prefix_values
-from fairseq_seqvae.core.rollouts import completion, sampling
-from fairseq_seqvae.core.rollouts.completion import complete_prefixes
-from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Trajectory
-from fairseq_seqvae.core.rollouts.sampling import SamplingOptions
+from fairseq_seqvae.core.rollouts import rollout
+from fairseq_seqvae.core.rollouts.policy import RolloutPlan, SamplingOptions, Trajectory
+from fairseq_seqvae.core.rollouts.rollout import complete_prefixes, prefix_values
 
 
 def make_keys(rows, seed=0):
@@ -28,6 +26,9 @@ class OneKeyPerRow:
 
     def keys(self, stream, ids, numbers):
         return row_keys(0, 0, stream, ids, 0)
+
+    def uniforms(self, stream, ids, numbers, n):
+        return uniforms(self.keys(stream, ids, numbers), n)
 
 
 class Judge(Reward):
@@ -41,7 +42,7 @@ class Judge(Reward):
 
 
 def sample(policy, z, keys, max_len, prefix=None, **options):
-    return sampling.sample(policy, z, keys, max_len, SamplingOptions(**options), prefix)
+    return rollout.sample(policy, z, keys, max_len, SamplingOptions(**options), prefix)
 
 
 def numbers_as_z(numbers):
@@ -314,7 +315,7 @@ def batch_of(sequences, width=None):
 def trajectory_of(sequences, numbers, ids=None, width=None):
     tokens, lengths = batch_of(sequences, width)
     ids = torch.arange(len(sequences)) if ids is None else torch.tensor(ids)
-    return Trajectory(tokens, lengths, numbers_as_z(numbers), ids)
+    return Trajectory(tokens, lengths, tokens == PAD, numbers_as_z(numbers), ids)
 
 
 def plan_of(**options):
@@ -331,6 +332,7 @@ def complete(policy, sequences=SEQUENCES, numbers=NUMBERS, *, ids=None, draws=DR
         assert chunk.rows.shape == chunk.prefix_lengths.shape == (size,)
         assert size <= plan.chunk_rows
         assert_padded(chunk.tokens, chunk.lengths)
+        assert torch.equal(chunk.mask, chunk.tokens == PAD)
         for row, length, completed, prefix_length in zip(
             chunk.rows.tolist(),
             chunk.lengths.tolist(),
@@ -420,9 +422,9 @@ class TestCompletePrefixes:
         asked = []
 
         class Recording:
-            def keys(self, stream, ids, numbers):
+            def uniforms(self, stream, ids, numbers, n):
                 asked.extend(zip(ids.tolist(), numbers.tolist(), strict=True))
-                return DRAWS.keys(stream, ids, numbers)
+                return DRAWS.uniforms(stream, ids, numbers, n)
 
         found = complete(WholeHistory(), stride=1, num_rollouts=4, chunk_rows=chunk_rows, draws=Recording())
         assert len(asked) == sum(len(completions) for completions in found.values())
@@ -492,7 +494,9 @@ def values_of(policy, score, sequences=SEQUENCES, numbers=NUMBERS, *, ids=None, 
         return score(tokens, padding_mask)
 
     trajectory = trajectory_of(sequences, numbers, ids, width)
-    return prefix_values(policy, Judge(checked_score), trajectory, plan_of(**options), draws)
+    values = prefix_values(policy, Judge(checked_score), trajectory, plan_of(**options), draws)
+    assert values.rewards.shape == values.positions.shape and not values.rewards[~values.positions].any()
+    return values.rewards
 
 
 def weigh(tokens):
@@ -510,10 +514,7 @@ class TestFinishedRowsThatStay:
 
     @pytest.fixture
     def keep_finished_rows(self, monkeypatch):
-        return lambda: [
-            monkeypatch.setattr(module, "drops_finished_rows", lambda device: False)
-            for module in (sampling, completion)
-        ]
+        return lambda: monkeypatch.setattr(rollout, "DROP_FINISHED_ON", ())
 
     @pytest.mark.parametrize("eos_bonus", [-9.0, 0.0, 2.0, 30.0])
     @pytest.mark.parametrize("options", [{}, {"with_log_probs": True}, {"min_len": 2}])

@@ -6,11 +6,10 @@ import oracles
 import pytest
 import torch
 
+from fairseq_seqvae.core.rollouts.rollout import cut_after_eos
 from fairseq_seqvae.core.sequences import (
-    cut_after_eos,
     lengths_from_padding,
     padding_mask,
-    shift_right,
     token_log_probs,
 )
 
@@ -53,21 +52,21 @@ class TestPaddingMask:
 class TestCutAfterEos:
     def test_by_hand(self):
         tokens = torch.tensor([[5, EOS, 4, EOS], [3, 4, 5, 3], [EOS, 3, 3, 3], [3, 4, 5, EOS]])
-        cut, lengths = cut_after_eos(tokens, EOS, PAD)
+        cut, lengths, mask = cut_after_eos(tokens, EOS, PAD)
         assert cut.tolist() == [[5, EOS, PAD, PAD], [3, 4, 5, 3], [EOS, PAD, PAD, PAD], [3, 4, 5, EOS]]
         assert lengths.tolist() == [2, 4, 1, 4]
 
     @pytest.mark.parametrize("shape", SHAPES)
     def test_equals_the_loop(self, shape):
         tokens = random_tokens(shape, seed=1)
-        cut, lengths = cut_after_eos(tokens, EOS, PAD)
+        cut, lengths, mask = cut_after_eos(tokens, EOS, PAD)
         expected_tokens, expected_lengths = oracles.cut_after_eos(tokens.tolist(), EOS, PAD)
         assert cut.tolist() == expected_tokens
         assert lengths.tolist() == expected_lengths
 
     def test_a_second_cut_changes_nothing(self):
-        cut, lengths = cut_after_eos(random_tokens((8, 9), seed=2), EOS, PAD)
-        again, lengths_again = cut_after_eos(cut, EOS, PAD)
+        cut, lengths, mask = cut_after_eos(random_tokens((8, 9), seed=2), EOS, PAD)
+        again, lengths_again, _ = cut_after_eos(cut, EOS, PAD)
         assert torch.equal(cut, again)
         # Rows without EOS are full rows and stay so.
         assert torch.equal(lengths, lengths_again)
@@ -78,35 +77,8 @@ class TestCutAfterEos:
         assert tokens.tolist() == [[EOS, 4, 4]]
 
     def test_single_token(self):
-        cut, lengths = cut_after_eos(torch.tensor([[EOS], [4]]), EOS, PAD)
+        cut, lengths, mask = cut_after_eos(torch.tensor([[EOS], [4]]), EOS, PAD)
         assert cut.tolist() == [[EOS], [4]] and lengths.tolist() == [1, 1]
-
-
-class TestShiftRight:
-    def test_by_hand(self):
-        tokens = torch.tensor([[5, 6, EOS, PAD], [7, EOS, PAD, PAD], [5, 6, 7, 5]])
-        shifted = shift_right(tokens, EOS, PAD, torch.tensor([3, 2, 4]))
-        assert shifted.tolist() == [[EOS, 5, 6, PAD], [EOS, 7, PAD, PAD], [EOS, 5, 6, 7]]
-
-    @pytest.mark.parametrize("shape", SHAPES)
-    def test_equals_the_loop(self, shape):
-        tokens, lengths = random_tokens(shape, seed=3), random_lengths(shape, seed=3)
-        shifted = shift_right(tokens, 0, PAD, lengths)
-        assert shifted.dtype == tokens.dtype
-        assert shifted.tolist() == oracles.shift_right(tokens.tolist(), 0, PAD, lengths.tolist())
-
-    def test_last_token_is_never_an_input(self):
-        tokens = torch.tensor([[5, 6, 9]])
-        assert 9 not in shift_right(tokens, EOS, PAD, torch.tensor([3])).tolist()[0]
-
-    def test_tokens_after_the_end_are_not_shown(self):
-        garbage = torch.tensor([[5, 6, 8, 8]])
-        assert shift_right(garbage, EOS, PAD, torch.tensor([2])).tolist() == [[EOS, 5, PAD, PAD]]
-
-    def test_input_is_not_modified(self):
-        tokens = torch.tensor([[5, 6, 7]])
-        shift_right(tokens, EOS, PAD, torch.tensor([2]))
-        assert tokens.tolist() == [[5, 6, 7]]
 
 
 class TestTokenLogProbs:

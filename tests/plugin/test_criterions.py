@@ -49,6 +49,17 @@ def draws_of(training, update=UPDATE):
     return Draws(training.cfg.common.seed, update)
 
 
+def act(training, batch, update=UPDATE):
+    draws, ids = draws_of(training, update), batch["id"]
+    noise, keys = draws.normal(Stream.TRAJECTORY_LATENT, ids, 6), draws.keys(Stream.TRAJECTORY, ids)
+    return training.criterion.act(training.model, batch, noise, keys, training.task.max_sample_length(batch["target"]))
+
+
+def rewards_of(training, batch, trajectory, draws):
+    longest = training.task.max_sample_length(batch["target"])
+    return training.criterion.rewards(training.model, trajectory, draws, longest)
+
+
 def evaluate(training, batch, turn, update=UPDATE):
     """Loss and log of one turn."""
     loss, sample_size, log = training.criterion(training.model, batch, turn=turn, update_num=update)
@@ -260,8 +271,9 @@ class TestPolicyGradient:
         training, batch = prepare(toy, flags)
         cfg = training.cfg.criterion
         loss, log = evaluate(training, batch, GENERATOR_TURN)
-        trajectory = training.criterion.act(training.model, batch, draws_of(training))
-        rewards = training.criterion.rewards(training.model, trajectory, draws_of(training))
+        trajectory = act(training, batch)
+        values = rewards_of(training, batch, trajectory, draws_of(training))
+        rewards = values.rewards
 
         rows, lengths = unpadded(trajectory.tokens), trajectory.lengths.tolist()
         assert [len(row) for row in rows] == lengths
@@ -300,8 +312,8 @@ class TestPolicyGradient:
     def test_a_region_of_the_prior_has_the_same_draws_moved_to_its_upper_end(self, toy):
         training, batch = prepare(toy, "--pg-latent prior --pg-region 0.1")
         whole, _ = prepare(toy, "--pg-latent prior")
-        z = training.criterion.act(training.model, batch, draws_of(training)).z
-        anywhere = whole.criterion.act(whole.model, batch, draws_of(whole)).z
+        z = act(training, batch).z
+        anywhere = act(whole, batch).z
         assert (z[:, 0] > 1.2815).all() and (z[:, 0].argsort() == anywhere[:, 0].argsort()).all()
         assert torch.equal(z[:, 1:], anywhere[:, 1:])
 
@@ -310,7 +322,7 @@ class TestPolicyGradient:
         training, batch = prepare(toy)
         with torch.no_grad():
             training.model.decoder.output.weight.mul_(1e4)
-        trajectory = training.criterion.act(training.model, batch, draws_of(training))
+        trajectory = act(training, batch)
         _, _, z = posterior_draws(training, batch, Stream.TRAJECTORY_LATENT)
         torch.testing.assert_close(trajectory.z, z)
         longest = max(len(line.split()) for line in toy.train) + 1
@@ -324,9 +336,9 @@ class TestPolicyGradient:
         training, batch = prepare(toy, "--pg-latent prior")
         seed, ids = training.cfg.common.seed, batch["id"]
         draws = noise.normal(noise.row_keys(seed, UPDATE, Stream.TRAJECTORY_LATENT, ids), 6)
-        assert torch.equal(training.criterion.act(training.model, batch, draws_of(training)).z, draws)
+        assert torch.equal(act(training, batch).z, draws)
         training, batch = prepare(toy, "--pg-trajectories data")
-        trajectory = training.criterion.act(training.model, batch, draws_of(training))
+        trajectory = act(training, batch)
         assert torch.equal(trajectory.tokens, batch["target"])
         assert trajectory.lengths.tolist() == [len(row) for row in unpadded(batch["target"])]
         torch.testing.assert_close(trajectory.z, posterior_draws(training, batch, Stream.TRAJECTORY_LATENT)[2])
@@ -337,8 +349,8 @@ class TestPolicyGradient:
         training, batch = prepare(toy, f"--reward {kind} --reward-stride 2 --num-rollouts 3", "--disc-dropout 0.5")
         with torch.no_grad():
             training.model.rollout_decoder.output.weight.mul_(1e4)
-        trajectory = training.criterion.act(training.model, batch, draws_of(training))
-        found = training.criterion.rewards(training.model, trajectory, draws_of(training))
+        trajectory = act(training, batch)
+        found = rewards_of(training, batch, trajectory, draws_of(training)).rewards
         assert training.model.discriminator.training  # as before
         policy, judge = training.model.rollout_decoder, training.model.discriminator.eval()
         longest = max(len(line.split()) for line in toy.train) + 1
@@ -360,12 +372,10 @@ class TestPolicyGradient:
 
     def test_noise_changes_with_the_update(self, toy):
         training, batch = prepare(toy)
-        acts = [training.criterion.act(training.model, batch, draws_of(training, update)) for update in (7, 7, 8)]
+        acts = [act(training, batch, update) for update in (7, 7, 8)]
         assert torch.equal(acts[0].z, acts[1].z) and torch.equal(acts[0].tokens, acts[1].tokens)
         assert not torch.equal(acts[0].z, acts[2].z)
-        rewards = [
-            training.criterion.rewards(training.model, acts[0], draws_of(training, update)) for update in (7, 7, 8)
-        ]
+        rewards = [rewards_of(training, batch, acts[0], draws_of(training, update)).rewards for update in (7, 7, 8)]
         assert torch.equal(rewards[0], rewards[1]) and not torch.equal(rewards[0], rewards[2])
 
 
@@ -474,8 +484,9 @@ class TestGradients:
         """A step along one weight of the decoder, measured on the loops instead of by backward."""
         training, batch = prepare(toy, "--elbo-weight 0 --pg-baseline none --reward-stride 1 --pg-credit step")
         grad = self.gradients(training, batch, GENERATOR_TURN)["decoder.output.bias"]
-        trajectory = training.criterion.act(training.model, batch, draws_of(training))
-        rewards = training.criterion.rewards(training.model, trajectory, draws_of(training)).tolist()
+        trajectory = act(training, batch)
+        values = rewards_of(training, batch, trajectory, draws_of(training))
+        rewards = values.rewards.tolist()
         bias = training.model.decoder.output.bias
 
         def loss():
@@ -507,7 +518,7 @@ class TestGradients:
         training.model.discriminator.forward = LikesOneLetter().forward
 
         def share(update):
-            tokens = training.criterion.act(training.model, batch, draws_of(training, update)).tokens
+            tokens = act(training, batch, update).tokens
             return ((tokens == letter).sum() / (tokens != 1).sum()).item()
 
         before = share(1000)
@@ -517,7 +528,7 @@ class TestGradients:
             with torch.no_grad():
                 for p in training.model.decoder.parameters():
                     p -= 0.3 * p.grad
-            training.model.update_rollout_policy(0.8)
+            training.model.lagging.follow(training.model.decoder, 0.8)
         assert share(1000) > before + 0.2
 
     def test_discriminator_learns_to_tell_data_from_samples(self, toy):

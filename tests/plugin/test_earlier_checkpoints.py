@@ -25,6 +25,15 @@ FLAGS = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums are split by threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def flat(state, prefix=""):
     """Tensors of a nested state by name."""
     items = state.items() if isinstance(state, dict) else enumerate(state)

@@ -44,18 +44,29 @@ CORE_ROOMS = {
     "noise": set(),
     "categorical": set(),
     "registry": set(),
+    "elbo": set(),
     "networks": set(),
+    "latents": set(),
     "schedules": set(),
     "policy_gradient": {"sequences"},
-    "elbo": {"latents", "sequences"},
-    "latents": {"noise"},
-    "rollouts": {"categorical", "noise", "policy_gradient", "rewards", "sequences"},
+    # Rewards score what rollouts complete, and rollouts turn scores into values: each knows the other's protocol.
+    "rollouts": {"categorical", "noise", "rewards"},
+    "rewards": {"rollouts"},
     "discriminators": {"networks", "noise", "registry", "rollouts", "sequences"},
-    "rewards": {"discriminators", "registry", "rollouts", "sequences"},
 }
 CORE_LIBRARIES = {"torch"}
 # What a core of equations needs of Python: nothing that reaches files, processes, settings or the screen.
-CORE_STANDARD_LIBRARY = {"collections", "contextlib", "copy", "dataclasses", "enum", "math", "typing", "warnings"}
+CORE_STANDARD_LIBRARY = {
+    "abc",
+    "collections",
+    "contextlib",
+    "copy",
+    "dataclasses",
+    "enum",
+    "math",
+    "typing",
+    "warnings",
+}
 
 MOST_ROOT_FILES = 4
 MOST_ARGUMENTS = 8

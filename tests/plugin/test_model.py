@@ -18,6 +18,7 @@ from fairseq_seqvae import models
 from fairseq_seqvae.core import noise
 from fairseq_seqvae.models import SeqVAEModel
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
+from fairseq_seqvae.models.seqvae import shift_right
 
 LETTERS = "abcdefghij"
 SMALL = {
@@ -383,12 +384,12 @@ class TestPlayers:
         for step in range(3):
             for number, p in enumerate(model.decoder.parameters()):
                 p.data.add_(0.1 * (step + number + 1))
-            model.update_rollout_policy(0.8)
+            model.lagging.follow(model.decoder, 0.8)
             for name, p in model.decoder.named_parameters():
                 expected[name] = 0.8 * expected[name] + 0.2 * p.double()
         for name, p in model.rollout_decoder.named_parameters():
             torch.testing.assert_close(p.double(), expected[name], rtol=1e-6, atol=1e-7)
-        model.update_rollout_policy(0.0)
+        model.lagging.follow(model.decoder, 0.0)
         for p, q in zip(model.rollout_decoder.parameters(), model.decoder.parameters(), strict=True):
             assert torch.equal(p, q)
 
@@ -546,3 +547,35 @@ class TestPresets:
         assert {name: model[name] for name in expected} == expected
         model = parse("--disc-embed-dim 7")
         assert {name: model[name] for name in expected} == expected and model.disc_embed_dim == 7
+
+
+def shift(tokens, first, pad, lengths):
+    mask = torch.arange(tokens.size(1)) >= lengths.unsqueeze(1)
+    return shift_right(tokens, mask, first, pad)
+
+
+class TestShiftRight:
+    def test_by_hand(self):
+        tokens = torch.tensor([[5, 6, 2, 1], [7, 2, 1, 1], [5, 6, 7, 5]])
+        shifted = shift(tokens, 2, 1, torch.tensor([3, 2, 4]))
+        assert shifted.tolist() == [[2, 5, 6, 1], [2, 7, 1, 1], [2, 5, 6, 7]]
+
+    @pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 5), (6, 9)])
+    def test_equals_the_loop(self, shape):
+        tokens, lengths = torch.randint(2, 9, shape), torch.randint(1, shape[1] + 1, shape[:1])
+        shifted = shift(tokens, 0, 1, lengths)
+        assert shifted.dtype == tokens.dtype
+        assert shifted.tolist() == oracles.shift_right(tokens.tolist(), 0, 1, lengths.tolist())
+
+    def test_last_token_is_never_an_input(self):
+        tokens = torch.tensor([[5, 6, 9]])
+        assert 9 not in shift(tokens, 2, 1, torch.tensor([3])).tolist()[0]
+
+    def test_tokens_after_the_end_are_not_shown(self):
+        garbage = torch.tensor([[5, 6, 8, 8]])
+        assert shift(garbage, 2, 1, torch.tensor([2])).tolist() == [[2, 5, 1, 1]]
+
+    def test_input_is_not_modified(self):
+        tokens = torch.tensor([[5, 6, 7]])
+        shift(tokens, 2, 1, torch.tensor([2]))
+        assert tokens.tolist() == [[5, 6, 7]]

@@ -16,8 +16,8 @@ from fairseq_seqvae import compat
 from fairseq_seqvae.compat import run_config
 from fairseq_seqvae.core import sequences
 from fairseq_seqvae.core.latents import gaussian
+from fairseq_seqvae.core.policy_gradient import reinforce
 from fairseq_seqvae.core.rewards import discriminator as rewards
-from fairseq_seqvae.criterions import seqvae_pg
 
 HALF = {"fp16": "--fp16 --fp16-init-scale 4", "bf16": "--bf16"}
 ALL = {**HALF, "memory-efficient-fp16": "--memory-efficient-fp16 --fp16-init-scale 4", "amp": "--amp"}
@@ -91,12 +91,12 @@ def test_what_the_losses_are_made_of_is_float32(toy, monkeypatch, amp_on_cpu, pr
     record(gaussian.DiagonalGaussian, "kl")
     record(sequences, "token_log_probs")
     record(rewards, "reward_from_logits")
-    for name in ("prefix_values", "returns_of_prefixes", "advantages", "policy_gradient_loss", "token_entropy"):
-        record(seqvae_pg, name)
+    for name in ("token_returns", "advantages", "policy_gradient_loss", "token_entropy"):
+        record(reinforce, name)
     training = make_training(toy.folder, ALL[precision])
     train_all_turns(training)
     assert training.trainer.get_num_updates() == len(TURNS)
-    assert len(computed) == 8 and all(dtypes == {torch.float32} for dtypes in computed.values()), computed
+    assert len(computed) == 7 and all(dtypes == {torch.float32} for dtypes in computed.values()), computed
     low = next(training.model.decoder.parameters()).dtype
     assert low == {"bf16": torch.bfloat16, "amp": torch.float32}.get(precision, torch.float16)
 
@@ -108,7 +108,7 @@ def test_what_the_losses_are_made_of_is_float32(toy, monkeypatch, amp_on_cpu, pr
 class TestRolloutPolicyInHalfPrecision:
     def test_it_follows_steps_that_are_smaller_than_its_rounding(self, toy, precision):
         model = make_training(toy.folder, HALF[precision]).model
-        model.update_rollout_policy(0.0)
+        model.lagging.follow(model.decoder, 0.0)
         weight, lagging = model.decoder.output.weight, model.rollout_decoder.output.weight
         exact = lagging.detach().double()
         with torch.no_grad():
@@ -116,19 +116,19 @@ class TestRolloutPolicyInHalfPrecision:
             weight.copy_(weight * (1 + torch.finfo(weight.dtype).eps))
             assert torch.equal(torch.lerp(lagging, weight, 0.2), lagging)
         for _ in range(30):
-            model.update_rollout_policy(0.8)
+            model.lagging.follow(model.decoder, 0.8)
             exact = 0.8 * exact + 0.2 * weight.detach().double()
             torch.testing.assert_close(lagging.double(), exact, rtol=torch.finfo(weight.dtype).eps, atol=1e-7)
         assert torch.equal(lagging, weight)
 
     def test_it_begins_again_from_the_weights_of_a_checkpoint(self, toy, precision):
         model = make_training(toy.folder, HALF[precision]).model
-        model.update_rollout_policy(0.8)
+        model.lagging.follow(model.decoder, 0.8)
         state = {
             key: torch.full_like(value, 0.5) if "output" in key else value for key, value in model.state_dict().items()
         }
         model.load_state_dict(state)
-        model.update_rollout_policy(0.8)
+        model.lagging.follow(model.decoder, 0.8)
         assert (model.rollout_decoder.output.weight == 0.5).all()
 
 

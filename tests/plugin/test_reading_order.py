@@ -10,49 +10,48 @@ PACKAGE = str(Path(commands.ROOT) / "fairseq_seqvae")
 MOST_CHANGES = 75
 
 
-def files_entered(function) -> list[str]:
-    """Files of the package in the order in which their code runs: at each call, and at each return to the caller."""
-    visited = []
+def calls_of(function) -> dict:
+    """Tree of the calls of the package's code: {code: {code: ...}}. What a loop calls again is in it once."""
+    tree: dict = {}
+    path = [(None, tree)]
 
     def hook(frame, event, argument):
-        if event == "call":
-            place = frame
-        elif event == "return":
-            place = frame.f_back
-        else:
+        code = frame.f_code
+        if not code.co_filename.startswith(PACKAGE):
             return
-        while place is not None and not place.f_code.co_filename.startswith(PACKAGE):
-            place = place.f_back
-        if place is not None:
-            visited.append(place.f_code.co_filename[len(PACKAGE) + 1 :])
+        if event == "call":
+            path.append((code, path[-1][1].setdefault(code, {})))
+        elif event == "return" and path[-1][0] is code:
+            path.pop()
 
     sys.setprofile(hook)
     try:
         function()
     finally:
         sys.setprofile(None)
-    return visited
+    return tree
 
 
-def without_repeats(visited: list[str]) -> list[str]:
-    """The list with neighbours that are equal, and then loops, counted once: A B A B A C becomes A B A C."""
-    path = [file for i, file in enumerate(visited) if i == 0 or file != visited[i - 1]]
-    for period in range(2, 25):
-        folded, i = [], 0
-        while i < len(path):
-            block = path[i : i + period]
-            folded += block
-            i += period
-            while len(block) == period and path[i : i + period] == block:
-                i += period
-        path = [file for i, file in enumerate(folded) if i == 0 or file != folded[i - 1]]
-    return path
+def files_read(tree: dict, inside: str | None = None) -> list[str]:
+    """Files in the order in which a reader who follows every call has them open, going back to the caller each time."""
+    path = []
+    for code, calls in tree.items():
+        file = code.co_filename[len(PACKAGE) + 1 :]
+        path += [file, *files_read(calls, file), *([inside] if inside else [])]
+    return [file for i, file in enumerate(path) if i == 0 or file != path[i - 1]]
 
 
-def test_loops_are_folded():
-    assert without_repeats(list("AABABABAC")) == list("ABAC")
-    assert without_repeats(list("AXYXYXYXZA")) == list("AXYXZA")
-    assert without_repeats(list("ABCABCD")) == list("ABCD")
+def test_the_count_folds_loops_and_counts_ways_back():
+    def code(file, name):
+        return compile("0", f"{PACKAGE}/{file}", "exec").replace(co_name=name)
+
+    tree = {code("a", "f"): {code("b", "g"): {code("b", "h"): {}}, code("c", "i"): {code("b", "h"): {}}}}
+    assert files_read(tree) == ["a", "b", "a", "c", "b", "c", "a"]
+
+    def leaf():
+        return [max(i, 0) for i in range(3)]
+
+    assert calls_of(leaf) == {}  # nothing of the package
 
 
 @pytest.mark.parametrize("update, most", [(5, MOST_CHANGES), (7, MOST_CHANGES)], ids=["generator", "discriminator"])
@@ -67,7 +66,7 @@ def test_one_update_changes_file_seldom(toy, update, most):
         task.optimizer_step(trainer.optimizer, training.model, update)
 
     one_update()  # what is made once is made now
-    path = without_repeats(files_entered(one_update))
+    path = files_read(calls_of(one_update))
     assert "criterions/seqvae_pg.py" in path
     assert len(path) - 1 <= most, f"{len(path) - 1} changes of file: {' > '.join(path)}"
 

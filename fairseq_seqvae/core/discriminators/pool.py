@@ -52,4 +52,5 @@ class FakePool:
         chance = noise.uniform(draws.keys(Stream.FAKE_CHOICE, ids), 0)
         chosen = (chance.double() * self.size).long()
         lengths = pool.lengths[chosen]
-        return Samples(pool.tokens[chosen, : int(lengths.max())], lengths)
+        width = int(lengths.max())
+        return Samples(pool.tokens[chosen, :width], lengths, pool.mask[chosen, :width])

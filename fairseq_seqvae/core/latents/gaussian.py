@@ -15,15 +15,10 @@ class StandardNormal:
     """The prior N(0, I).
 
     Attributes:
-        dim: Z; 0: there is no latent space
+        dim: Z, and how many standard normal numbers a draw takes; 0: there is no latent space
     """
 
     dim: int
-
-    @property
-    def noise_dim(self) -> int:
-        """How many standard normal numbers a draw takes, from the prior as from the posterior."""
-        return self.dim
 
     def sample(self, noise: Tensor) -> Tensor:
         """Draws z (B, Z) made of standard normal *noise* (B, Z)."""

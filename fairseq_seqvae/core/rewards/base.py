@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from fairseq_seqvae.core.rollouts.policy import Completions
-from fairseq_seqvae.core.sequences import padding_mask
 
 
 class Reward(ABC):
@@ -30,4 +29,4 @@ class Reward(ABC):
             completions: R completed prefixes
             prefixes: (B, P), the sequences that the prefixes are from
         """
-        return self.score(completions.tokens, padding_mask(completions.lengths, completions.tokens.size(1)))
+        return self.score(completions.tokens, completions.mask)

@@ -7,11 +7,9 @@ logits. Rows are independent.
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 
-from fairseq_seqvae.core.categorical import pick
-from fairseq_seqvae.core.sequences import padding_mask
+from fairseq_seqvae.core.categorical import check_temperature
 
 State = tuple[Tensor, ...]
 
@@ -42,17 +40,14 @@ class Samples(NamedTuple):
     Attributes:
         tokens: (B, T), padding after the EOS
         lengths: (B,), EOS included
+        mask: (B, T), True = padding
         log_probs: (B, T) nats at the given temperature, before truncation by top-k or top-p, 0 at padding; or None
     """
 
     tokens: Tensor
     lengths: Tensor
+    mask: Tensor
     log_probs: Tensor | None = None
-
-    @property
-    def mask(self) -> Tensor:
-        """(B, T), True = padding."""
-        return padding_mask(self.lengths, self.tokens.size(1))
 
 
 class Trajectory(NamedTuple):
@@ -61,19 +56,16 @@ class Trajectory(NamedTuple):
     Attributes:
         tokens: (B, T), padded on the right
         lengths: (B,)
+        mask: (B, T), True = padding
         z: (B, Z), the latent vectors that the tokens were drawn with
         ids: (B,), numbers of the sentences in their data set, which key random numbers
     """
 
     tokens: Tensor
     lengths: Tensor
+    mask: Tensor
     z: Tensor
     ids: Tensor
-
-    @property
-    def mask(self) -> Tensor:
-        """(B, T), True = padding."""
-        return padding_mask(self.lengths, self.tokens.size(1))
 
 
 class Completions(NamedTuple):
@@ -82,12 +74,14 @@ class Completions(NamedTuple):
     Attributes:
         tokens: (R, max_len), padding after the EOS
         lengths: (R,), EOS included
+        mask: (R, max_len), True = padding
         rows: (R,), the sequence of the batch that the prefix is from
         prefix_lengths: (R,), how many tokens were given
     """
 
     tokens: Tensor
     lengths: Tensor
+    mask: Tensor
     rows: Tensor
     prefix_lengths: Tensor
 
@@ -114,30 +108,25 @@ class RolloutPlan:
                 raise ValueError(f"`{name}` must be at least 1 but is {getattr(self, name)}.")
 
 
-def rows_per_block(device: torch.device, vocab_size: int) -> int:
-    """How many rows of logits to make at a time: few enough for the cache of a CPU, many enough to fill a GPU."""
-    entries = 1 << (20 if device.type == "cpu" else 26)
-    return max(64, entries // vocab_size)
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How tokens are drawn.
 
-
-def drops_finished_rows(device: torch.device) -> bool:
-    """Whether finished rows leave the batch: to find them, the host waits for the device, which costs much on a GPU."""
-    return device.type == "cpu"
-
-
-def choose(policy: Policy, features: Tensor, uniform: Tensor, **options: float) -> Tensor:
-    """Draw the next tokens, shape of *uniform*, making the logits in blocks of rows.
-
-    Args:
-        policy: makes logits of the features
-        features: (R, D)
-        uniform: (R,), or (R, K) for K draws per row
-        options: ``temperature``, ``top_k``, ``top_p``, see :func:`fairseq_seqvae.core.categorical.pick`
+    Attributes:
+        temperature, top_k, top_p: see :func:`fairseq_seqvae.core.categorical.pick`; top_k 1 is greedy decoding
+        min_len: no EOS among the first *min_len* tokens, prefix included
+        unk: token whose log-probability is lowered by *unk_penalty* nats
+        unk_penalty: see *unk*
+        with_log_probs: also return the log-probability of each token
     """
-    logits = policy.logits(features[:64])
-    chosen = [pick(logits, uniform[:64], **options)]
-    if features.size(0) > 64:
-        block = rows_per_block(features.device, logits.size(1))
-        pairs = zip(features[64:].split(block), uniform[64:].split(block), strict=True)
-        chosen += [pick(policy.logits(rows), numbers, **options) for rows, numbers in pairs]
-    return torch.cat(chosen)
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 0.0
+    min_len: int = 0
+    unk: int | None = None
+    unk_penalty: float = 0.0
+    with_log_probs: bool = False
+
+    def __post_init__(self) -> None:
+        check_temperature(self.temperature)

@@ -1,0 +1,199 @@
+"""From rewards of prefixes to the policy-gradient loss of tokens.
+
+State (z, y_<t), action y_t. ``rewards[b, i-1]`` is the value of the prefix y_1..i, given at some positions only
+(every `stride` tokens, and at the end). Gao, Cui, Ding 2021 state two losses:
+
+* per-step reward (SeqGAN, "SeqVAE_1"): - sum_i R_i * (log-likelihood of the segment that ends at i);
+* reward of prefixes ("SeqVAE_2"): - sum_i R_i * (log-likelihood of the whole prefix y_1..i).
+
+Exchanging the two sums of the second gives each token the sum of all rewards from its position on: it is the
+first with another return, so one loss serves both.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fairseq_seqvae.core.sequences import shape_error
+
+CREDITS = ("step", "to-go")
+BASELINES = ("none", "mean", "leave-one-out")
+
+
+def absorb_end(rewards: Tensor, positions: Tensor, lengths: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Let a sequence that has ended keep earning its last reward, up to the width of the batch.
+
+    The reward of prefixes is defined for sequences of one length. Summed over those of different lengths, it would
+    pay a policy for not ending: each further token adds a positive reward. A sequence that is padded to the common
+    length earns, for each prefix that holds padding, what the whole sequence is worth; then only the worth counts.
+
+    Args:
+        rewards: (B, T), 0 outside *positions*
+        positions: (B, T) bool, those of the same *stride*
+        lengths: (B,)
+
+    Returns:
+        rewards and positions of the padded sequences, for :func:`token_returns`; ceil(T / stride) per row.
+    """
+    prefix_lengths = torch.arange(1, rewards.size(1) + 1, device=rewards.device)
+    # The reward at the end stands for the next multiple of the stride.
+    covered = (lengths + stride - 1).div(stride, rounding_mode="floor").mul(stride).unsqueeze(1)
+    on_grid = (prefix_lengths % stride == 0) | (prefix_lengths == rewards.size(1))
+    added = on_grid & (prefix_lengths > covered)
+    final = rewards.gather(1, (lengths - 1).unsqueeze(1))
+    return torch.where(added, final, rewards), positions | added
+
+
+def token_returns(rewards: Tensor, positions: Tensor, padding_mask: Tensor, credit: str = "step") -> Tensor:
+    """What each token is credited with, (B, T), float32, 0 at padding.
+
+    Args:
+        rewards: (B, T), values outside *positions* are ignored
+        positions: (B, T) bool
+        padding_mask: (B, T), True = padding
+        credit: ``step``: the reward of the first rewarded position at or after the token;
+            ``to-go``: the sum of the rewards of all rewarded positions at or after the token
+    """
+    if positions.shape != rewards.shape:
+        raise shape_error("positions", positions, "rewards", rewards.shape)
+    if padding_mask.shape != rewards.shape:
+        raise shape_error("padding_mask", padding_mask, "rewards", rewards.shape)
+    rewards = rewards.float().masked_fill(~positions, 0.0)
+    if credit == "to-go":
+        returns = rewards.flip(1).cumsum(dim=1).flip(1)
+    elif credit == "step":
+        index = torch.arange(rewards.size(1), device=rewards.device).expand_as(rewards)
+        # Index of the next rewarded position: the running minimum from the right.
+        next_index = index.masked_fill(~positions, rewards.size(1) - 1).flip(1).cummin(dim=1).values.flip(1)
+        returns = rewards.gather(1, next_index)
+    else:
+        raise ValueError(f"`credit` must be one of {', '.join(CREDITS)} but is {credit!r}.")
+    return returns.masked_fill(padding_mask, 0.0)
+
+
+def advantages(returns: Tensor, padding_mask: Tensor, baseline: str = "none", normalize: bool = False) -> Tensor:
+    """Returns minus a baseline that is taken at the same position over the batch, (B, T), 0 at padding.
+
+    Args:
+        returns: (B, T)
+        padding_mask: (B, T), True = padding; only rows that are alive at a position count there
+        baseline: ``none``; ``mean`` of all rows; ``leave-one-out``, the mean of the other rows, which does not depend
+            on the row's own tokens (Kool et al. 2019). Where a row is alone, nothing can be said: its advantage is 0
+        normalize: divide by the root mean square of all advantages, so that the size of a step does not depend
+            on the spread of the rewards
+    """
+    if padding_mask.shape != returns.shape:
+        raise shape_error("padding_mask", padding_mask, "returns", returns.shape)
+    returns = returns.float()
+    alive = (~padding_mask).to(returns.dtype)
+    returns = returns.masked_fill(padding_mask, 0.0)
+    count = alive.sum(dim=0, keepdim=True)
+    total = returns.sum(dim=0, keepdim=True)
+    if baseline == "none":
+        result = returns
+    elif baseline == "mean":
+        result = returns - total / count.clamp(min=1)
+    elif baseline == "leave-one-out":
+        others = (total - returns) / (count - 1).clamp(min=1)
+        result = torch.where(count > 1, returns - others, torch.zeros_like(returns))
+    else:
+        raise ValueError(f"`baseline` must be one of {', '.join(BASELINES)} but is {baseline!r}.")
+    result = result * alive
+    if normalize:
+        root_mean_square = (result.square().sum() / alive.sum().clamp(min=1)).sqrt()
+        # Equal returns leave rounding errors behind, which must not be blown up to advantages of size 1.
+        meaningful = root_mean_square > 1e-6 * returns.abs().max()
+        result = torch.where(meaningful, result / root_mean_square, torch.zeros_like(result))
+    return result
+
+
+def policy_gradient_loss(log_probs: Tensor, advantages: Tensor) -> Tensor:
+    """REINFORCE: - sum_t advantage_t * log p(y_t), (B,). Advantages are constants: no gradient flows into them.
+
+    Args:
+        log_probs: (B, T), with gradient, 0 at padding
+        advantages: (B, T), 0 at padding
+    """
+    if advantages.shape != log_probs.shape:
+        raise shape_error("advantages", advantages, "log_probs", log_probs.shape)
+    return -(advantages.detach().float() * log_probs.float()).sum(dim=1)
+
+
+def token_entropy(logits: Tensor, padding_mask: Tensor) -> Tensor:
+    """Entropy of the distribution of each token, (B, T), nats, float32, 0 at padding, for logits (B, T, V)."""
+    if padding_mask.shape != logits.shape[:2]:
+        raise shape_error("padding_mask", padding_mask, "logits", logits.shape[:2])
+    log_probs = torch.log_softmax(logits.float(), dim=-1)
+    # Forbidden tokens have log-probabilities of about -1e4 and probabilities of 0: their product is 0, not NaN.
+    entropy = -(log_probs.exp() * log_probs.clamp(min=-1e9)).sum(dim=-1)
+    return entropy.masked_fill(padding_mask, 0.0)
+
+
+def entropy_above_floor(entropy: Tensor, lengths: Tensor, weight: float, floor: float) -> Tensor:
+    """The entropy of each sequence that its weight acts on, (B,): all of it, or with a price what lies above a floor.
+
+    Args:
+        entropy: (B,), nats, sums over tokens
+        lengths: (B,)
+        weight: above 0 a bonus, below 0 a price
+        floor: nats per token, mean of a sequence, below which it is free of the price
+    """
+    return (entropy - floor * lengths).clamp(min=0) if weight < 0 else entropy
+
+
+@dataclass(frozen=True)
+class Credit:
+    """How rewards become the loss of tokens.
+
+    Attributes:
+        stride: prefixes are rewarded every this many tokens
+        credit: see :func:`token_returns`; with ``to-go`` a sequence that has ended keeps earning its last reward
+        baseline, normalize: see :func:`advantages`
+        entropy_weight, entropy_floor: see :func:`entropy_above_floor`
+    """
+
+    stride: int
+    credit: str = "step"
+    baseline: str = "none"
+    normalize: bool = False
+    entropy_weight: float = 0.0
+    entropy_floor: float = 0.0
+
+
+class PolicyTerms(NamedTuple):
+    """Terms of the policy's objective, nats.
+
+    Attributes:
+        loss: (B,), policy-gradient loss, with gradient
+        entropy: (B,), sums over tokens; without gradient
+        weighed_entropy: (B,), what the entropy's weight acts on; with gradient where that weight is not 0
+    """
+
+    loss: Tensor
+    entropy: Tensor
+    weighed_entropy: Tensor
+
+
+def policy_terms(
+    log_probs: Tensor, logits: Tensor, rewards: Tensor, positions: Tensor, padding_mask: Tensor, how: Credit
+) -> PolicyTerms:
+    """All of this file, in order: returns, advantages, loss, entropy.
+
+    Args:
+        log_probs: (B, T), of the tokens of the trajectories, with gradient, 0 at padding
+        logits: (B, T, V) that they are from
+        rewards, positions: (B, T), values of prefixes
+        padding_mask: (B, T), True = padding
+        how: see :class:`Credit`
+    """
+    lengths = (~padding_mask).sum(dim=1)
+    if how.credit == "to-go":
+        rewards, positions = absorb_end(rewards, positions, lengths, how.stride)
+    returns = token_returns(rewards, positions, padding_mask, how.credit)
+    loss = policy_gradient_loss(log_probs, advantages(returns, padding_mask, how.baseline, how.normalize))
+    with torch.set_grad_enabled(how.entropy_weight != 0):
+        entropy = token_entropy(logits, padding_mask).sum(dim=1)
+    weighed = entropy_above_floor(entropy, lengths, how.entropy_weight, how.entropy_floor)
+    return PolicyTerms(loss, entropy.detach(), weighed)
