@@ -27,12 +27,12 @@ class SeqVAEAdam(FairseqAdam):
 
     def __init__(self, cfg: FairseqAdamConfig, params: Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]]):
         FairseqOptimizer.__init__(self, cfg)
-        params = list(params)
+        listed: list[Any] = list(params)
         try:
             try:
-                self._optimizer = torch.optim.AdamW(params, fused=True, **self.optimizer_config)
+                self._optimizer = torch.optim.AdamW(listed, fused=True, **self.optimizer_config)
             except RuntimeError:  # torch before 2.4 fuses on GPUs alone
-                self._optimizer = torch.optim.AdamW(params, **self.optimizer_config)
+                self._optimizer = torch.optim.AdamW(listed, **self.optimizer_config)
         except (ValueError, NameError, SyntaxError, TypeError) as error:  # --adam-betas is a Python expression
             raise ValueError(
                 f"--optimizer seqvae_adam with --lr {cfg.lr}, --adam-betas {cfg.adam_betas!r}, --adam-eps "
