@@ -166,8 +166,9 @@ def breakdown(problem: str, turn: Turn, update: int) -> str:
         turn: the turn in which it happened
         update: number of the update, counted from 1 as in the log
     """
-    player, rate = ("discriminator", "--disc-lr") if turn.is_discriminator else ("generator", "--lr")
+    rate = "--disc-lr" if turn.player == "discriminator" else "--lr"
     return (
-        f"in update {update}, a turn of the {player} ({turn.value}): {problem}. Return to the last good checkpoint "
-        f"and try a lower {rate}, --clip-norm 1, a warm-up of the learning rate, or --bf16 or float32 instead of --fp16"
+        f"in update {update}, a turn of the {turn.player} ({turn.name}): {problem}. Return to the last good "
+        f"checkpoint and try a lower {rate}, --clip-norm 1, a warm-up of the learning rate, or --bf16 or float32 "
+        "instead of --fp16"
     )

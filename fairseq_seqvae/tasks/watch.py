@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fairseq_seqvae.core.schedules.turns import Turn
+from fairseq_seqvae.core.schedules.turns import DISCRIMINATOR_PRETRAIN, Turn
 from fairseq_seqvae.support.manners import ExplainedError
 from fairseq_seqvae.support.processes import is_master
 from fairseq_seqvae.tasks import alarms
@@ -55,7 +55,7 @@ class Watch:
                 raise ExplainedError(alarms.breakdown(problem, turn, update_num + 1))
             self._warn([problem], update_num)
         # Until the generator responds to it, a discriminator may win or lose as it likes.
-        elif training and turn is not Turn.DISCRIMINATOR_PRETRAIN:
+        elif training and turn is not DISCRIMINATOR_PRETRAIN:
             self._warn(self._training.observe(numbers | {"update": update_num}), update_num)
 
     def validation(self, logged: Mapping[str, Any], update_num: int) -> None:
