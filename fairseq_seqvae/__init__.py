@@ -1,8 +1,8 @@
 """SeqVAE for fairseq. This folder is the `--user-dir`.
 
-Importing the package alone imports nothing else, so that its core (torch only) can be used without fairseq and leaves
-anybody's fairseq as it is. fairseq's commands import the folders `tasks` and `models` of a `--user-dir` themselves;
-a program of your own calls `register()`.
+Importing the package, or its core (torch only), neither needs fairseq nor changes it. fairseq's commands import the
+folders `tasks` and `models` of a `--user-dir` themselves. In your own program, call `register()` instead: fairseq skips
+a `--user-dir` whose package the program has already imported.
 """
 
 from pathlib import Path

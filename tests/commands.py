@@ -151,7 +151,7 @@ def call(command: str, *arguments) -> str:
     arguments = split_flags(*arguments)
     if command != "preprocess":
         arguments += ["--user-dir", USER_DIR]
-        fairseq_seqvae.register()  # --user-dir alone does nothing in a process that has imported the package before
+        fairseq_seqvae.register()  # fairseq skips a --user-dir whose package this process has imported
     module = importlib.import_module(f"fairseq_cli.{command}")
     reset_fairseq()
     with captured() as output, mock.patch.object(sys, "argv", [f"fairseq-{command}", *arguments]):

@@ -1,45 +1,35 @@
-"""How fairseq starts processes and lets them speak to each other, and how it reads the command line before that."""
+"""How fairseq starts processes, and how they exchange objects."""
 
 import functools
 import io
 import os
 import pickle
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:  # `python -m fairseq_seqvae --version` works without torch
+    from torch import nn
 
-def keep_bf16_off_tpus(original):
-    """`--bf16` and `--memory-efficient-bf16` make fairseq's command line assume a TPU, which dies without torch_xla.
-
-    Answers `options.parse_args_and_arch`, which sets `tpu` along with `bf16`.
-    """
-
-    @functools.wraps(original)
-    def parse_args_and_arch(*args, **kwargs):
-        parsed = original(*args, **kwargs)
-        namespace = parsed[0] if isinstance(parsed, tuple) else parsed
-        if getattr(namespace, "bf16", False):
-            namespace.tpu = False
-        return parsed
-
-    return parse_args_and_arch
+Function = Callable[..., Any]
 
 
 def _gpus() -> int:
-    import torch  # not above: the package's own commands need not wait for it
+    import torch
 
     return torch.cuda.device_count()
 
 
-def refuse_launch_without_processes(original):
-    """fairseq starts as many processes as there are GPUs: without one, it would end at once and report success."""
+def refuse_launch_without_processes(original: Function) -> Function:
+    """Stop where fairseq would start one process per GPU and there is no GPU."""
 
     @functools.wraps(original)
-    def call_main(cfg, main, **kwargs):
+    def call_main(cfg: Any, main: Function, **kwargs: Any) -> Any:
         launch = cfg.distributed_training
         starts_processes = launch.distributed_init_method is not None and not launch.distributed_no_spawn
         if starts_processes and not _gpus() and not cfg.common.tpu:
             raise ValueError(
-                "--distributed-init-method makes fairseq start a process for each GPU, but there is none here: nothing "
-                "would run. Leave it away and start the processes by torchrun, or start them yourself, each with "
+                "--distributed-init-method makes fairseq start a process per GPU, but there is none here: nothing "
+                "would run. Omit it and start the processes by torchrun, or start them yourself, each with "
                 "--distributed-no-spawn and its --distributed-rank."
             )
         return original(cfg, main, **kwargs)
@@ -47,11 +37,11 @@ def refuse_launch_without_processes(original):
     return call_main
 
 
-def launch_by_torchrun_on_cpus(original):
-    """fairseq divides by the number of GPUs to find the one that a process of torchrun should use."""
+def launch_by_torchrun_on_cpus(original: Function) -> Function:
+    """Take rank and number of processes from torchrun, and no GPU where there is none."""
 
     @functools.wraps(original)
-    def infer_torch_distributed_launch_init(cfg):
+    def infer_torch_distributed_launch_init(cfg: Any) -> None:
         if _gpus():
             return original(cfg)
         cfg.distributed_init_method = "env://"
@@ -63,20 +53,22 @@ def launch_by_torchrun_on_cpus(original):
     return infer_torch_distributed_launch_init
 
 
-def distribute_on_cpus(original):
-    """fairseq names a GPU to torch's wrapper of models, also for models on the CPU, where that is an error."""
+def distribute_on_cpus(original: Function) -> Function:
+    """Name no GPU to torch's wrapper of a model on the CPU."""
 
-    class DistributedDataParallel(original):
-        def __init__(self, module, device_ids=None, output_device=None, **kwargs):
-            if not any(p.is_cuda for p in module.parameters()):
-                device_ids = output_device = None
-            super().__init__(module, device_ids=device_ids, output_device=output_device, **kwargs)
+    @functools.wraps(original, updated=())
+    def distributed_data_parallel(
+        module: "nn.Module", device_ids: list[int] | None = None, output_device: int | None = None, **kwargs: Any
+    ) -> Any:
+        if not any(p.is_cuda for p in module.parameters()):
+            device_ids = output_device = None
+        return original(module, device_ids=device_ids, output_device=output_device, **kwargs)
 
-    return DistributedDataParallel
+    return distributed_data_parallel
 
 
-def torch_loads(thing) -> bool:
-    """Whether `torch.load` gives back what is saved, without being told to trust it."""
+def torch_loads(thing: object) -> bool:
+    """Whether `torch.load` gives back what was saved, without being told to trust it."""
     import torch
 
     buffer = io.BytesIO()
@@ -88,14 +80,21 @@ def torch_loads(thing) -> bool:
         return False
 
 
-def hand_over_objects(original):
-    """The first process hands a checkpoint to the others, parts of which `torch.load` now takes for foreign code.
+def distrusts_own_objects() -> bool:
+    """Whether `torch.load` refuses what one process of a training sends to another."""
+    from fairseq.distributed import utils
 
-    They come from a process of the same training, not from a file: torch's own means may transport them.
+    return not torch_loads(utils._TensorPlaceholder(0))
+
+
+def hand_over_objects(original: Function) -> Function:
+    """Let torch's own means transport objects between processes.
+
+    These come from a process of the same training, not from a file, so they need no check.
     """
 
     @functools.wraps(original)
-    def broadcast_object_slow(obj, src_rank, group, dist_device):
+    def broadcast_object_slow(obj: Any, src_rank: int, group: Any, dist_device: Any) -> Any:
         import torch
 
         objects = [obj]
@@ -103,27 +102,3 @@ def hand_over_objects(original):
         return objects[0]
 
     return broadcast_object_slow
-
-
-def leave_out_empty_batches(original):
-    """fairseq throws away what a process learns from the batches of an update if the last of them is empty.
-
-    Batches are shared out one by one, so that in the last update of an epoch a process may get fewer than
-    `--update-freq`; empty ones fill the rest. Only where all are empty is one needed, for the reduction over processes.
-    """
-
-    @functools.wraps(original)
-    def train_step(self, samples, *args, **kwargs):
-        # Sharded parameters are gathered in each forward, of all processes together.
-        if not (self.is_fsdp or self.tpu):
-            samples = [sample for sample in samples if sample is not None and len(sample)] or samples[:1]
-        return original(self, samples, *args, **kwargs)
-
-    return train_step
-
-
-def is_master() -> bool:
-    """Whether this process speaks for all: the first of several, or the only one."""
-    from torch import distributed
-
-    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0

@@ -1,63 +1,64 @@
-"""How fairseq writes and reads checkpoints, and how a command of it ends."""
+"""How fairseq writes and reads checkpoints."""
 
 import functools
 import logging
-import re
-import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from fairseq_seqvae.support import checkpoints
+from fairseq_seqvae.support import checkpoints, manners
 from fairseq_seqvae.support.files import whole_file
 
 logger = logging.getLogger(__name__)
 
+Function = Callable[..., Any]
 
-def load_safely(original):
-    """Loading a checkpoint never runs code that it contains, and one that cannot be loaded is explained."""
+# -- reading --
+
+
+def load_safely(original: Function) -> Function:
+    """Run no code that a checkpoint contains, and explain why a file cannot be loaded."""
 
     @functools.wraps(original)
-    def load_checkpoint_to_cpu(path, *args, **kwargs):
+    def load_checkpoint_to_cpu(path: str, *args: Any, **kwargs: Any) -> Any:
         with checkpoints.reading(path):
             return original(path, *args, **kwargs)
 
     return load_checkpoint_to_cpu
 
 
-def let_finished_runs_rest(original):
-    """A run that has made its `--max-update` updates would make one more each time its command is given again."""
+def let_finished_runs_rest(original: Function) -> Function:
+    """Make no update in a run that has already made `--max-update` of them."""
 
     @functools.wraps(original)
-    def load_checkpoint(cfg, trainer, **kwargs):
+    def load_checkpoint(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
         loaded = original(cfg, trainer, **kwargs)
         optimization = trainer.cfg.optimization
         if 0 < optimization.max_update <= trainer.get_num_updates():
             logger.info(
-                f"the run has made {trainer.get_num_updates()} updates already: nothing is left to do until "
+                f"the run has already made {trainer.get_num_updates()} updates: nothing is left to do until "
                 f"--max-update {optimization.max_update}"
             )
-            optimization.max_epoch = -1  # which the next epoch is always beyond; 0 is without limit
+            optimization.max_epoch = -1  # which every epoch is beyond; 0 means no limit
         return loaded
 
     return load_checkpoint
 
 
-def refuse_missing_file(original):
-    """fairseq trains from scratch, over what is in the folder, where `--restore-file` names no file.
-
-    A run whose command names its own checkpoint may begin so.
-    """
+def refuse_missing_file(original: Function) -> Function:
+    """Refuse a `--restore-file` that does not exist, unless it is the run's own checkpoint of its first start."""
     from fairseq.file_io import PathManager
 
     @functools.wraps(original)
-    def load_checkpoint(cfg, trainer, **kwargs):
+    def load_checkpoint(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
         if cfg.restore_file != "checkpoint_last.pt":
             path = cfg.restore_file.replace(".pt", f"{trainer.checkpoint_suffix or ''}.pt")
             save_dir = Path(cfg.save_dir)
             begins = Path(path).absolute().parent == save_dir.absolute() and not any(save_dir.glob("checkpoint*.pt"))
             if not PathManager.exists(path) and not begins:
                 raise FileNotFoundError(
-                    f"--restore-file {path} does not exist: give a checkpoint, or leave the flag out to go on from the "
+                    f"--restore-file {path} does not exist: give a checkpoint, or omit the flag to continue from the "
                     f"last one in --save-dir {cfg.save_dir}, if there is one."
                 )
         return original(cfg, trainer, **kwargs)
@@ -65,12 +66,12 @@ def refuse_missing_file(original):
     return load_checkpoint
 
 
-def refuse_partial_state(original):
-    """fairseq begins anew, and says nothing, from a folder, and from a checkpoint without the optimizer's state."""
+def refuse_partial_state(original: Function) -> Function:
+    """Refuse to resume from a folder, and from a checkpoint without the state of the optimizer."""
     from fairseq.file_io import PathManager
 
     @functools.wraps(original)
-    def load_checkpoint(self, filename, reset_optimizer=False, *args, **kwargs):
+    def load_checkpoint(self: Any, filename: str, reset_optimizer: bool = False, *args: Any, **kwargs: Any) -> Any:
         if PathManager.exists(filename) and not PathManager.isfile(filename):
             raise ValueError(f"{filename} is a folder: give a file of it, such as checkpoint_best.pt.")
         extra_state = original(self, filename, reset_optimizer, *args, **kwargs)
@@ -79,26 +80,23 @@ def refuse_partial_state(original):
         if held != made and not reset_optimizer:
             raise ValueError(
                 f"{filename} holds parameters after {held} updates but no state of the optimizer "
-                "(--no-save-optimizer-state, or an exported model), so that a training cannot go on from it: begin one "
-                "with these parameters by --finetune-from-model and another --save-dir, or by --reset-optimizer."
+                "(--no-save-optimizer-state, or an exported model), so training cannot continue from it: start a new "
+                "run with these parameters by --finetune-from-model and another --save-dir, or by --reset-optimizer."
             )
         return extra_state
 
     return load_checkpoint
 
 
-def begin_missing_average(original):
-    """Let a moving average that a checkpoint does not hold begin as a copy of its parameters.
-
-    fairseq says that it does so, but has deleted them by then.
-    """
+def begin_missing_average(original: Function) -> Function:
+    """Let a moving average that a checkpoint does not hold begin as a copy of its parameters."""
     from fairseq import checkpoint_utils
 
     @functools.wraps(original)
-    def load_checkpoint(self, *args, **kwargs):
+    def load_checkpoint(self: Any, *args: Any, **kwargs: Any) -> Any:
         read = checkpoint_utils.load_checkpoint_to_cpu
 
-        def read_with_average(*args, **kwargs):
+        def read_with_average(*args: Any, **kwargs: Any) -> Any:
             state = read(*args, **kwargs)
             if "ema" not in state["extra_state"]:
                 logger.info("the checkpoint holds no moving average: it begins as a copy of the parameters")
@@ -116,11 +114,11 @@ def begin_missing_average(original):
     return load_checkpoint
 
 
-def explain_misfit(original):
-    """fairseq hides what the model says of a checkpoint behind "ensure that the architectures match"."""
+def explain_misfit(original: Function) -> Function:
+    """Let the model's own sentence about a checkpoint through."""
 
     @functools.wraps(original)
-    def load_checkpoint(self, *args, **kwargs):
+    def load_checkpoint(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return original(self, *args, **kwargs)
         except Exception as error:
@@ -131,12 +129,15 @@ def explain_misfit(original):
     return load_checkpoint
 
 
-def copy_whole_or_not_at_all(original):
-    """fairseq copies a new checkpoint over the last one: if it were killed meanwhile, a stump would be left of it."""
+# -- writing --
+
+
+def copy_whole_or_not_at_all(original: Function) -> Function:
+    """Copy to another name first, which then takes the place of the old file."""
     from fairseq.file_io import PathManager
 
     @functools.wraps(original)
-    def copy(src_path, dst_path, overwrite=False):
+    def copy(src_path: str, dst_path: str, overwrite: bool = False) -> Any:
         if not (overwrite and PathManager.supports_rename(dst_path)):
             return original(src_path, dst_path, overwrite=overwrite)
         with whole_file(dst_path) as partial:
@@ -145,71 +146,33 @@ def copy_whole_or_not_at_all(original):
     return copy
 
 
-def explain_unusable_folder(original):
-    """fairseq tries the folder before it trains."""
+def explain_unusable_folder(original: Function) -> Function:
+    """Name `--save-dir` where it cannot be written to, before training."""
 
     @functools.wraps(original)
-    def verify_checkpoint_directory(save_dir):
+    def verify_checkpoint_directory(save_dir: str) -> None:
         try:
             return original(save_dir)
         except OSError as error:
-            raise OSError(
-                f"no checkpoint could be written to --save-dir {save_dir} ({error.strerror}): choose another, or make "
-                "it writable."
-            ) from error
+            raise manners.unusable_folder(save_dir, error) from error
 
     return verify_checkpoint_directory
 
 
-def explain_unwritable(original):
-    """Where no checkpoint can be written, training ends at once, and says how it can go on."""
+def leave_no_half_checkpoint(original: Function) -> Function:
+    """Where a checkpoint cannot be written, remove what was written of it, and say how to continue."""
 
     @functools.wraps(original)
-    def save_checkpoint(cfg, *args, **kwargs):
+    def save_checkpoint(cfg: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return original(cfg, *args, **kwargs)
-        except (OSError, RuntimeError) as error:  # torch's writer puts the latter in front
-            cause = _system_error(error)
+        except (OSError, RuntimeError) as error:  # torch's writer raises the latter on top
+            cause = manners.system_error(error)
             if cause is None:
                 raise
-            # Half a file is of no use and takes the space that is missing.
-            for partial in Path(cfg.save_dir).glob("*.pt.tmp"):
+            for partial in Path(cfg.save_dir).glob("*.pt.tmp"):  # useless, and it takes the space that is missing
                 with suppress(OSError):
                     partial.unlink()
-            raise OSError(
-                f"no checkpoint could be written to --save-dir {cfg.save_dir} ({cause.strerror or cause}): make room, "
-                "or make the folder writable, and give the same command again; it goes on from the last checkpoint."
-            ) from error
+            raise manners.unwritable_checkpoint(cfg.save_dir, cause) from error
 
     return save_checkpoint
-
-
-def _system_error(error: BaseException | None) -> OSError | None:
-    """The OSError that an error came from, or None."""
-    found = None
-    while error is not None:
-        found = error if isinstance(error, OSError) else found
-        error = error.__context__
-    return found
-
-
-def explain_end(original):
-    """Ctrl-C ends in a sentence instead of a traceback; behind that of a lost worker stands what to do."""
-
-    def excepthook(kind, error, traceback):
-        if issubclass(kind, KeyboardInterrupt):
-            print(
-                "interrupted: checkpoints that are there are whole, and the same command of fairseq-train goes on from "
-                "the last one; what was generated ends here.",
-                file=sys.stderr,
-            )
-            return
-        original(kind, error, traceback)
-        if re.match(r"DataLoader worker .* (killed|exited)", str(error)):
-            print(
-                "a process that reads data has died, often for want of memory: use fewer --num-workers (0 needs none), "
-                "and give the same command again.",
-                file=sys.stderr,
-            )
-
-    return excepthook

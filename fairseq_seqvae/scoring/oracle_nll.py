@@ -1,4 +1,4 @@
-"""Scorer ``oracle_nll``: what an oracle says of the hypotheses of fairseq-generate."""
+"""Scorer ``oracle_nll``: how likely the hypotheses of fairseq-generate are under an oracle."""
 
 from dataclasses import dataclass, field
 from typing import Optional  # fairseq's parser knows Optional but not `| None`
@@ -14,22 +14,22 @@ from fairseq_seqvae.oracle.score import parse_tokens, score
 class OracleNllConfig(FairseqDataclass):
     """Options of ``--scoring oracle_nll``."""
 
-    oracle_seed: int = field(default=88, metadata={"help": "oracle of 5000 tokens drawn from this seed"})
-    oracle_npz: Optional[str] = field(default=None, metadata={"help": "oracle of these arrays, instead of a seed"})
+    oracle_seed: int = field(default=88, metadata={"help": "seed of the oracle, which has 5000 tokens"})
+    oracle_npz: Optional[str] = field(default=None, metadata={"help": ".npz file of the oracle, instead of a seed"})
 
 
 @register_scorer("oracle_nll", dataclass=OracleNllConfig)
 class OracleNllScorer(BaseScorer):
-    """Mean oracle NLL of the best hypothesis of each sentence, nats per token; the targets play no part."""
+    """Mean oracle NLL of the best hypothesis of each sentence, in nats per token; targets are ignored."""
 
     ignores_targets = True
 
-    def __init__(self, cfg):
+    def __init__(self, cfg: OracleNllConfig):
         super().__init__(cfg)
         self.oracle = Oracle.from_npz(cfg.oracle_npz) if cfg.oracle_npz else Oracle.from_seed(cfg.oracle_seed)
 
     def score(self) -> float:
-        """Nats per token."""
+        """The mean, in nats per token."""
         return self._score().nll
 
     def result_string(self) -> str:

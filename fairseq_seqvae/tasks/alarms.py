@@ -1,7 +1,7 @@
-"""Numbers that tell that a training goes wrong, and what to try.
+"""Rules that recognise a training that goes wrong by its numbers, and say what to try.
 
-Knows nothing of models: it is fed with what is logged anyway, averages it over a window of updates, and answers with
-sentences for the user, each of them once.
+Nothing here knows a model: an alarm reads what is logged anyway, averages it over a window of updates, and answers with
+a sentence for the user, once.
 """
 
 import math
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from fairseq_seqvae.core.schedules.turns import Turn
 
-# A discriminator that is right this often says the same of every sample; one at chance says nothing.
+# A discriminator that is right this often gives all samples the same reward; one at chance gives a random one.
 SURE, CHANCE = 0.99, 0.52
-# Least standard deviation of the rewards, and how close to 0 and 1 probabilities may come on average.
+# Smallest standard deviation of the rewards, and how close to 0 and 1 their mean may come if they are probabilities.
 REWARD_SPREAD, REWARD_MARGIN = 0.01, 0.01
-# Share of the data's own variety that samples must have.
+# Smallest variety of samples, as a share of that of the data.
 VARIETY = 0.5
 
 LOSSES = ("loss", "pg_loss", "d_loss")
@@ -30,10 +30,10 @@ class Rule:
     """One thing that can go wrong.
 
     Attributes:
-        keys: the numbers that it looks at
-        is_broken: of their means over a window, in the order of *keys*
-        message: what is wrong and what to try; the means fill in places such as ``{kl:.2g}``
-        counts: whether numbers of one update count at all
+        keys: names of the numbers that it reads
+        is_broken: takes their means over a window, in the order of *keys*
+        message: what is wrong and what to try; the means fill places such as ``{kl:.2g}``
+        counts: whether the numbers of an update count at all
     """
 
     keys: tuple[str, ...]
@@ -49,11 +49,11 @@ class _Window:
 
 
 class Alarms:
-    """Judges means over windows of numbers; a window ends after *size* updates that held the numbers, the next begins.
+    """Judges means over windows of numbers. A window is *size* updates that held the numbers; windows do not overlap.
 
     Args:
         rules: what to watch
-        size: number of updates; 0 switches the alarms off
+        size: number of updates; 0 switches all alarms off
     """
 
     def __init__(self, rules: Sequence[Rule], size: int):
@@ -61,7 +61,7 @@ class Alarms:
         self._windows = [(rule, _Window()) for rule in rules] if size > 0 else []
 
     def observe(self, values: Mapping[str, float]) -> list[str]:
-        """Take the numbers of one update; the messages of rules that are found broken for the first time."""
+        """Take the numbers of one update; return the messages of rules that break now for the first time."""
         messages, kept = [], []
         for rule, window in self._windows:
             if all(key in values for key in rule.keys) and rule.counts(values):
@@ -80,13 +80,13 @@ class Alarms:
 
 
 def training_rules(kl_bound: float, kl_weight: float, first_update: int, probabilities: bool) -> list[Rule]:
-    """What is watched in training.
+    """The rules for training.
 
     Args:
-        kl_bound: nats a sentence; a mean divergence below it is a collapsed latent
-        kl_weight: final weight of the KL term: the divergence counts only where the weight has come there
-        first_update: the divergence counts from here on, since every training begins with almost none
-        probabilities: whether rewards are probabilities (and not log-odds or logarithms)
+        kl_bound: in nats per sentence; a mean divergence below it is a collapsed latent
+        kl_weight: final weight of the KL term; the divergence counts only once the weight has reached it
+        first_update: the divergence counts from this update on, since every training begins with almost none
+        probabilities: whether rewards are probabilities rather than log-odds or logarithms
     """
 
     def is_flat(mean: float, spread: float) -> bool:
@@ -97,47 +97,47 @@ def training_rules(kl_bound: float, kl_weight: float, first_update: int, probabi
         Rule(
             ("kl", "kl_weight", "update"),
             lambda kl, *_: kl < kl_bound,
-            f"the latent has collapsed: the divergence of the posterior is {{kl:.2g}} nats a sentence, below "
-            f"{kl_bound:g}, so the decoder hardly uses z. Try --kl-anneal linear, --free-bits 8, --word-dropout 0.3, "
-            "--latent-input or a lower --kl-weight",
-            # What is logged was multiplied by the size of the batch and divided again.
+            f"the latent has collapsed: the divergence of the posterior is {{kl:.2g}} nats per sentence, below "
+            f"{kl_bound:g}, so the decoder hardly uses z. Try --kl-anneal linear, --free-bits 8 (bits; "
+            "5.5 nats), --word-dropout 0.3, --latent-input or a lower --kl-weight",
+            # The logged weight was multiplied by the size of the batch and divided again.
             counts=lambda values: values["update"] >= first_update and values["kl_weight"] >= 0.999 * kl_weight,
         ),
         Rule(
             ("d_acc_real", "d_acc_fake"),
             lambda real, fake: (real + fake) / 2 > SURE,
             "the discriminator wins: it judges {d_acc_real:.1%} of the real and {d_acc_fake:.1%} of the generated "
-            "sentences rightly, so all samples earn alike. Try a lower --disc-lr, fewer --adv-d-steps, more "
+            "sentences correctly, so all samples get the same reward. Try a lower --disc-lr, fewer --adv-d-steps, more "
             "--disc-dropout, --disc-label-smoothing 0.1, or --reward logit",
         ),
         Rule(
             ("d_acc_real", "d_acc_fake"),
             lambda real, fake: (real + fake) / 2 < CHANCE,
             "the discriminator loses: it judges {d_acc_real:.1%} of the real and {d_acc_fake:.1%} of the generated "
-            "sentences rightly, which is chance, so its rewards say nothing. If the samples are not yet good, try a "
-            "higher --disc-lr, more --adv-d-steps or --disc-pretrain-updates, or a larger discriminator",
+            "sentences correctly, which is chance, so its rewards say nothing. If the samples are not good yet, try "
+            "a higher --disc-lr, more --adv-d-steps or --disc-pretrain-updates, or a larger discriminator",
         ),
         Rule(
             ("reward", "reward_std"),
             is_flat,
             "the rewards are all alike: mean {reward:.3g}, standard deviation {reward_std:.2g}, so the policy gradient "
-            "is noise. Try --reward logit, --pg-normalize, or a discriminator that is less sure (--disc-lr, "
-            "--adv-d-steps, --disc-dropout) or, if it is at chance, a stronger one",
+            "is noise. Try --reward logit, --pg-normalize, or a less certain discriminator (--disc-lr, "
+            "--adv-d-steps, --disc-dropout); if it is at chance, a stronger one",
         ),
         _repeating("the trajectories"),
     ]
 
 
 def validation_rules() -> list[Rule]:
-    """What is watched in the validations of adversarial training."""
+    """The rules for validations in the adversarial part."""
     return [
         Rule(
             ("d_acc_real", "d_acc_fake"),
             lambda real, fake: (real + fake) / 2 < CHANCE,
             "the discriminator is at chance on held-out sentences: it judges {d_acc_real:.1%} of them and "
-            "{d_acc_fake:.1%} of fresh samples rightly. If it does better in training, it has learnt the training data "
-            "by heart, and its rewards lead there: try more --disc-dropout, a smaller discriminator or a lower "
-            "--disc-lr; if not, a stronger one",
+            "{d_acc_fake:.1%} of fresh samples correctly. If it does better in training, it has memorised the training "
+            "data, and its rewards lead there: try more --disc-dropout, a smaller discriminator or a lower --disc-lr; "
+            "if not, a stronger one",
         ),
         _repeating("samples from the prior"),
     ]
@@ -148,7 +148,7 @@ def _repeating(samples: str) -> Rule:
         ("distinct", "_distinct_data"),
         lambda distinct, of_data: distinct < VARIETY * of_data,
         f"{samples} repeat: {{distinct:.1%}} of a batch are distinct, but {{_distinct_data:.1%}} of the data. Try a "
-        "lower --pg-weight or a higher --elbo-weight, --entropy-weight 0.01, --pg-baseline leave-one-out, or go back "
+        "lower --pg-weight or a higher --elbo-weight, --entropy-weight 0.01, --pg-baseline leave-one-out, or return "
         "to an earlier checkpoint",
     )
 
@@ -159,15 +159,16 @@ def non_finite(values: Mapping[str, float]) -> list[str]:
 
 
 def breakdown(problem: str, turn: Turn, update: int) -> str:
-    """The sentence about a training that cannot go on: what happened in whose turn, and what to try.
+    """The sentence about a training that cannot continue: what happened, in whose turn, and what to try.
 
     Args:
         problem: such as "the loss is NaN"
-        update: number of the update, counted from 1 as it is logged
+        turn: the turn in which it happened
+        update: number of the update, counted from 1 as in the log
     """
     rate = "--disc-lr" if turn.player == "discriminator" else "--lr"
     return (
-        f"in update {update}, a turn of the {turn.player} ({turn.name}): {problem}. Go back to the last good "
+        f"in update {update}, a turn of the {turn.player} ({turn.name}): {problem}. Return to the last good "
         f"checkpoint and try a lower {rate}, --clip-norm 1, a warm-up of the learning rate, or --bf16 or float32 "
         "instead of --fp16"
     )

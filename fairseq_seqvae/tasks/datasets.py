@@ -1,25 +1,33 @@
-"""Data sets of the task: sequences that are their own target, and draws of the latent space."""
+"""Data sets of the task: sequences that are their own target, and draws from the latent space."""
 
 import logging
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset, LanguagePairDataset, StripTokenDataset, data_utils
+from fairseq.data import Dictionary, FairseqDataset, LanguagePairDataset, StripTokenDataset, data_utils
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
 
-def read_split(folder: str, split: str, dictionary, dataset_impl: str | None = None, combine: bool = False):
-    """Sequences that fairseq-preprocess has written, each with an EOS at its end.
+def read_split(
+    folder: str, split: str, dictionary: Dictionary, dataset_impl: str | None = None, combine: bool = False
+) -> Any:
+    """The sequences that fairseq-preprocess wrote, each with an EOS at its end, as an indexed data set of fairseq.
 
     Args:
-        dataset_impl: fairseq's format of the files; None finds it out
-        combine: also those of further files of the split (train1, train2, ...)
+        folder: where they are
+        split: such as "train"
+        dictionary: the symbols of the data
+        dataset_impl: fairseq's format of the files; None detects it
+        combine: add those of further files of the split (train1, train2, ...)
 
     Raises:
         FileNotFoundError: there is no such split
-        ValueError: it is empty, or cannot be read
+        ValueError: the split is empty, or cannot be read
     """
     path = os.path.join(folder, split)
     empty = f"split {split!r} in {folder} holds no sentence: was the text file empty?"
@@ -28,8 +36,8 @@ def read_split(folder: str, split: str, dictionary, dataset_impl: str | None = N
     try:
         tokens = data_utils.load_indexed_dataset(path, dictionary, dataset_impl, combine=combine)
         if tokens is not None and len(tokens):
-            tokens[len(tokens) - 1]  # is there if the file was not cut short
-    except Exception as error:  # whatever fairseq's readers stumble over first
+            tokens[len(tokens) - 1]  # can be read if the file was not cut short
+    except Exception as error:  # whichever fairseq's readers raise first
         raise ValueError(
             f"split {split!r} in {folder} cannot be read ({type(error).__name__}: {error}): its .bin or .idx file "
             "was cut short, or another program wrote it; write it again with fairseq-preprocess --only-source."
@@ -38,8 +46,7 @@ def read_split(folder: str, split: str, dictionary, dataset_impl: str | None = N
         found = sorted({name.split(".")[0] for name in os.listdir(folder) if name.endswith(".idx")})
         raise FileNotFoundError(
             f"there is no split {split!r} in {folder} (found: {', '.join(found) or 'none'}): write it with "
-            f"fairseq-preprocess --only-source, whose --trainpref, --validpref or --testpref "
-            "names the text."
+            "fairseq-preprocess --only-source, whose --trainpref, --validpref or --testpref names the text."
         )
     if len(tokens) == 0:
         raise ValueError(empty)
@@ -52,24 +59,27 @@ class SequenceDataset(LanguagePairDataset):
     Args:
         tokens: indexed data set, each sequence with an EOS at its end
         sizes: their lengths, EOS included
-        dictionary: fairseq dictionary
+        dictionary: the symbols of the data
         split: name for messages
-        fixed_length: if positive, EOS is taken off and every sequence must have this many tokens
+        fixed_length: if positive, the EOS is removed and every sequence must have this many tokens
         shuffle: random order among sequences of equal length
-        skip_empty: leave out sequences that consist of EOS alone
+        skip_empty: skip sequences that consist of EOS alone
         constraints: words that an output must contain, as fairseq-interactive packs them
+
+    Raises:
+        ValueError: a sequence does not have the fixed length
     """
 
     def __init__(
         self,
-        tokens,
-        sizes,
-        dictionary,
+        tokens: Any,
+        sizes: Sequence[int] | np.ndarray,
+        dictionary: Dictionary,
         split: str,
         fixed_length: int = 0,
         shuffle: bool = True,
         skip_empty: bool = True,
-        constraints=None,
+        constraints: Tensor | None = None,
     ):
         sizes = np.asarray(sizes)
         if fixed_length:
@@ -79,7 +89,7 @@ class SequenceDataset(LanguagePairDataset):
                 raise ValueError(
                     f"--fixed-length {fixed_length}: {len(wrong)} of {len(sizes)} sequences of split {split!r} have "
                     f"another number of tokens (the first is line {wrong[0] + 1} with {sizes[wrong[0]]}): correct the "
-                    "data or leave the flag away, so that sequences end with EOS."
+                    "data, or omit the flag so that sequences end with EOS."
                 )
             tokens = StripTokenDataset(tokens, dictionary.eos())
         super().__init__(
@@ -101,8 +111,12 @@ class SequenceDataset(LanguagePairDataset):
                 f"{int(np.flatnonzero(self.empty)[0]) + 1})"
             )
 
-    def collater(self, samples, pad_to_length=None):
-        """A batch, see :class:`LanguagePairDataset`; ValueError if the dictionary does not reach as far as the data."""
+    def collater(self, samples: list[dict[str, Any]], pad_to_length: dict[str, int] | None = None) -> dict[str, Any]:
+        """A batch, see :class:`LanguagePairDataset`.
+
+        Raises:
+            ValueError: the data has tokens that the dictionary does not have
+        """
         batch = super().collater(samples, pad_to_length)
         if batch and int(batch["net_input"]["src_tokens"].max()) >= len(self.src_dict):
             raise ValueError(
@@ -111,32 +125,28 @@ class SequenceDataset(LanguagePairDataset):
             )
         return batch
 
-    def ordered_indices(self):
+    def ordered_indices(self) -> np.ndarray:
         """Indices by length, without those of empty sequences.
 
-        Among equal lengths the order is random but always the same. fairseq seeds it by the epoch that a process began
-        with and then keeps the batches, so that a run resumed in a later epoch would go on with other batches.
+        Among equal lengths the order is random but always the same. fairseq would seed it by the epoch in which a
+        process began and then keep the batches, so a run resumed in a later epoch would continue with other batches.
         """
         with data_utils.numpy_seed(1):
             indices = super().ordered_indices()
         return indices[~self.empty[indices]]
 
-    def batch_by_size(self, indices, **limits):
-        """Batches of indices; fairseq 0.12.3 drops the last one if its size is no multiple of 8, this keeps it."""
-        return batches_with_tail(super().batch_by_size, indices, **limits)
-
 
 class LatentDataset(FairseqDataset):
-    """*num_draws* sentences without text: the task gives each its latent vector, by its number.
+    """Sentences without text: the task gives each its latent vector, by its number.
 
     Args:
         num_draws: how many
-        dictionary: fairseq dictionary
-        expected_length: tokens a sentence, for ``--max-tokens``
+        dictionary: the symbols of the data
+        expected_length: tokens per sentence, for ``--max-tokens``
         empty_targets: give each the empty sentence as its target, since fairseq asks scorers only where there is one
     """
 
-    def __init__(self, num_draws: int, dictionary, expected_length: int, empty_targets: bool = False):
+    def __init__(self, num_draws: int, dictionary: Dictionary, expected_length: int, empty_targets: bool = False):
         self.num_draws = num_draws
         self.dictionary = dictionary
         self.expected_length = expected_length
@@ -153,19 +163,21 @@ class LatentDataset(FairseqDataset):
         """Expected number of tokens, for batching."""
         return self.sizes[index]
 
-    def num_tokens_vec(self, indices):
+    def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
         """Expected numbers of tokens, for batching."""
         return self.sizes[indices]
 
     def size(self, index: int) -> int:
-        """Length of the source: an EOS."""
+        """Length of the source, which is an EOS."""
         return 1
 
-    def filter_indices_by_size(self, indices, max_sizes):
-        """Nothing is too long."""
+    def filter_indices_by_size(self, indices: np.ndarray, max_sizes: Any) -> tuple[np.ndarray, list[int]]:
+        """All indices: none is too long."""
         return indices, []
 
-    def batch_by_size(self, indices, max_tokens=None, max_sentences=None, **unused):
+    def batch_by_size(
+        self, indices: np.ndarray, max_tokens: int | None = None, max_sentences: int | None = None, **unused: Any
+    ) -> list[np.ndarray]:
         """Batches of as many draws as their expected length allows, at least one."""
         limits = [len(indices)]
         if max_tokens is not None:
@@ -175,7 +187,7 @@ class LatentDataset(FairseqDataset):
         size = max(1, min(limits))
         return [np.asarray(indices[i : i + size]) for i in range(0, len(indices), size)]
 
-    def collater(self, samples):
+    def collater(self, samples: list[int]) -> dict[str, Any]:
         """A batch in fairseq's form, with an EOS as the source."""
         if not samples:
             return {}
@@ -188,14 +200,3 @@ class LatentDataset(FairseqDataset):
             "net_input": {"src_tokens": empty, "src_lengths": torch.ones_like(ids)},
             "target": empty if self.empty_targets else None,
         }
-
-
-def batches_with_tail(batch_by_size, indices, **limits) -> list:
-    """Call *batch_by_size*, which cuts *indices* into batches in order, and add what it drops at the end."""
-    if len(indices) == 0:
-        return []
-    batches = list(batch_by_size(indices, **limits))
-    kept = sum(len(batch) for batch in batches)
-    if kept < len(indices):
-        batches.append(np.asarray(indices[kept:]))
-    return batches

@@ -17,11 +17,11 @@ from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.tasks import register_task
 from torch import Tensor, nn
 
-from fairseq_seqvae import compat
 from fairseq_seqvae.core.schedules.turns import DISCRIMINATOR, GENERATOR_PRETRAIN, GENERATOR_TURN, Turn, TurnPlan
 from fairseq_seqvae.models import SeqVAEModel
 from fairseq_seqvae.support.memory import keep_freed_memory
-from fairseq_seqvae.tasks import alarms
+from fairseq_seqvae.support.processes import is_master
+from fairseq_seqvae.tasks import alarms, run_checks
 from fairseq_seqvae.tasks.config import SeqVAETaskConfig
 from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset, read_split
 from fairseq_seqvae.tasks.generating import INTERPOLATE, PRIOR, LatentGenerationTask
@@ -81,8 +81,8 @@ class SeqVAETask(LatentGenerationTask):
                 raise ValueError(f"{other} has other symbols than {path}: preprocess all shards with --srcdict {path}.")
         logger.info(f"dictionary: {len(dictionary)} symbols")
         task = cls(cfg, dictionary)
-        compat.refuse_no_updates(cfg)
-        compat.prepare_for_two_players(cfg)
+        run_checks.refuse_no_updates(cfg)
+        run_checks.prepare_for_two_players(cfg)
         if not torch.cuda.is_available():
             keep_freed_memory()
         return task
@@ -103,7 +103,10 @@ class SeqVAETask(LatentGenerationTask):
                     f"--num-draws {self.cfg.num_draws} is too small for --gen-subset {split}: give at least {smallest}."
                 )
             self.datasets[split] = LatentDataset(
-                self.cfg.num_draws, self.dictionary, self.fixed_length or 100, compat.scores_without_targets(self.cfg)
+                self.cfg.num_draws,
+                self.dictionary,
+                self.fixed_length or 100,
+                run_checks.scores_without_targets(self.cfg),
             )
             return
         read = functools.partial(
@@ -189,26 +192,26 @@ class SeqVAETask(LatentGenerationTask):
 
     def build_criterion(self, cfg, from_checkpoint: bool = False):
         """Build the criterion; without an adversarial one, the model loses its discriminator and every turn is ELBO."""
-        compat.refuse_lone_process(self.cfg)
+        run_checks.refuse_lone_process(self.cfg)
         self._learns = True
         # fairseq 0.12.2 does not know the second argument, and does not give it.
         criterion = super().build_criterion(cfg, *([True] if from_checkpoint else []))
         if hasattr(cfg, "disc_scoring") and getattr(self._model, "discriminator", None) is not None:
             _check_discriminator(self._model.discriminator, cfg)
         is_adversarial = getattr(criterion, "is_adversarial", False)
-        compat.refuse_missing_groups(self.cfg, ("generator", "discriminator") if is_adversarial else ("generator",))
+        run_checks.refuse_missing_groups(self.cfg, ("generator", "discriminator") if is_adversarial else ("generator",))
         if not is_adversarial:
             self.plan = None
             if self._model is not None and hasattr(self._model, "drop_adversary"):
                 self._model.drop_adversary()
-        elif 0 < self.cfg.max_update <= self.plan.adversarial_from and compat.is_master():
+        elif 0 < self.cfg.max_update <= self.plan.adversarial_from and is_master():
             logger.warning(
                 f"--max-update {self.cfg.max_update} ends before the adversarial part, which begins at update "
                 f"{self.plan.adversarial_from} (--gen-pretrain-updates {self.plan.gen_pretrain_updates} + "
                 f"--disc-pretrain-updates {self.plan.disc_pretrain_updates}): the policy gradient is never used"
             )
         if known := vars(type(criterion)).get("VALIDATION_METRICS"):
-            compat.refuse_unknown_metric(self.cfg, known)
+            run_checks.refuse_unknown_metric(self.cfg, known)
         if hasattr(criterion, "is_adversarial"):  # not one that logs other numbers
             has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
             self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent)
@@ -269,17 +272,16 @@ class SeqVAETask(LatentGenerationTask):
         """
         with metrics.aggregate() as logged:
             super().reduce_metrics(logging_outputs, criterion)
-        compat.forget_ended_metrics()
         self._watch.update(logged, self.turn(self._update_num), self._update_num, criterion.training)
 
     def post_validate(self, model, stats, agg) -> None:
         """Look at the numbers of a whole validation."""
-        compat.refuse_unknown_metric(self.cfg, stats)
+        run_checks.refuse_unknown_metric(self.cfg, stats)
         if self.plan is not None and self._update_num >= self.plan.adversarial_from:
             self._watch.validation(agg, self._update_num)
 
     def explain_floating_point_error(self, error: FloatingPointError, update_num: int) -> str:
-        """What to say of an update whose gradient is not finite, instead of fairseq's words; see `compat`."""
+        """What to say of an update whose gradient is not finite, instead of fairseq's words; `compat` asks for it."""
         return alarms.breakdown(f"{error}", self.turn(update_num), update_num + 1)
 
 

@@ -60,4 +60,6 @@ elif os.environ["HALT_WHILE"] == "writing":
 else:
     PathManager.copy = halting_copy(PathManager.copy)
 
-import fairseq_seqvae  # noqa: E402, F401  (wraps what was made to halt)
+import fairseq_seqvae  # noqa: E402
+
+fairseq_seqvae.register()  # wraps what was made to halt

@@ -55,9 +55,13 @@ class TestAlarms:
         assert "ry " in message and "--" in message  # what to try, by which flag
         assert feed(alarms, *[ILL[beginning]] * 50) == []
 
+    def test_the_unit_of_free_bits_is_said(self):
+        (message,) = feed(make(), *[{"kl": 0.02}] * SIZE)
+        assert "0.02 nats per sentence, below 0.1," in message
+        assert f"--free-bits 8 (bits; {8 * math.log(2):.1f} nats)" in message
+
     def test_it_is_the_mean_over_the_window_that_counts(self):
-        assert feed(make(), *[{"kl": 0.0}, {"kl": 0.3}] * SIZE) == []
-        # A single batch that is judged rightly or wrongly throughout is no victory.
+        assert feed(make(), *[{"kl": 0.0}, {"kl": 0.3}] * SIZE) == []  # single updates below the bound are no collapse
         assert len(feed(make(), *[{"kl": 0.0}, {"kl": 0.15}] * SIZE)) == 1
 
     def test_windows_do_not_overlap(self):

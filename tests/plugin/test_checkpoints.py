@@ -1,4 +1,4 @@
-"""Checkpoints that are not what they should be, and those that are made for inference."""
+"""Checkpoints that are not what they should be, and those made for inference."""
 
 import os
 import pickle
@@ -232,7 +232,7 @@ class TestDamage:
             with pytest.raises(ValueError, match="the checkpoint holds another model than a SeqVAE: give one of"):
                 read(toy, tmp_path / "other.pt", tmp_path)
 
-    def test_another_criterion_goes_on_only_with_a_new_optimizer(self, toy, short, tmp_path):
+    def test_another_criterion_continues_only_with_a_new_optimizer(self, toy, short, tmp_path):
         flags = ("--lr 0 --max-update 8 --restore-file", short)
         with pytest.raises(AssertionError, match="Criterion does not match; please reset the optimizer"):
             commands.train(toy.folder, tmp_path / "ck", *flags, criterion=ELBO)
@@ -241,7 +241,7 @@ class TestDamage:
         assert all(torch.equal(after[name], before[name]) for name in after)
 
 
-class TestNothingIsBegunAnewUnasked:
+class TestNothingStartsFromScratchUnasked:
     def test_a_mistyped_file_to_restore(self, toy, short, tmp_path):
         (tmp_path / "checkpoint_last.pt").write_bytes(short.read_bytes())
         with pytest.raises(FileNotFoundError, match="--restore-file none.pt does not exist: give a checkpoint, or"):
@@ -302,7 +302,7 @@ class TestAverageThatBeginsLater:
 def test_a_finished_run_is_left_as_it_is(toy, short, tmp_path):
     (tmp_path / "checkpoint_last.pt").write_bytes(short.read_bytes())
     output = commands.train(toy.folder, tmp_path, "--max-update 7 --store-ema")
-    assert "the run has made 7 updates already: nothing is left to do until --max-update 7" in output
+    assert "the run has already made 7 updates: nothing is left to do until --max-update 7" in output
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint_last.pt"]
     assert (tmp_path / "checkpoint_last.pt").read_bytes() == short.read_bytes()
     commands.train(toy.folder, tmp_path, "--max-update 8 --store-ema")

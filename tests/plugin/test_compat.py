@@ -1,34 +1,180 @@
-"""What repairs fairseq at run time: does it where it is needed, and nothing where it is not."""
+"""What repairs fairseq at run time: it acts where it is needed, changes nothing where it is not, and is documented."""
 
+import contextlib
+import importlib.util
+import sys
 import types
+from pathlib import Path
 
+import commands
+import numpy as np
 import pytest
 import torch
-from fairseq import checkpoint_utils, options
+from fairseq import options
+from fairseq.data import data_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
-from fairseq.models import distributed_fairseq_model
-from omegaconf import OmegaConf
+from fairseq.logging import metrics
+from test_packaging import run_python
 
+import fairseq_seqvae
 from fairseq_seqvae import compat
-from fairseq_seqvae.compat import launch, saving
+from fairseq_seqvae.compat import launch, repairs, saving, training
+from fairseq_seqvae.compat.repairs import REFERENCE, REPAIRS, Repair
 
-REPLACED = [
-    (options, "parse_args_and_arch"),
-    (distributed_utils, "call_main"),
-    (distributed_utils, "_infer_torch_distributed_launch_init"),
-    (distributed_utils, "_broadcast_object_slow"),
-    (distributed_fairseq_model, "DistributedDataParallel"),
-    (checkpoint_utils, "load_checkpoint_to_cpu"),
-    (checkpoint_utils, "load_checkpoint"),
-    (PathManager, "copy"),
-]
+fairseq_seqvae.register()
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+SITE = Path(importlib.util.find_spec("fairseq").origin).parents[1]
 
 
-def test_applying_the_shims_again_changes_nothing():
-    before = [getattr(*place) for place in REPLACED]
-    compat.apply_shims()
-    assert [getattr(*place) for place in REPLACED] == before
+def current(repair):
+    return getattr(repair.owner(), repair.attribute.split(".")[-1])
+
+
+def name_of(repair):
+    return repair.make.__name__
+
+
+class TestTable:
+    @pytest.mark.parametrize("repair", REPAIRS, ids=name_of)
+    def test_what_is_needed_is_applied(self, repair):
+        assert name_of(repair) in getattr(current(repair), "repairs", ()) or not repair.needed()
+
+    def test_applying_it_again_changes_nothing(self):
+        before = [current(repair) for repair in REPAIRS]
+        compat.apply_repairs()
+        assert [current(repair) for repair in REPAIRS] == before
+
+    def test_each_repair_stands_in_it_once(self):
+        assert len({name_of(repair) for repair in REPAIRS}) == len(REPAIRS)
+
+    @pytest.mark.skipif(
+        " ".join(reversed((compat.fairseq_version() or "").split())) != "(ve-fairseq) 0.12.3",
+        reason=f"the table names lines of {REFERENCE}",
+    )
+    @pytest.mark.parametrize("repair", REPAIRS, ids=name_of)
+    def test_the_line_that_it_names_is_the_cause(self, repair):
+        file, number = repair.line.split(":")
+        lines = (SITE / file).read_text(encoding="utf-8").splitlines()
+        assert repair.code in lines[int(number) - 1]
+
+    def test_the_page_is_in_step(self):
+        written = (DOCS / "repairs.md").read_text(encoding="utf-8")
+        assert written == repairs.as_markdown(), "python -m fairseq_seqvae.compat > docs/repairs.md"
+        assert all(f"`{repair.place}`" in written for repair in REPAIRS)
+        assert all(row.count(" | ") == 4 for row in written.splitlines() if row.startswith("| "))
+
+    @pytest.mark.parametrize("needed", [True, False])
+    def test_what_is_not_needed_is_not_replaced(self, monkeypatch, needed):
+        module = types.SimpleNamespace(answer=lambda: 1)
+        original = module.answer
+        monkeypatch.setitem(sys.modules, "some_module", module)
+        repair = Repair(lambda original: lambda: 2, "some_module", "answer", *[""] * 5, needed=lambda: needed)
+        for _ in range(2):
+            repair.apply()
+        assert module.answer() == (2 if needed else 1) and (module.answer is original) != needed
+
+
+UNTOUCHED = """
+import importlib, logging, pkgutil, sys
+import fairseq
+from fairseq import criterions, models, scoring, tasks, trainer, utils
+import fairseq_seqvae
+from fairseq_seqvae.compat.repairs import REPAIRS
+
+def found():
+    attributes = [getattr(repair.owner(), repair.attribute.split(".")[-1]) for repair in REPAIRS]
+    return [*attributes, sys.excepthook, logging.getLogger("fairseq").handlers]
+
+def registered():
+    registries = tasks.TASK_REGISTRY, models.MODEL_REGISTRY, criterions.CRITERION_REGISTRY, scoring.SCORER_REGISTRY
+    return [sorted(name for name in registry if "seqvae" in name or "oracle" in name) for registry in registries]
+
+before = found()
+imported = 0
+for room in ("core", "metrics", "support", "oracle", "melody", "compat"):
+    package = importlib.import_module(f"fairseq_seqvae.{room}")
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+            imported += 1
+assert imported > 40, imported
+assert found() == before
+assert not any(registered())
+
+# The package is imported now, so that fairseq skips its folder when it is given as --user-dir.
+import argparse
+utils.import_user_module(argparse.Namespace(user_dir=str(fairseq_seqvae.__path__[0])))
+fairseq_seqvae.register()
+fairseq_seqvae.register()
+assert registered() == [
+    ["seqvae"],
+    ["seqvae", "seqvae_melody", "seqvae_oracle", "seqvae_text"],
+    ["seqvae_elbo", "seqvae_pg"],
+    ["oracle_nll"],
+], registered()
+assert len([1 for old, new in zip(before, found()) if old is not new]) >= 20
+assert sys.excepthook is before[-2]  # in another program than fairseq's, exceptions are its own
+"""
+
+
+def test_importing_the_core_leaves_fairseq_as_it_is_until_the_plugin_is_registered():
+    result = run_python("-c", UNTOUCHED)
+    assert result.returncode == 0, result.stderr
+
+
+class TestHelp:
+    """`--help` of fairseq's commands also lists the options of what is named beside it."""
+
+    FLAGS = "--task seqvae --arch seqvae --criterion seqvae_pg --optimizer seqvae_adam --help"
+    OURS = ("--gen-pretrain-updates", "--latent-dim", "--num-rollouts", "--adam-betas")
+
+    @staticmethod
+    def options_in(text):
+        return {line.split()[0].rstrip(",") for line in text.splitlines() if line.startswith("  -")}
+
+    def test_of_the_real_command(self):
+        result = commands.run("train", self.FLAGS)  # without a data folder
+        assert set(self.OURS) <= self.options_in(result.stdout)
+        assert "--max-update" in self.options_in(result.stdout) and "\n  data " in result.stdout
+        assert "Traceback" not in result.stdout and "error" not in result.stdout.splitlines()[-1]
+
+    @pytest.mark.parametrize(
+        "command, flags, shown",
+        [
+            ("train", "DATA --task seqvae --arch seqvae --criterion seqvae_elbo -h", ("--latent-dim", "--kl-weight")),
+            ("generate", "DATA --task seqvae --help", ("--num-draws", "--beam")),
+            ("generate", "--help --task seqvae --scoring oracle_nll", ("--latent", "--oracle-seed")),
+            ("interactive", "--task seqvae --help", ("--prompt", "--buffer-size")),
+            ("validate", "--task seqvae --help", ("--fixed-length", "--valid-subset")),
+        ],
+    )
+    def test_of_each_command(self, command, flags, shown):
+        found = self.options_in(commands.call(command, flags))
+        assert set(shown) <= found
+        assert "--conv-feature-layers" not in found  # of wav2vec2, which fairseq-generate takes for the architecture
+
+    @pytest.mark.parametrize("command", ["train", "generate", "interactive", "validate"])
+    def test_where_nothing_is_named_it_lists_what_is_common(self, command):
+        text = commands.call(command, "--help")
+        assert {"--task", "--seed", "--user-dir"} <= self.options_in(text)
+        assert not self.options_in(text) & {*self.OURS, "--source-lang", "--conv-feature-layers"}
+
+    def test_an_unknown_choice_is_fairseqs_own_error(self):
+        with pytest.raises(RuntimeError, match="argument --task: invalid choice: 'none'"):
+            commands.call("train", "--task none --help")
+
+    def test_without_help_nothing_is_printed(self, toy):
+        assert commands.make_config(toy.folder).task._name == "seqvae"
+
+    def test_a_program_that_modifies_the_parser_still_does(self, capsys):
+        def rename(parser):
+            parser.prog = "mine"
+
+        with pytest.raises(SystemExit) as end:
+            options.parse_args_and_arch(options.get_training_parser(), ["--help"], modify_parser=rename)
+        assert end.value.code == 0 and capsys.readouterr().out.startswith("usage: mine ")
 
 
 class TestLaunch:
@@ -68,24 +214,8 @@ class TestDistributedModels:
         assert wrapped.given == expected and wrapped.others == {"bucket_cap_mb": 3}
 
 
-class TestGroupsOfTheCompositeOptimizer:
-    @staticmethod
-    def task_config(*groups, name="composite"):
-        root = OmegaConf.create({"task": {}, "optimizer": {"_name": name, "groups": dict.fromkeys(groups, {})}})
-        return root.task
-
-    def test_one_for_each_player_that_learns(self):
-        compat.refuse_missing_groups(self.task_config("generator"), ("generator",))
-        compat.refuse_missing_groups(self.task_config("generator", "discriminator"), ("generator", "discriminator"))
-        compat.refuse_missing_groups(self.task_config(name="adam"), ("generator", "discriminator"))
-
-    def test_a_missing_one(self):
-        with pytest.raises(ValueError, match="has no group discriminator: .* under optimizer.groups.discriminator in"):
-            compat.refuse_missing_groups(self.task_config("generator"), ("generator", "discriminator"))
-
-
 class TestCopies:
-    def test_one_that_is_cut_off_leaves_what_was_there(self, tmp_path):
+    def test_one_that_is_cut_off_leaves_the_old_file(self, tmp_path):
         def cut_off(src_path, dst_path, overwrite):
             with open(dst_path, "w") as file:
                 file.write("half")
@@ -106,6 +236,57 @@ class TestCopies:
             "new": "the new one",
             "last": "the new one",
         }
+
+
+class TestBatches:
+    @staticmethod
+    def cut(batch_by_size, indices, **limits):
+        return [list(batch) for batch in batch_by_size(indices, lambda index: 1, **limits)]
+
+    @pytest.mark.parametrize("kind", [np.asarray, list, iter])
+    def test_the_last_one_is_kept_whatever_its_size(self, kind):
+        by_eights = {"max_sentences": 8, "required_batch_size_multiple": 8}
+        found = self.cut(data_utils.batch_by_size, kind([9, 5, 1, 0, 2, 8, 7, 6, 4, 3]), **by_eights)
+        assert found == [[9, 5, 1, 0, 2, 8, 7, 6], [4, 3]]
+        assert self.cut(data_utils.batch_by_size, kind(range(8)), **by_eights) == [list(range(8))]
+        assert self.cut(data_utils.batch_by_size, kind([]), **by_eights) == []
+
+    def test_batches_of_fixed_shapes_are_fairseqs(self):
+        given = []
+        kept = training.keep_last_batch(lambda *args: given.append(args) or "batches")
+        assert kept([3, 1], len, fixed_shapes=[(2, 2)]) == "batches"
+        assert given == [([3, 1], len, None, None, None, 1, [(2, 2)])]
+
+    def test_whether_fairseq_drops_it_is_found_out(self, monkeypatch):
+        assert not training.drops_last_batch()
+        monkeypatch.setattr(data_utils, "batch_by_size", lambda indices, **limits: [indices[:8]])
+        assert training.drops_last_batch()
+
+
+class TestMetrics:
+    def test_names_of_aggregations_that_ended_are_forgotten(self):
+        metrics.reset()
+        with metrics.aggregate("train"):
+            for _ in range(3):
+                with metrics.aggregate() as inner, metrics.aggregate(new_root=True) as root:
+                    metrics.log_scalar("loss", 2.0)
+                assert root["loss"].avg == 2.0 and "loss" not in inner
+                metrics.log_scalar("loss", 3.0)
+            assert set(metrics._active_aggregators_cnt) == {"default", "train"}
+        assert set(metrics._active_aggregators_cnt) == {"default"}
+        assert metrics.get_smoothed_value("train", "loss") == 3.0
+        metrics.reset()
+
+    def test_whether_fairseq_remembers_them_is_found_out(self, monkeypatch):
+        @contextlib.contextmanager
+        def aggregate():
+            metrics._active_aggregators_cnt["a name"] = 0
+            yield
+
+        assert not training.remembers_ended_metrics()
+        monkeypatch.setattr(metrics, "_active_aggregators_cnt", {})
+        monkeypatch.setattr(metrics, "aggregate", aggregate)
+        assert training.remembers_ended_metrics()
 
 
 def test_whether_torch_loads_a_thing_is_found_out():

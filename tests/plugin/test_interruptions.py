@@ -1,4 +1,4 @@
-"""A full disk, a lost worker, Ctrl-C: no half of a file is left, and a sentence says how to go on."""
+"""A full disk, a lost worker, Ctrl-C: no half-written file is left, and a sentence says how to continue."""
 
 import contextlib
 import errno
@@ -14,6 +14,7 @@ import mido
 import pytest
 
 from fairseq_seqvae.melody.__main__ import main as melody
+from fairseq_seqvae.support import manners
 from fairseq_seqvae.support.files import whole_file
 
 
@@ -38,6 +39,42 @@ class TestWholeFile:
             partial.write_text("af")
             raise end
         assert target.read_text() == "before" and files_in(tmp_path) == ["a.txt"]
+
+
+class TestEndsOfCommands:
+    @pytest.fixture
+    def hook(self, monkeypatch):
+        """Python's own, for a command of fairseq."""
+        monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+        monkeypatch.setattr(sys, "argv", ["/some/where/fairseq-train", "data"])
+
+    def end(self, error, capsys):
+        sys.excepthook(type(error), error, None)
+        return capsys.readouterr().err
+
+    def test_ctrl_c_is_a_sentence(self, hook, capsys):
+        manners.explain_ends_of("fairseq-")
+        assert self.end(KeyboardInterrupt(), capsys).startswith("interrupted: existing checkpoints are intact, and")
+
+    def test_a_lost_worker_keeps_its_traceback(self, hook, capsys):
+        manners.explain_ends_of("fairseq-")
+        said = self.end(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), capsys)
+        assert said.startswith("RuntimeError: DataLoader worker (pid 7)") and "use fewer --num-workers" in said
+
+    def test_other_errors_are_as_before(self, hook, capsys):
+        manners.explain_ends_of("fairseq-")
+        assert self.end(ValueError("wrong"), capsys) == "ValueError: wrong\n"
+
+    def test_asked_twice_it_explains_once(self, hook):
+        manners.explain_ends_of("fairseq-")
+        first = sys.excepthook
+        manners.explain_ends_of("fairseq-")
+        assert sys.excepthook is first is not sys.__excepthook__
+
+    def test_in_other_programs_exceptions_are_theirs(self, hook, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["my-program"])
+        manners.explain_ends_of("fairseq-")
+        assert sys.excepthook is sys.__excepthook__
 
 
 @pytest.mark.parametrize(
@@ -66,17 +103,17 @@ class TestCheckpoints:
         commands.train(toy.folder, tmp_path, "--max-update 3")
         return tmp_path
 
-    def assert_goes_on(self, toy, folder):
+    def assert_continues(self, toy, folder):
         assert files_in(folder) == ["checkpoint_best.pt", "checkpoint_last.pt"]
         output = commands.train(toy.folder, folder, "--max-update 4")
         assert "checkpoint_last.pt (epoch 1 @ 3 updates)" in output
 
     def test_full_disk(self, toy, trained, monkeypatch):
         monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between fairseq's three tries
-        message = "no checkpoint could be written to --save-dir .*File too large.: make room"
+        message = "no checkpoint could be written to --save-dir .*File too large.: free some space"
         with commands.room_for(20_000), pytest.raises(OSError, match=message):
             commands.train(toy.folder, trained, "--max-update 5")
-        self.assert_goes_on(toy, trained)
+        self.assert_continues(toy, trained)
 
     def test_ctrl_c_while_one_is_written(self, toy, trained, monkeypatch):
         import torch
@@ -90,7 +127,7 @@ class TestCheckpoints:
             with pytest.raises(KeyboardInterrupt):
                 commands.train(toy.folder, trained, "--max-update 5")
         (trained / "checkpoint_best.pt.tmp").unlink(missing_ok=True)
-        self.assert_goes_on(toy, trained)
+        self.assert_continues(toy, trained)
 
 
 @pytest.mark.slow
@@ -133,7 +170,7 @@ class TestProcesses:
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=120)
         assert process.returncode == -signal.SIGINT
-        assert "the same command of fairseq-train goes on from the last one" in rest and "Traceback" not in rest
+        assert "the same fairseq-train command continues from the last one" in rest and "Traceback" not in rest
         for file in tmp_path.glob("*.pt"):
             assert commands.load_checkpoint(file)["optimizer_history"][-1]["num_updates"] >= 5
 

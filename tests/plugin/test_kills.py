@@ -67,7 +67,7 @@ class Kill(NamedTuple):
 
 
 def updates_saved(folder: Path) -> int:
-    """Of the last checkpoint; all that are there must be whole."""
+    """Of the last checkpoint; every checkpoint in the folder must be whole."""
     for file in folder.glob("checkpoint*.pt"):
         torch.load(file, map_location="cpu", weights_only=True)
     last = folder / "checkpoint_last.pt"

@@ -81,7 +81,7 @@ def test_parameters_without_gradient_rest():
 @pytest.mark.parametrize(
     "first, second", [(SeqVAEAdam, SeqVAEAdam), (FairseqAdam, SeqVAEAdam), (SeqVAEAdam, FairseqAdam)]
 )
-def test_goes_on_from_a_checkpoint_also_of_the_other(first, second):
+def test_continues_from_a_checkpoint_also_of_the_other(first, second):
     params, whole = parameters(), parameters()
     steps(SeqVAEAdam(config(), whole), whole, range(10))
     optimizer = first(config(), params)

@@ -71,6 +71,33 @@ def test_fairseq_imports_the_printed_folder_as_user_dir():
     assert result.returncode == 0, result.stderr
 
 
+def test_at_start_the_plugin_imports_nothing_that_fairseq_does_not():
+    pytest.importorskip("fairseq")
+    result = run_python(
+        "-c",
+        "import sys, fairseq\n"
+        "before = set(sys.modules)\n"
+        "import fairseq_seqvae\n"
+        "fairseq_seqvae.register()\n"
+        "print(*sorted(set(sys.modules) - before))",
+    )
+    assert result.returncode == 0, result.stderr
+    added = result.stdout.split()
+    assert "fairseq_seqvae.tasks.seqvae" in added
+    # What reads MIDI, draws or splits into subwords waits until it is used, and so do the applications.
+    others = {name.split(".")[0] for name in added} - {"fairseq_seqvae", "fairseq", "torch"} - sys.stdlib_module_names
+    assert not {name for name in others if not name.startswith("_cython")}
+    rooms = {name.split(".")[1] for name in added if name.startswith("fairseq_seqvae.")}
+    assert not rooms & {"melody", "cards", "measure", "export"}
+
+
+def test_the_folder_and_versions_are_printed_without_the_plugin_itself():
+    pytest.importorskip("fairseq")
+    result = run_python("-X", "importtime", "-m", "fairseq_seqvae")
+    loaded = set(re.findall(r"\| +fairseq_seqvae\.(\w+)", result.stderr))
+    assert result.returncode == 0 and "compat" in loaded and loaded <= {"compat", "support", "options"}
+
+
 def test_missing_fairseq_still_prints_the_folder_but_says_so_and_fails(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(BLOCK_FAIRSEQ)
     result = run_python("-m", "fairseq_seqvae", path=tmp_path)

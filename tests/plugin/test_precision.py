@@ -13,11 +13,11 @@ from commands import ELBO, make_training
 from test_task import TURNS, batches_for, equal, moved, rollout_weights, snapshot
 
 from fairseq_seqvae import compat
-from fairseq_seqvae.compat import run_config
 from fairseq_seqvae.core import sequences
 from fairseq_seqvae.core.latents import gaussian
 from fairseq_seqvae.core.policy_gradient import reinforce
 from fairseq_seqvae.core.rewards import discriminator as rewards
+from fairseq_seqvae.tasks import run_checks
 
 HALF = {"fp16": "--fp16 --fp16-init-scale 4", "bf16": "--bf16"}
 ALL = {**HALF, "memory-efficient-fp16": "--memory-efficient-fp16 --fp16-init-scale 4", "amp": "--amp"}
@@ -34,7 +34,7 @@ needs_gpu = [
 def amp_on_cpu(monkeypatch):
     """Let `--amp` do on the CPU what it does on a GPU."""
     autocast, scaler = torch.autocast, torch.amp.GradScaler
-    monkeypatch.setattr(run_config, "uses_gpu", lambda common: True)
+    monkeypatch.setattr(run_checks, "uses_gpu", lambda common: True)
     monkeypatch.setattr(torch.cuda.amp, "GradScaler", lambda **options: scaler("cpu", **options))
     monkeypatch.setattr(
         torch, "autocast", lambda device, enabled=True: autocast("cpu", dtype=torch.bfloat16, enabled=enabled)
@@ -162,7 +162,7 @@ class TestAmp:
         from fairseq.optim.amp_optimizer import AMPOptimizer
 
         repaired = AMPOptimizer.step
-        compat.apply_shims()
+        compat.apply_repairs()
         assert AMPOptimizer.step is repaired
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="says something only without a CUDA device")
@@ -213,7 +213,7 @@ LEARNING = (
     "--lr 1e-2 --decoder-hidden-dim 24 --encoder-hidden-dim 16 --latent-input --dropout 0 --kl-weight 0.3 "
     "--log-interval 1000 --max-update 300 --no-save --validate-interval 1000"
 )
-# Nats a sentence, of 8.7; measured on the CPU: fp16 0.00, bf16 0.03 above float32.
+# Nats per sentence, of 8.7; measured on the CPU: fp16 0.00, bf16 0.03 above float32.
 TOLERANCE = 0.1
 
 

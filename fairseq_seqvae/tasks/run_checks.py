@@ -1,26 +1,34 @@
-"""What a task has to know, or to set, of the configuration of the whole run, of which it is handed its own node."""
+"""What the task checks and sets in the configuration of the whole run, of which fairseq hands it only its own node.
+
+These are rules of this task, so they are not repairs of fairseq. Each function takes the task's node, *task_cfg*, finds
+the whole configuration through it, and does nothing where there is none, as in a task made in Python.
+"""
 
 import logging
 import os
+from collections.abc import Iterable
+from typing import Any
 
-from fairseq_seqvae.compat.launch import is_master
+import torch
+
+from fairseq_seqvae.support.processes import is_master
 
 logger = logging.getLogger(__name__)
 
 
-def _whole_run(task_cfg):
-    """The configuration that *task_cfg* is a node of; None if it is of none."""
+def _whole_run(task_cfg: Any) -> Any:
+    """The configuration that *task_cfg* is a node of, or None."""
     return task_cfg._get_root() if hasattr(task_cfg, "_get_root") else None
 
 
-def refuse_lone_process(task_cfg) -> None:
-    """Stop a process of torchrun that would train alone; *task_cfg* is the task's node of the whole configuration.
+def refuse_lone_process(task_cfg: Any) -> None:
+    """Stop a process of torchrun that would train alone.
 
-    Without a GPU fairseq takes 1 for the number of processes unless it is told, and each process would then write its
-    own training into the one folder of checkpoints.
+    Without a GPU fairseq assumes one process unless told otherwise; each would then write a training of its own into
+    the same folder.
 
     Raises:
-        ValueError: if torchrun has started several processes, and fairseq knows of one
+        ValueError: torchrun started several processes, and fairseq knows of one
     """
     root = _whole_run(task_cfg)
     started = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
@@ -33,19 +41,17 @@ def refuse_lone_process(task_cfg) -> None:
         )
 
 
-def uses_gpu(common) -> bool:
-    """Whether a run with these common options is one on GPUs."""
-    import torch
-
+def uses_gpu(common: Any) -> bool:
+    """Whether a run with these common options uses GPUs."""
     return torch.cuda.is_available() and not common.cpu
 
 
-def prepare_for_two_players(task_cfg) -> None:
-    """Set what the whole run needs so that an update can move one player alone; *task_cfg* is the task's node of it.
+def prepare_for_two_players(task_cfg: Any) -> None:
+    """Set what the run needs so that an update can move one player alone.
 
-    With `--fp16` and `--bf16` fairseq merges the gradients of all parameters into one, whose momentum and decay then
-    move the resting player too: they are kept apart. Sharded parameters cannot be told apart at all. `--amp` without a
-    GPU, which fairseq accepts and all but ignores, is taken back with a warning.
+    With `--fp16` and `--bf16` fairseq merges the gradients of all parameters into one tensor, whose momentum and decay
+    would also move the resting player: this keeps them apart. With `fully_sharded` nothing can. `--amp` without a GPU,
+    which fairseq accepts and all but ignores, is switched off with a warning.
 
     Raises:
         ValueError: with `--ddp-backend fully_sharded`
@@ -57,7 +63,7 @@ def prepare_for_two_players(task_cfg) -> None:
     if root.common.amp and not uses_gpu(root.common):
         if is_master():
             logger.warning("--amp does nothing without a GPU: this run is in float32 (--bf16 works on a CPU)")
-        root.common.amp = False  # fairseq would look for the scale of a scaler that is not at work
+        root.common.amp = False  # otherwise fairseq asks a scaler that does not work for its scale
     if "distributed_training" in root and root.distributed_training.ddp_backend == "fully_sharded":
         raise ValueError(
             "--ddp-backend fully_sharded is not supported: it merges the parameters of generator and discriminator, "
@@ -65,29 +71,29 @@ def prepare_for_two_players(task_cfg) -> None:
         )
 
 
-def refuse_no_updates(task_cfg) -> None:
-    """Stop a run whose updates are of no batch, which fairseq ends somewhere in its arithmetic.
+def refuse_no_updates(task_cfg: Any) -> None:
+    """Stop a run whose updates have no batch; fairseq would fail later, somewhere in its arithmetic.
 
     Raises:
-        ValueError: if a number of --update-freq is below 1
+        ValueError: a number of `--update-freq` is below 1
     """
     root = _whole_run(task_cfg)
     if root is not None and "optimization" in root and min(root.optimization.update_freq, default=1) < 1:
         raise ValueError(
             f"--update-freq must be at least 1 but is {','.join(map(str, root.optimization.update_freq))}: it is the "
-            "number of batches of one update."
+            "number of batches per update."
         )
 
 
-def refuse_missing_groups(task_cfg, players: tuple[str, ...]) -> None:
-    """Stop where fairseq's `composite` optimizer, which has one for each player, has none for one of *players*.
+def refuse_missing_groups(task_cfg: Any, players: Iterable[str]) -> None:
+    """Stop where fairseq's `composite` optimizer, which holds one optimizer per player, has none for one of *players*.
 
     Raises:
-        ValueError: if so, as always on a command line, where its groups cannot be given
+        ValueError: so it is; on a command line always, since its groups cannot be given there
     """
     root = _whole_run(task_cfg)
     optimizer = getattr(root, "optimizer", None)
-    if getattr(optimizer, "_name", None) != "composite":
+    if optimizer is None or getattr(optimizer, "_name", None) != "composite":
         return
     missing = [player for player in players if player not in optimizer.groups]
     if missing:
@@ -98,14 +104,14 @@ def refuse_missing_groups(task_cfg, players: tuple[str, ...]) -> None:
         )
 
 
-def refuse_unknown_metric(task_cfg, logged) -> None:
-    """Stop before fairseq looks up in vain what --best-checkpoint-metric names.
+def refuse_unknown_metric(task_cfg: Any, logged: Iterable[str]) -> None:
+    """Stop before fairseq looks up a `--best-checkpoint-metric` that no validation logs.
 
     Args:
-        logged: what a validation has logged, by name
+        logged: names of what a validation logs
 
     Raises:
-        ValueError: if it is none of *logged*
+        ValueError: the metric is none of *logged*
     """
     root = _whole_run(task_cfg)
     if root is None or "checkpoint" not in root:
@@ -118,8 +124,8 @@ def refuse_unknown_metric(task_cfg, logged) -> None:
         )
 
 
-def scores_without_targets(task_cfg) -> bool:
-    """Whether `--scoring` names a scorer that looks at hypotheses alone; *task_cfg* is the task's node of them."""
+def scores_without_targets(task_cfg: Any) -> bool:
+    """Whether `--scoring` names a scorer that looks at hypotheses alone."""
     from fairseq.scoring import SCORER_REGISTRY
 
     root = _whole_run(task_cfg)

@@ -1,0 +1,74 @@
+"""Sentences in place of tracebacks: what happened to a run of fairseq, and what to do next.
+
+Only the words are here. Where a function of fairseq must be wrapped so that they are heard, `compat` wraps it.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+ExceptHook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
+
+
+class ExplainedError(FloatingPointError):
+    """An error whose message already says what happened and what to try."""
+
+
+def unusable_folder(save_dir: str, error: OSError) -> OSError:
+    """The error of a training that could not begin to write into *save_dir*."""
+    return OSError(
+        f"no checkpoint could be written to --save-dir {save_dir} ({error.strerror}): choose another, or make it "
+        "writable."
+    )
+
+
+def unwritable_checkpoint(save_dir: str, error: OSError) -> OSError:
+    """The error of a training that can no longer write into *save_dir*."""
+    return OSError(
+        f"no checkpoint could be written to --save-dir {save_dir} ({error.strerror or error}): free some space, or "
+        "make the folder writable, then give the same command again; it continues from the last checkpoint."
+    )
+
+
+def system_error(error: BaseException | None) -> OSError | None:
+    """The first OSError behind *error*, or None."""
+    found = None
+    while error is not None:
+        found = error if isinstance(error, OSError) else found
+        error = error.__context__
+    return found
+
+
+def explain_ends_of(programs: str) -> None:
+    """Explain how a command ends, if its name begins with *programs*: in other programs, exceptions are theirs.
+
+    Calling this again changes nothing.
+    """
+    if Path(sys.argv[0]).name.startswith(programs) and not hasattr(sys.excepthook, "explains_ends"):
+        sys.excepthook = explain_end(sys.excepthook)
+
+
+def explain_end(original: ExceptHook) -> ExceptHook:
+    """Ctrl-C prints a sentence instead of a traceback; a lost worker's traceback is followed by what to do."""
+
+    def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print(
+                "interrupted: existing checkpoints are intact, and the same fairseq-train command continues from the "
+                "last one; generation starts over.",
+                file=sys.stderr,
+            )
+            return
+        original(kind, error, traceback)
+        if re.match(r"DataLoader worker .* (killed|exited)", str(error)):
+            print(
+                "a process that reads data died, often for lack of memory: use fewer --num-workers (0 needs none), "
+                "then give the same command again.",
+                file=sys.stderr,
+            )
+
+    excepthook.explains_ends = True  # type: ignore[attr-defined]
+    return excepthook
