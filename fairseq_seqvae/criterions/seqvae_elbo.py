@@ -9,6 +9,7 @@ from fairseq.logging import metrics
 from fairseq.logging.meters import safe_round
 from torch import Tensor
 
+from fairseq_seqvae import options
 from fairseq_seqvae.core import noise, rollouts, sequences
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
 from fairseq_seqvae.core.latents.penalties import free_bits
@@ -18,16 +19,6 @@ from fairseq_seqvae.core.schedules.turns import Turn
 from fairseq_seqvae.criterions.config import SeqVAEElboConfig
 from fairseq_seqvae.metrics.bigrams import bigram_counts, jensen_shannon
 from fairseq_seqvae.metrics.variety import count_distinct
-
-
-def check_weights(cfg, *names: str) -> None:
-    """Raise a ValueError that names the flag if one of these options is negative, infinite or not a number."""
-    for name in names:
-        if not 0 <= getattr(cfg, name) < math.inf:
-            raise ValueError(
-                f"--{name.replace('_', '-')} must be finite and not negative but is {getattr(cfg, name)}: 0 switches "
-                "it off."
-            )
 
 
 @register_criterion("seqvae_elbo", dataclass=SeqVAEElboConfig)
@@ -41,14 +32,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
     def __init__(self, cfg: SeqVAEElboConfig, task):
         super().__init__(task)
         self.cfg = cfg
-        # Fail now rather than in the first update.
-        kl_weight(0, cfg.kl_weight, cfg.kl_anneal, cfg.kl_anneal_updates, cfg.kl_cycles, cfg.kl_ramp)
-        if cfg.kl_anneal != "constant" and cfg.kl_anneal_updates <= 0:
-            raise ValueError(
-                f"--kl-anneal {cfg.kl_anneal} needs --kl-anneal-updates above 0 (it is {cfg.kl_anneal_updates}), "
-                "or use --kl-anneal constant."
-            )
-        check_weights(cfg, "kl_weight", "free_bits")
+        options.check(cfg, SeqVAEElboConfig)
 
     @classmethod
     def build_criterion(cls, cfg, task) -> "SeqVAEElboCriterion":

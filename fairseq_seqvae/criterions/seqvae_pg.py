@@ -1,6 +1,5 @@
 """Criterion ``seqvae_pg``: the ELBO, and a policy gradient of the decoder against the discriminator."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from fairseq.criterions import register_criterion
 from fairseq.logging import metrics
 from torch import Tensor, nn
 
+from fairseq_seqvae import options
 from fairseq_seqvae.core import noise, rollouts, sequences
 from fairseq_seqvae.core.discriminators.losses import discriminator_loss
 from fairseq_seqvae.core.discriminators.scoring import completion_logits
@@ -21,7 +21,7 @@ from fairseq_seqvae.core.policy_gradient.returns import absorb_end, reward_posit
 from fairseq_seqvae.core.rewards.discriminator import reward_from_logits
 from fairseq_seqvae.core.schedules.turns import Turn
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
-from fairseq_seqvae.criterions.seqvae_elbo import SeqVAEElboCriterion, check_weights
+from fairseq_seqvae.criterions.seqvae_elbo import SeqVAEElboCriterion
 
 
 class Trajectory(NamedTuple):
@@ -60,26 +60,8 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
 
     def __init__(self, cfg: SeqVAEPolicyGradientConfig, task):
         super().__init__(cfg, task)
-        for name in ("num_rollouts", "reward_stride", "rollout_chunk", "fake_reuse"):
-            if getattr(cfg, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1 but is {getattr(cfg, name)}.")
-        check_weights(cfg, "elbo_weight", "pg_weight", "entropy_floor", "disc_l2", "fake_pool")
-        if not 0 <= cfg.disc_label_smoothing < 0.5:
-            raise ValueError(f"--disc-label-smoothing must lie in [0, 0.5) but is {cfg.disc_label_smoothing}.")
-        if not math.isfinite(cfg.entropy_weight):
-            raise ValueError(f"--entropy-weight must be finite but is {cfg.entropy_weight}: 0 switches it off.")
-        if cfg.entropy_floor and cfg.entropy_weight >= 0:
-            raise ValueError("--entropy-floor needs an --entropy-weight below 0: a bonus on entropy has no floor.")
-        if not 0 < cfg.pg_region <= 1:
-            raise ValueError(f"--pg-region must lie in (0, 1] but is {cfg.pg_region}: 1 is the whole prior.")
-        if cfg.pg_region < 1 and cfg.pg_latent != "prior":
-            raise ValueError("--pg-region below 1 is a share of the prior: it needs --pg-latent prior.")
+        options.check(cfg, SeqVAEPolicyGradientConfig)
         self._pool: tuple[tuple[int, int], rollouts.Samples] | None = None
-        if cfg.pg_trajectories == "data" and cfg.pg_latent == "prior":
-            raise ValueError(
-                "--pg-trajectories data needs --pg-latent posterior: a z drawn from the prior says nothing of the "
-                "sequences of the data."
-            )
 
     def forward(
         self, model, sample, reduce: bool = True, turn: Turn = Turn.GENERATOR_PRETRAIN, update_num: int = 0

@@ -10,12 +10,20 @@ import torch.nn.functional as F
 from fairseq.models import FairseqEncoderDecoderModel, register_model
 from torch import Tensor, nn
 
-from fairseq_seqvae.core.discriminators import build_discriminator, import_discriminator_module
+from fairseq_seqvae import options
+from fairseq_seqvae.core.discriminators import build_discriminator
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
-from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
+from fairseq_seqvae.models.config import (
+    ConvolutionalOptions,
+    SeqVAEConfig,
+    SeqVAEMelodyConfig,
+    SeqVAEOracleConfig,
+    SeqVAETextConfig,
+)
 from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder
 from fairseq_seqvae.models.encoders.recurrent import SeqVAEEncoder
 from fairseq_seqvae.support import checkpoints
+from fairseq_seqvae.support.extensions import import_module_files
 
 logger = logging.getLogger(__name__)
 
@@ -75,28 +83,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     def build_model(cls, cfg, task) -> "SeqVAEModel":
         """Build from the options; *task* gives the dictionary and says whether a discriminator is of use."""
         dictionary = task.source_dictionary
-        for name in ("dropout", "word_dropout", "disc_dropout"):
-            if not 0.0 <= getattr(cfg, name) < 1.0:
-                raise ValueError(f"--{name.replace('_', '-')} must lie in [0, 1) but is {getattr(cfg, name)}.")
-        for name in (
-            "embed_dim",
-            "encoder_hidden_dim",
-            "encoder_layers",
-            "decoder_hidden_dim",
-            "decoder_layers",
-            "disc_embed_dim",
-            "disc_hidden_dim",
-            "disc_layers",
-        ):
-            if getattr(cfg, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1 but is {getattr(cfg, name)}.")
-        if cfg.disc_highway_layers < 0:
-            raise ValueError(f"--disc-highway-layers must not be negative but is {cfg.disc_highway_layers}.")
-
-        if cfg.latent_dim < 0:
-            raise ValueError(f"--latent-dim must not be negative but is {cfg.latent_dim}: 0 is a language model.")
-        if cfg.latent_dim == 0 and cfg.no_share_embeddings:
-            raise ValueError("--no-share-embeddings needs an encoder, which --latent-dim 0 leaves out.")
+        options.check(cfg, SeqVAEConfig)
 
         def embedding() -> nn.Embedding:
             return nn.Embedding(len(dictionary), cfg.embed_dim, dictionary.pad())
@@ -131,8 +118,9 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         )
         discriminator = None
         if getattr(task, "needs_discriminator", True):
-            if cfg.disc_module:
-                import_discriminator_module(cfg.disc_module)
+            options.check(cfg, ConvolutionalOptions)
+            import_module_files(cfg.module, "--module")
+            import_module_files(cfg.disc_module, "--disc-module")
             discriminator = build_discriminator(cfg.discriminator, cfg, len(dictionary), dictionary.pad())
         return cls(encoder, decoder, discriminator)
 
