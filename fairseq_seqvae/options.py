@@ -1,6 +1,6 @@
 """Options as data: default, help text, bound and relations stand beside the option, and one function checks them.
 
-A config is a dataclass whose fields :func:`option` makes. What several options must fulfil together is a list of
+A config is a dataclass whose fields :func:`option` makes. What its options must fulfil besides is a list of
 :class:`Relation` in its attribute ``RELATIONS`` (without an annotation, which fairseq would take for a flag)::
 
     @dataclass
@@ -118,10 +118,10 @@ class Option:
 
 @dataclass(frozen=True)
 class Relation:
-    """What several options must fulfil together.
+    """What one or several options must fulfil besides their bounds.
 
     Attributes:
-        names: of the options; it is checked only where all of them are known
+        names: of the options; the relation is checked only where all of them are known
         holds: called with their values, in this order
         sentence: what is wrong and what to do; names the flags, and ``{name}`` is the value of an option
     """

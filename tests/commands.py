@@ -28,6 +28,8 @@ from unittest import mock
 
 import torch
 
+import fairseq_seqvae
+
 ROOT = Path(__file__).resolve().parents[1]
 USER_DIR = str(ROOT / "fairseq_seqvae")
 SYMBOLS = "abcdefghij"
@@ -149,6 +151,7 @@ def call(command: str, *arguments) -> str:
     arguments = split_flags(*arguments)
     if command != "preprocess":
         arguments += ["--user-dir", USER_DIR]
+        fairseq_seqvae.register()  # --user-dir alone does nothing in a process that has imported the package before
     module = importlib.import_module(f"fairseq_cli.{command}")
     reset_fairseq()
     with captured() as output, mock.patch.object(sys, "argv", [f"fairseq-{command}", *arguments]):
@@ -303,6 +306,7 @@ def make_config(data, *flags, criterion=ADVERSARIAL):
     from fairseq import options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
+    fairseq_seqvae.register()
     arguments = split_flags(training_flags(data, "never-written", *flags, criterion=criterion), "--user-dir", USER_DIR)
     with captured():
         namespace = options.parse_args_and_arch(options.get_training_parser(), arguments)

@@ -266,9 +266,9 @@ def advantages(returns, lengths, baseline, normalize):
 
 def turn_names(gen_pretrain, disc_pretrain, g_steps, d_steps, updates):
     """The first `updates` turns, written down one after the other."""
-    names = ["GENERATOR_PRETRAIN"] * gen_pretrain + ["DISCRIMINATOR_PRETRAIN"] * disc_pretrain
+    names = ["generator-pretrain"] * gen_pretrain + ["discriminator-pretrain"] * disc_pretrain
     while len(names) < updates:
-        names += ["GENERATOR"] * g_steps + ["DISCRIMINATOR"] * d_steps
+        names += ["generator"] * g_steps + ["discriminator"] * d_steps
     return names[:updates]
 
 

@@ -9,6 +9,8 @@ EOS, PAD, VOCAB = 2, 1, 5
 class Policy:
     """Checks what every policy may rely on: state and tokens come with one row each."""
 
+    eos, pad = EOS, PAD
+
     def start(self, z):
         return self.first_state(z)
 

@@ -7,6 +7,7 @@ of Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the mixing
 finaliser of SplitMix (Steele, Lea, Flood 2014).
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
@@ -100,3 +101,24 @@ def normal(keys: Tensor, n: int) -> Tensor:
     # 52 bits in double precision: 23 bits would cut the tails at 5.3 standard deviations.
     unit = (_shift(bits, 12).double() + 0.5) * 2.0**-52
     return torch.special.ndtri(unit).float()
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All random numbers of one update.
+
+    Attributes:
+        seed: that of the run
+        update: number of the update, counted from 0; 0 also for what belongs to no update
+    """
+
+    seed: int
+    update: int = 0
+
+    def keys(self, stream: Stream, ids: Tensor, rollouts: Tensor | int = 0) -> Tensor:
+        """Keys (R,) of the rows *ids*, see :func:`row_keys`."""
+        return row_keys(self.seed, self.update, stream, ids, rollouts)
+
+    def normal(self, stream: Stream, ids: Tensor, size: int) -> Tensor:
+        """Standard normal numbers (R, *size*) float32, for the rows *ids* (R,)."""
+        return normal(self.keys(stream, ids), size)

@@ -1,24 +1,28 @@
 """Criterion ``seqvae_elbo``: reconstruction and weighted divergence from the prior."""
 
-import math
 from typing import Any
 
 import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.logging import metrics
-from fairseq.logging.meters import safe_round
-from torch import Tensor
+from torch import Tensor, nn
 
 from fairseq_seqvae import options
-from fairseq_seqvae.core import noise, rollouts, sequences
+from fairseq_seqvae.core import sequences
+from fairseq_seqvae.core.elbo import negative_elbo
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
 from fairseq_seqvae.core.latents.penalties import free_bits
-from fairseq_seqvae.core.noise import Stream
+from fairseq_seqvae.core.noise import Draws, Stream
+from fairseq_seqvae.core.rollouts.policy import Samples
+from fairseq_seqvae.core.rollouts.sampling import sample as sample_policy
 from fairseq_seqvae.core.schedules.annealing import kl_weight
-from fairseq_seqvae.core.schedules.turns import Turn
+from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, Turn
+from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEElboConfig
-from fairseq_seqvae.metrics.bigrams import bigram_counts, jensen_shannon
+from fairseq_seqvae.metrics.bigrams import bigram_counts
 from fairseq_seqvae.metrics.variety import count_distinct
+
+# What a criterion returns: the loss, the number of sequences, what is logged.
+Result = tuple[Tensor, int, dict[str, Any]]
 
 
 @register_criterion("seqvae_elbo", dataclass=SeqVAEElboConfig)
@@ -27,113 +31,100 @@ class SeqVAEElboCriterion(FairseqCriterion):
 
     is_adversarial = False
     # What a validation logs, each of them a possible --best-checkpoint-metric.
-    VALIDATION_METRICS = ("loss", "rec", "kl", "nats_per_token", "ppl", "distinct", "bigram_jsd")
+    VALIDATION_METRICS: tuple[str, ...] = ("loss", "rec", "kl", "nats_per_token", "ppl", "distinct", "bigram_jsd")
 
-    def __init__(self, cfg: SeqVAEElboConfig, task):
+    def __init__(self, cfg: SeqVAEElboConfig, task: Any):
         super().__init__(task)
         self.cfg = cfg
         options.check(cfg, SeqVAEElboConfig)
 
     @classmethod
-    def build_criterion(cls, cfg, task) -> "SeqVAEElboCriterion":
+    def build_criterion(cls, cfg: SeqVAEElboConfig, task: Any) -> "SeqVAEElboCriterion":
         """Build from the options."""
         return cls(cfg, task)
 
     def forward(
-        self, model, sample, reduce: bool = True, turn: Turn = Turn.GENERATOR_PRETRAIN, update_num: int = 0
-    ) -> tuple[Tensor, int, dict[str, Any]]:
+        self,
+        model: nn.Module,
+        sample: dict[str, Any],
+        reduce: bool = True,
+        turn: Turn = GENERATOR_PRETRAIN,
+        update_num: int = 0,
+    ) -> Result:
         """Loss of a batch, the number of sequences, and what is logged.
 
         Args:
-            turn: whose turn it is, in training
+            turn: which parts move, in training
             update_num: number of the update, counted from 0
         """
         if not model.training:
             return self.validation(model, sample)
-        return self.generator_pretrain(model, sample, update_num)
+        return self.generator_pretrain(model, sample, Draws(self.cfg.seed, update_num))
 
-    def generator_pretrain(self, model, sample, update_num: int) -> tuple[Tensor, int, dict[str, Any]]:
+    def generator_pretrain(self, model: nn.Module, sample: dict[str, Any], draws: Draws) -> Result:
         """The generator moves by the ELBO alone."""
-        output = model(**sample["net_input"], **self.generator_inputs(model, sample, update_num))
-        loss, log = self.elbo(output.logits, output.posterior, sample["target"], update_num)
+        output = model(**sample["net_input"], **self.generator_inputs(model, sample, draws))
+        loss, log = self.elbo(output.logits, output.posterior, sample["target"], draws.update)
         return loss, sample["nsentences"], self.counts(sample) | log
 
-    def validation(self, model, sample) -> tuple[Tensor, int, dict[str, Any]]:
-        """The ELBO of one draw of z a sequence (weight 1, no free bits), the same draw at every validation."""
-        target, ids = sample["target"], sample["id"]
-        keys = noise.row_keys(self.cfg.seed, 0, Stream.VALIDATION_POSTERIOR, ids)
-        inputs = {"mode": "generator", "noise": noise.normal(keys, model.encoder.latent_dim)}
-        output = model(**sample["net_input"], **inputs)
+    def validation(self, model: nn.Module, sample: dict[str, Any]) -> Result:
+        """The ELBO of one draw of z per sequence (weight 1, no free bits), the same draw at every validation."""
+        target, ids, draws = sample["target"], sample["id"], Draws(self.cfg.seed)
+        noise = draws.normal(Stream.VALIDATION_POSTERIOR, ids, model.prior.noise_dim)
+        output = model(**sample["net_input"], mode="generator", noise=noise)
         mask = target.eq(self.padding_idx)
-        rec = -sequences.token_log_probs(output.logits, target, mask).sum()
+        log_likelihood = sequences.token_log_probs(output.logits, target, mask).sum()
         kl = output.posterior.kl().sum()
-        log = {"loss": rec + kl, "rec": rec, "kl": kl, "weight": sample["nsentences"]}
+        loss = negative_elbo(log_likelihood, kl)
+        log = {"loss": loss, "rec": -log_likelihood, "kl": kl, "weight": sample["nsentences"]}
         if not self.cfg.no_valid_samples:
-            samples = self.prior_samples(
-                model, ids, 0, Stream.VALIDATION_LATENT, Stream.VALIDATION_SAMPLE, self.task.max_sample_length(target)
-            )
-            sample_mask = sequences.padding_mask(samples.lengths, samples.tokens.size(1))
+            max_len = self.task.max_sample_length(target)
+            samples = self.prior_samples(model, ids, draws, Stream.VALIDATION_LATENT, Stream.VALIDATION_SAMPLE, max_len)
             log["bigrams_data"] = bigram_counts(target, mask)
-            log["bigrams_samples"] = bigram_counts(samples.tokens, sample_mask)
-            log |= self.variety(target, mask, samples.tokens, sample_mask)
-            log |= self.validate_discriminator(model, target, mask, samples.tokens, sample_mask)
-        return rec + kl, sample["nsentences"], self.counts(sample) | log
+            log["bigrams_samples"] = bigram_counts(samples.tokens, samples.mask)
+            log |= self.variety(target, mask, samples.tokens, samples.mask)
+            log |= self.validate_discriminator(model, target, samples)
+        return loss, sample["nsentences"], self.counts(sample) | log
 
-    def validate_discriminator(self, model, target, mask, fake_tokens, fake_mask) -> dict[str, Any]:
+    def validate_discriminator(self, model: nn.Module, target: Tensor, samples: Samples) -> dict[str, Any]:
         """What the adversarial criterion logs about the discriminator on held-out data."""
         return {}
 
     # -- parts that the adversarial criterion uses too --
 
-    def generator_inputs(self, model, sample, update_num: int) -> dict[str, Any]:
+    def generator_inputs(self, model: nn.Module, sample: dict[str, Any], draws: Draws) -> dict[str, Any]:
         """Random numbers of a generator's forward pass."""
-        ids = sample["id"]
-        keys = noise.row_keys(self.cfg.seed, update_num, Stream.POSTERIOR, ids)
         return {
             "mode": "generator",
-            "noise": noise.normal(keys, model.encoder.latent_dim),
-            "word_dropout_keys": noise.row_keys(self.cfg.seed, update_num, Stream.WORD_DROPOUT, ids),
+            "noise": draws.normal(Stream.POSTERIOR, sample["id"], model.prior.noise_dim),
+            "word_dropout_keys": draws.keys(Stream.WORD_DROPOUT, sample["id"]),
         }
 
     def elbo(
         self, logits: Tensor, posterior: DiagonalGaussian, target: Tensor, update_num: int
     ) -> tuple[Tensor, dict[str, Any]]:
         """Weighted negative ELBO, nats, summed over the batch, and what is logged."""
-        mask = target.eq(self.padding_idx)
-        rec = -sequences.token_log_probs(logits, target, mask).sum()
+        cfg = self.cfg
+        log_likelihood = sequences.token_log_probs(logits, target, target.eq(self.padding_idx)).sum()
         kl = posterior.kl()
-        weight = kl_weight(
-            update_num,
-            self.cfg.kl_weight,
-            self.cfg.kl_anneal,
-            self.cfg.kl_anneal_updates,
-            self.cfg.kl_cycles,
-            self.cfg.kl_ramp,
-        )
-        loss = rec + weight * free_bits(kl, self.cfg.free_bits, self.cfg.free_bits_mode).sum()
-        nsentences = target.size(0)
+        weight = kl_weight(update_num, cfg.kl_weight, cfg.kl_anneal, cfg.kl_anneal_updates, cfg.kl_cycles, cfg.kl_ramp)
+        loss = negative_elbo(log_likelihood, free_bits(kl, cfg.free_bits, cfg.free_bits_mode).sum(), weight)
         log = {
             "loss": loss.detach(),
-            "rec": rec.detach(),
+            "rec": -log_likelihood.detach(),
             "kl": kl.detach().sum(),
-            "kl_weight": weight * nsentences,
-            "weight": nsentences,
+            "kl_weight": weight * target.size(0),
+            "weight": target.size(0),
         }
         return loss, log
 
+    @torch.no_grad()
     def prior_samples(
-        self, model, ids: Tensor, update_num: int, latent_stream: Stream, stream: Stream, max_len: int
-    ) -> rollouts.Samples:
+        self, model: nn.Module, ids: Tensor, draws: Draws, latent_stream: Stream, stream: Stream, max_len: int
+    ) -> Samples:
         """One sequence for each of *ids* (B,), with z from the prior."""
-        latent_keys = noise.row_keys(self.cfg.seed, update_num, latent_stream, ids)
-        return rollouts.sample(
-            model.decoder,
-            noise.normal(latent_keys, model.encoder.latent_dim),
-            noise.row_keys(self.cfg.seed, update_num, stream, ids),
-            max_len,
-            model.decoder.eos,
-            self.padding_idx,
-        )
+        z = model.prior.sample(draws.normal(latent_stream, ids, model.prior.noise_dim))
+        return sample_policy(model.decoder, z, draws.keys(stream, ids), max_len)
 
     @staticmethod
     def variety(target: Tensor, mask: Tensor, sampled_tokens: Tensor, sampled_mask: Tensor) -> dict[str, Tensor]:
@@ -144,7 +135,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
         }
 
     @staticmethod
-    def counts(sample) -> dict[str, Any]:
+    def counts(sample: dict[str, Any]) -> dict[str, Any]:
         """What fairseq needs of every batch."""
         return {"ntokens": sample["ntokens"], "nsentences": sample["nsentences"], "sample_size": sample["nsentences"]}
 
@@ -152,45 +143,10 @@ class SeqVAEElboCriterion(FairseqCriterion):
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
-        """Log sums over batches and processes as means: losses in nats a sequence, perplexity a token."""
-
-        def total(key: str):
-            return sum(log.get(key, 0) for log in logging_outputs)
-
-        weight = float(total("weight"))
-        # The trainer asks for a loss in every update; one in which the generator rests has none.
-        metrics.log_scalar("loss", float(total("loss")) / weight if weight else None, weight, round=3)
-        if weight:
-            metrics.log_scalar("rec", float(total("rec")) / weight, weight, round=3)
-            metrics.log_scalar("kl", float(total("kl")) / weight, weight, round=3)
-            # total("ntokens") counts the tokens of the same batches
-            bound = float(total("rec") + total("kl")) / float(total("ntokens"))
-            metrics.log_scalar("nats_per_token", bound, total("ntokens"), round=4, priority=60)
-            metrics.log_derived("ppl", _perplexity, priority=61)
-        if any("kl_weight" in log for log in logging_outputs):
-            metrics.log_scalar("kl_weight", total("kl_weight") / weight, weight, round=4)
-        if any("distinct" in log for log in logging_outputs):
-            # Shares within batches; those of the data, which alarms compare with, are not shown.
-            metrics.log_scalar("distinct", float(total("distinct")) / weight, weight, round=3, priority=63)
-            metrics.log_scalar("_distinct_data", float(total("distinct_data")) / weight, weight)
-        if any("bigrams_data" in log for log in logging_outputs):
-            # Counts are added up over batches; names that begin with an underscore are not shown.
-            metrics.log_scalar_sum("_bigrams_data", total("bigrams_data").double().cpu())
-            metrics.log_scalar_sum("_bigrams_samples", total("bigrams_samples").double().cpu())
-            metrics.log_derived("bigram_jsd", _bigram_divergence, priority=62)
+        """Log sums over batches and processes as means, see :mod:`fairseq_seqvae.criterions.logged`."""
+        logged.log_elbo(logging_outputs)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         """Everything logged is a sum, with the same keys in all processes."""
         return True
-
-
-def _bigram_divergence(meters) -> float:
-    """Jensen-Shannon divergence between the bigrams of the data and of the samples of all batches so far, nats."""
-    counts = meters["_bigrams_data"].sum, meters["_bigrams_samples"].sum
-    return safe_round(jensen_shannon(*counts).item(), 4) if torch.is_tensor(counts[0]) else None
-
-
-def _perplexity(meters) -> float | None:
-    average = meters["nats_per_token"].avg
-    return safe_round(math.exp(min(float(average), 50.0)), 2) if average is not None else None

@@ -1,23 +1,30 @@
 """Sampling, encoding, reconstruction, interpolation and continuation of text from Python."""
 
+import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from fairseq import checkpoint_utils, file_utils, hub_utils
 from fairseq.data import data_utils
 from fairseq.tasks import TASK_REGISTRY
+from omegaconf import open_dict
 from torch import Tensor
 
 from fairseq_seqvae import register
-from fairseq_seqvae.core import noise, rollouts
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
-from fairseq_seqvae.core.noise import Stream
+from fairseq_seqvae.core.noise import Draws, Stream
+from fairseq_seqvae.core.rollouts.sampling import SamplingOptions, sample
 from fairseq_seqvae.inference import latents
 
+GREEDY = SamplingOptions(top_k=1)
 
-def load_hub_interface(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs) -> "SeqVAEHubInterface":
+
+def load_hub_interface(
+    model_name_or_path: str | os.PathLike, checkpoint_file: str, data_name_or_path: str | os.PathLike, **kwargs: Any
+) -> "SeqVAEHubInterface":
     """See :meth:`fairseq_seqvae.models.SeqVAEModel.from_pretrained`."""
     for name, path in (("model_name_or_path", model_name_or_path), ("data_name_or_path", data_name_or_path)):
         if not Path(path).exists():
@@ -51,7 +58,7 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
     """
 
     @property
-    def model(self):
+    def model(self) -> Any:
         """The first model of the ensemble."""
         return self.models[0]
 
@@ -83,11 +90,19 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
 
     @torch.no_grad()
     def decode_latent(
-        self, z: Tensor, seed: int = 1, max_len: int = 200, prefixes: Sequence[str] | None = None, **options
+        self,
+        z: Tensor,
+        seed: int | None = None,
+        max_len: int = 200,
+        prefixes: Sequence[str] | None = None,
+        **options: float,
     ) -> list[str]:
-        """One text drawn for each z (B, Z).
+        """One text for each z (B, Z): the likeliest token at each step, or with *seed* or *options* a draw.
 
         Args:
+            z: latent vectors
+            seed: of the draws; with *options* alone it is 1
+            max_len: longest text, in tokens, EOS included
             prefixes: texts to begin with, one for each z
             options: ``temperature``, ``top_k``, ``top_p``, ``min_len``
         """
@@ -95,33 +110,27 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
             raise TypeError(f"`z` must be a tensor (B, {self.latent_dim}) but is a {type(z).__name__}.")
         if z.dim() != 2 or z.size(1) != self.latent_dim:
             raise ValueError(f"`z` must have the shape (B, {self.latent_dim}) but has {tuple(z.shape)}.")
-        dictionary, decoder = self.tgt_dict, self.model.decoder
-        prefix = None
-        if prefixes is not None:
-            if len(prefixes) != len(z):
-                raise ValueError(f"`prefixes` must have one text for each of the {len(z)} z but has {len(prefixes)}.")
-            prefix = data_utils.collate_tokens(
-                [self.encode(text)[:-1] for text in prefixes], dictionary.pad(), left_pad=False
-            ).to(self.device)
-            if 0 < decoder.fixed_length < prefix.size(1):
-                raise ValueError(
-                    f"a prefix has {prefix.size(1)} tokens: the model knows sequences of {decoder.fixed_length} only."
-                )
+        decoder = self.model.decoder
+        prefix = None if prefixes is None else self._prefix_tokens(prefixes, len(z))
+        if prefix is not None:
             max_len = max(max_len, prefix.size(1))
-        ids = torch.arange(len(z), device=self.device)
-        samples = rollouts.sample(
-            decoder,
-            z.to(self.device),
-            noise.row_keys(seed, 0, Stream.GENERATION, ids),
-            decoder.fixed_length or max_len,
-            dictionary.eos(),
-            dictionary.pad(),
-            prefix=prefix,
-            **options,
-        )
-        return [self.decode(tokens[:length]) for tokens, length in zip(samples.tokens, samples.lengths, strict=True)]
+        keys = Draws(1 if seed is None else seed).keys(Stream.GENERATION, torch.arange(len(z), device=self.device))
+        how = GREEDY if seed is None and not options else SamplingOptions(**options)
+        drawn = sample(decoder, z.to(self.device), keys, decoder.fixed_length or max_len, how, prefix)
+        return [self.decode(tokens[:length]) for tokens, length in zip(drawn.tokens, drawn.lengths, strict=True)]
 
-    def sample_prior(self, n: int, seed: int = 1, **options) -> list[str]:
+    def _prefix_tokens(self, prefixes: Sequence[str], count: int) -> Tensor:
+        """Tokens (B, P) of *prefixes*, padded on the right; there must be *count* of them."""
+        if len(prefixes) != count:
+            raise ValueError(f"`prefixes` must have one text for each of the {count} z but has {len(prefixes)}.")
+        tokens = [self.encode(text)[:-1] for text in prefixes]
+        prefix = data_utils.collate_tokens(tokens, self.tgt_dict.pad(), left_pad=False).to(self.device)
+        fixed = self.model.decoder.fixed_length
+        if 0 < fixed < prefix.size(1):
+            raise ValueError(f"a prefix has {prefix.size(1)} tokens: the model knows sequences of {fixed} only.")
+        return prefix
+
+    def sample_prior(self, n: int, seed: int = 1, **options: Any) -> list[str]:
         """*n* new texts; options as of :meth:`decode_latent`."""
         return self.decode_latent(self.sample_latent(n, seed), seed, **options)
 
@@ -131,8 +140,7 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
         if latent == "mean":
             z = posterior.mean
         elif latent == "sample":
-            keys = noise.row_keys(seed, 0, Stream.POSTERIOR, torch.arange(len(posterior.mean), device=self.device))
-            z = posterior.sample(noise.normal(keys, self.latent_dim))
+            z = self._draw(posterior, seed)
         else:
             raise ValueError(f"`latent` must be 'mean' or 'sample' but is {latent!r}.")
         return self._beam_search(z, beam)
@@ -146,7 +154,7 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
         return self._beam_search(latents.interpolated_latent(self.model, points, n, 0, ends), beam)
 
     @torch.no_grad()
-    def continue_text(self, prefixes: Sequence[str], latent: str = "mean", seed: int = 1, **options) -> list[str]:
+    def continue_text(self, prefixes: Sequence[str], latent: str = "mean", seed: int = 1, **options: Any) -> list[str]:
         """Texts that begin with the given ones.
 
         Args:
@@ -163,15 +171,15 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
             posterior = self._posterior(tokens)
             z = posterior.mean
             if latent == "sample":
-                keys = noise.row_keys(seed, 0, Stream.POSTERIOR, torch.arange(len(tokens), device=self.device))
-                z = posterior.sample(noise.normal(keys, self.latent_dim))
+                z = self._draw(posterior, seed)
         return self.decode_latent(z, seed, prefixes=prefixes, **options)
 
+    def _draw(self, posterior: DiagonalGaussian, seed: int) -> Tensor:
+        """One draw of each posterior, (B, Z)."""
+        ids = torch.arange(len(posterior.mean), device=self.device)
+        return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, self.model.prior.noise_dim))
+
     def _beam_search(self, z: Tensor, beam: int) -> list[str]:
-        import copy
-
-        from omegaconf import open_dict
-
         args = copy.deepcopy(self.cfg.generation)
         with open_dict(args):
             args.beam, args.sampling = beam, False

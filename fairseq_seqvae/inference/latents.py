@@ -1,16 +1,10 @@
-"""Generation in the form that fairseq's commands expect: latent vectors of sentences and draws, and a sampler."""
-
-import logging
+"""Latent vectors of sentences, of draws from the prior, and of walks."""
 
 import torch
 from fairseq.data import data_utils
 from torch import Tensor
 
-from fairseq_seqvae.core import noise
-from fairseq_seqvae.core.latents.walks import slerp
-from fairseq_seqvae.core.noise import Stream
-
-logger = logging.getLogger(__name__)
+from fairseq_seqvae.core.noise import Draws, Stream
 
 
 def without_eos(tokens: Tensor, eos: int, pad: int) -> Tensor:
@@ -35,12 +29,12 @@ def prefixes_as_sources(prefixes: Tensor, eos: int, pad: int, with_eos: bool) ->
 
 def latent_dim(model) -> int:
     """Z of a model."""
-    return model.encoder.latent_dim
+    return model.prior.dim
 
 
 def prior_latent(model, ids: Tensor, seed: int) -> Tensor:
     """Draws from the prior by number, (B, Z)."""
-    return noise.normal(noise.row_keys(seed, 0, Stream.PRIOR, ids), latent_dim(model))
+    return model.prior.sample(Draws(seed).normal(Stream.PRIOR, ids, model.prior.noise_dim))
 
 
 def latent_of_sentences(models, tokens: Tensor, lengths: Tensor, ids: Tensor, latent: str, seed: int) -> Tensor | None:
@@ -59,7 +53,7 @@ def latent_of_sentences(models, tokens: Tensor, lengths: Tensor, ids: Tensor, la
     if len(models) > 1:
         raise ValueError("--latent sample needs one model, but --path names several: their latent spaces differ.")
     posterior = models[0].encoder.posterior(tokens, lengths)
-    return posterior.sample(noise.normal(noise.row_keys(seed, 0, Stream.POSTERIOR, ids), latent_dim(models[0])))
+    return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, models[0].prior.noise_dim))
 
 
 def posterior_means(models, sentences: list[Tensor], pad: int, device) -> Tensor:
@@ -86,4 +80,4 @@ def interpolated_latent(model, ids: Tensor, num_points: int, seed: int, ends: Te
     if ends is None:
         ends = prior_latent(model, torch.arange(2, device=ids.device), seed)
     weight = ids.to(ends.dtype) / max(1, num_points - 1)
-    return slerp(ends[:1].expand(len(ids), -1), ends[1:].expand(len(ids), -1), weight)
+    return model.prior.walk(ends[:1].expand(len(ids), -1), ends[1:].expand(len(ids), -1), weight)

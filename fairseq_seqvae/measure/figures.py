@@ -10,8 +10,9 @@ from fairseq import checkpoint_utils
 from torch import Tensor
 
 from fairseq_seqvae import metrics, register
-from fairseq_seqvae.core import noise, rollouts
-from fairseq_seqvae.core.noise import Stream
+from fairseq_seqvae.core.noise import Draws, Stream
+from fairseq_seqvae.core.rollouts.policy import Samples
+from fairseq_seqvae.core.rollouts.sampling import SamplingOptions, sample
 from fairseq_seqvae.inference import latents
 from fairseq_seqvae.inference.hub import refuse_other_tasks
 
@@ -62,7 +63,7 @@ def measure_held_out(
     device = next(model.parameters()).device
     ids, tokens, lengths = (part.to(device) for part in held_out_set)
     parts = [model.encoder.posterior(t, n) for t, n in zip(tokens.split(_BATCH), lengths.split(_BATCH), strict=True)]
-    posterior = type(parts[0])(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    posterior = type(parts[0]).cat(parts)
     found = metrics.held_out(
         model.decoder,
         posterior,
@@ -71,7 +72,6 @@ def measure_held_out(
         ids=ids,
         seed=seed,
         num_samples=num_samples,
-        eos=model.decoder.eos,
         temperatures=taus,
     )
     count, mean_length = len(tokens), float(lengths.double().mean())
@@ -88,8 +88,7 @@ def measure_held_out(
         "nll_per_sequence": (-found.bound.mean(dim=0)).tolist(),
         "elbo_per_sequence": found.elbo.mean(dim=0).tolist(),
         "kl": float(found.kl.mean()),
-        "mutual_information": metrics.mutual_information(posterior, ids=ids, seed=seed),
-        "active_units": metrics.active_units(posterior),
+        **{name: metric(posterior, ids=ids, seed=seed) for name, metric in metrics.LATENT_METRICS.items()},
         "latent_dim": posterior.mean.size(1),
     }
     arrays = {"ids": ids, "lengths": lengths, "log_likelihood": found.bound, "elbo": found.elbo, "kl": found.kl}
@@ -97,35 +96,20 @@ def measure_held_out(
 
 
 @torch.no_grad()
-def prior_samples(model, number: int, seed: int, temperature: float = 1.0) -> rollouts.Samples:
+def prior_samples(model, number: int, seed: int, temperature: float = 1.0) -> Samples:
     """The sequences that fairseq-generate draws with --gen-subset prior --sampling --beam 1 --unkpen 1000."""
     decoder = model.decoder
+    max_len = decoder.fixed_length or min(_LONGEST_SAMPLE, model.max_decoder_positions() - 1)
+    options = SamplingOptions(temperature=temperature, unk=decoder.unk, unk_penalty=1000.0)
     parts = []
     for ids in torch.arange(number, device=next(model.parameters()).device).split(_BATCH):
-        parts.append(
-            rollouts.sample(
-                decoder,
-                latents.prior_latent(model, ids, seed),
-                noise.row_keys(seed, 0, Stream.GENERATION, ids),
-                decoder.fixed_length or min(_LONGEST_SAMPLE, model.max_decoder_positions() - 1),
-                decoder.eos,
-                decoder.pad,
-                temperature=temperature,
-                unk=decoder.unk,
-                unk_penalty=1000.0,
-            )
-        )
+        keys = Draws(seed).keys(Stream.GENERATION, ids)
+        parts.append(sample(decoder, latents.prior_latent(model, ids, seed), keys, max_len, options))
     width = max(part.tokens.size(1) for part in parts)
     padded = [torch.nn.functional.pad(p.tokens, (0, width - p.tokens.size(1)), value=decoder.pad) for p in parts]
-    return rollouts.Samples(torch.cat(padded), torch.cat([part.lengths for part in parts]), None)
+    return Samples(torch.cat(padded), torch.cat([part.lengths for part in parts]))
 
 
 def variety(tokens: Tensor, lengths: Tensor) -> dict[str, int]:
     """Counts of different sequences and bigrams among samples (B, T)."""
-    distinct_bigrams, bigrams = metrics.distinct_ngrams(tokens, lengths, 2)
-    return {
-        "samples": len(tokens),
-        "distinct_sequences": metrics.distinct_sequences(tokens, lengths),
-        "bigrams": bigrams,
-        "distinct_bigrams": distinct_bigrams,
-    }
+    return {"samples": len(tokens)} | {name: metric(tokens, lengths) for name, metric in metrics.SAMPLE_METRICS.items()}

@@ -1,20 +1,19 @@
-"""What is measured of a trained model: likelihood of held-out sequences, use of the latent space, variety of samples.
-
-The likelihood of a latent-variable model is an integral over z. It is bounded from below by importance sampling from
-q(z|x) (Burda, Grosse, Salakhutdinov 2016, "Importance weighted autoencoders"), the tighter the more samples.
-"""
+"""How much of a sequence is in its latent vector."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fairseq_seqvae.core import noise
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
-from fairseq_seqvae.core.noise import Stream
-from fairseq_seqvae.metrics.likelihood import _ROWS_AT_A_TIME
+from fairseq_seqvae.core.noise import Draws, Stream, normal
+from fairseq_seqvae.metrics.registry import register_latent_metric
+
+_ROWS_AT_A_TIME = 1024
 
 
+@register_latent_metric("mutual_information")
 @torch.no_grad()
 def mutual_information(posterior: DiagonalGaussian, *, ids: Tensor, seed: int, num_samples: int = 4) -> float:
     """I_q(x; z) = E_x KL(q(z|x) || q(z)), nats, q(z) being the mean of q(z|x) over these B sequences.
@@ -26,27 +25,24 @@ def mutual_information(posterior: DiagonalGaussian, *, ids: Tensor, seed: int, n
     Args:
         posterior: q(z|x), (B, Z)
         ids: (B,), numbers of the sequences, for the noise
-        num_samples: draws of z a sequence
+        num_samples: draws of z per sequence
     """
-    mean, std = posterior.mean.double(), posterior.std.double()
-    num_rows, latent_dim = mean.shape
+    num_rows, latent_dim = posterior.mean.shape
     if latent_dim == 0:
         return 0.0
-    precision = std.reciprocal().square()
-    constant = -0.5 * (mean.square() * precision).sum(dim=1) - std.log().sum(dim=1)
-    total = 0.0
+    total, draws = 0.0, Draws(seed)
     for number in range(num_samples):
-        keys = noise.row_keys(seed, 0, Stream.MUTUAL_INFORMATION, ids, number)
-        z = posterior.sample(noise.normal(keys, latent_dim)).double()
-        for some in torch.arange(num_rows, device=z.device).split(_ROWS_AT_A_TIME // 4):
-            # log q(z_i | x_n) up to a constant that all share, (I, N), by products of matrices
-            log_q = constant + z[some] @ (mean * precision).T - 0.5 * z[some].square() @ precision.T
+        noise = normal(draws.keys(Stream.MUTUAL_INFORMATION, ids, number), latent_dim)
+        z = posterior.sample(noise).double()
+        for some in torch.arange(num_rows, device=z.device).split(_ROWS_AT_A_TIME):
+            log_q = posterior.cross_log_probs(z[some])
             own = log_q.gather(1, some.unsqueeze(1)).squeeze(1)
             total += float((own - log_q.logsumexp(dim=1) + math.log(num_rows)).sum())
     return total / (num_rows * num_samples)
 
 
-def active_units(posterior: DiagonalGaussian, threshold: float = 0.01) -> int:
+@register_latent_metric("active_units")
+def active_units(posterior: DiagonalGaussian, *, threshold: float = 0.01, **unused: Any) -> int:
     """Number of latent dimensions whose posterior mean varies over x by more than *threshold* (Burda et al. 2016)."""
     if len(posterior.mean) < 2:
         raise ValueError("active units are those whose means vary between sequences: give at least two.")

@@ -1,4 +1,4 @@
-"""What is measured of a trained model: likelihood of held-out sequences, use of the latent space, variety of samples.
+"""Likelihood of held-out sequences.
 
 The likelihood of a latent-variable model is an integral over z. It is bounded from below by importance sampling from
 q(z|x) (Burda, Grosse, Salakhutdinov 2016, "Importance weighted autoencoders"), the tighter the more samples.
@@ -11,16 +11,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fairseq_seqvae.core import noise
+from fairseq_seqvae.core.elbo import negative_elbo
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
-from fairseq_seqvae.core.noise import Stream
+from fairseq_seqvae.core.noise import Draws, Stream, normal
 from fairseq_seqvae.core.rollouts.policy import Policy, rows_per_block
 
 _ROWS_AT_A_TIME = 4096  # rows of decoder states; of logits there are as many as `rows_per_block` says
 
 
 class HeldOut(NamedTuple):
-    """Lower bounds of the log-likelihood log p_tau(x) of held-out sequences, nats a sequence, float64.
+    """Lower bounds of the log-likelihood log p_tau(x) of held-out sequences, nats per sequence, float64.
 
     Attributes:
         bound: (B, S), importance-weighted, for each of S temperatures
@@ -35,21 +35,21 @@ class HeldOut(NamedTuple):
 
 @torch.no_grad()
 def sequence_log_probs(
-    policy: Policy, z: Tensor, tokens: Tensor, lengths: Tensor, eos: int, temperatures: Sequence[float] = (1.0,)
+    policy: Policy, z: Tensor, tokens: Tensor, lengths: Tensor, temperatures: Sequence[float] = (1.0,)
 ) -> Tensor:
     """log p_tau(x|z) of each row at each temperature, (R, S), nats, float64: sum over its tokens.
 
     The logits of a token are computed once for all temperatures, in blocks of rows: memory grows with R, not with V.
 
     Args:
-        policy: first input is *eos*
+        policy: see :class:`Policy`
         z: (R, Z)
         tokens: (R, T), padded on the right
         lengths: (R,), EOS included where sequences end with one
         temperatures: tau; p_tau has the probabilities softmax(logits / tau)
     """
     total = torch.zeros(len(tokens), len(temperatures), dtype=torch.float64, device=tokens.device)
-    prev, state, block = torch.full_like(lengths, eos), policy.start(z), 64
+    prev, state, block = torch.full_like(lengths, policy.eos), policy.start(z), 64
     rows = torch.arange(len(tokens), device=tokens.device)
     for t, target in enumerate(tokens[:, : max(lengths.tolist(), default=0)].unbind(dim=1)):
         features, state = policy.advance(prev, state)
@@ -85,10 +85,9 @@ def held_out(
     ids: Tensor,
     seed: int,
     num_samples: int,
-    eos: int,
     temperatures: Sequence[float] = (1.0,),
 ) -> HeldOut:
-    """Bounds of log p_tau(x), with p_tau(x) the mean over z ~ N(0, I) of the product of softmax(logits / tau)[x_t].
+    """Bounds of log p_tau(x), with p_tau(x) the mean over z ~ p(z) of the product of softmax(logits / tau)[x_t].
 
     With a latent space of size 0 there is nothing to integrate: one sample is taken and the bound is exact.
 
@@ -98,28 +97,25 @@ def held_out(
         tokens: (B, T), padded on the right
         lengths: (B,), EOS included where sequences end with one
         ids: (B,), numbers of the sequences: the draws of z are a function of *seed* and of these alone
-        num_samples: draws of z a sequence
+        num_samples: draws of z per sequence
         temperatures: S values of tau; the same draws serve all
     """
     if num_samples < 1:
         raise ValueError(f"`num_samples` must be at least 1 but is {num_samples}.")
     if not temperatures or not all(tau > 0 for tau in temperatures):
         raise ValueError(f"`temperatures` must be positive, and at least one, but are {list(temperatures)}.")
-    latent_dim = posterior.mean.size(1)
-    num_samples = num_samples if latent_dim else 1
+    num_samples = num_samples if posterior.mean.size(1) else 1
     bounds, elbos = [], []
     kl = posterior.kl().sum(dim=1).double()
+    draws = Draws(seed)
     for some in torch.arange(len(tokens), device=tokens.device).split(max(1, _ROWS_AT_A_TIME // num_samples)):
         rows = some.repeat_interleave(num_samples)
         numbers = torch.arange(num_samples, device=rows.device).repeat(len(some))
-        draws = noise.normal(noise.row_keys(seed, 0, Stream.IMPORTANCE, ids[rows], numbers), latent_dim)
-        mean, std = posterior.mean[rows], posterior.std[rows]
-        z = DiagonalGaussian(mean, std).sample(draws)
-        log_probs = sequence_log_probs(policy, z, tokens[rows], lengths[rows], eos, temperatures)
+        noise = normal(draws.keys(Stream.IMPORTANCE, ids[rows], numbers), posterior.mean.size(1))
+        proposal = posterior.rows(rows)
+        log_probs = sequence_log_probs(policy, proposal.sample(noise), tokens[rows], lengths[rows], temperatures)
         log_probs = log_probs.view(len(some), num_samples, -1)
-        # log N(z; 0, I) - log q(z|x): the constants of both densities cancel.
-        log_ratio = (0.5 * (draws.double().square() - z.double().square()) + std.double().log()).sum(dim=1)
-        weights = log_probs + log_ratio.view(len(some), num_samples, 1)
+        weights = log_probs + proposal.log_importance(noise).view(len(some), num_samples, 1)
         bounds.append(weights.logsumexp(dim=1) - math.log(num_samples))
-        elbos.append(log_probs.mean(dim=1) - kl[some].unsqueeze(1))
+        elbos.append(-negative_elbo(log_probs.mean(dim=1), kl[some].unsqueeze(1)))
     return HeldOut(torch.cat(bounds), torch.cat(elbos), kl)

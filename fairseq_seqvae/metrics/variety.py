@@ -1,13 +1,12 @@
-"""What is measured of a trained model: likelihood of held-out sequences, use of the latent space, variety of samples.
-
-The likelihood of a latent-variable model is an integral over z. It is bounded from below by importance sampling from
-q(z|x) (Burda, Grosse, Salakhutdinov 2016, "Importance weighted autoencoders"), the tighter the more samples.
-"""
+"""How varied sequences are, by counting."""
 
 import torch
 from torch import Tensor
 
 from fairseq_seqvae.core.sequences import padding_mask
+from fairseq_seqvae.metrics.registry import register_sample_metric
+
+_BASE = 6364136223846793005  # Knuth's multiplier for arithmetic modulo 2^64
 
 
 def distinct_ngrams(tokens: Tensor, lengths: Tensor, n: int) -> tuple[int, int]:
@@ -27,13 +26,11 @@ def distinct_ngrams(tokens: Tensor, lengths: Tensor, n: int) -> tuple[int, int]:
     return len(found.unique(dim=0)), len(found)
 
 
+@register_sample_metric("distinct_sequences")
 def distinct_sequences(tokens: Tensor, lengths: Tensor) -> int:
     """How many different sequences there are among the rows of *tokens* (B, T), padding aside."""
     tokens = tokens.masked_fill(padding_mask(lengths, tokens.size(1)), -1)
     return len(tokens.unique(dim=0))
-
-
-_BASE = 6364136223846793005  # Knuth's multiplier for arithmetic modulo 2^64
 
 
 def count_distinct(tokens: Tensor, mask: Tensor) -> Tensor:
@@ -46,3 +43,15 @@ def count_distinct(tokens: Tensor, mask: Tensor) -> Tensor:
     powers = torch.full_like(tokens[0], _BASE).cumprod(dim=0)
     hashes = ((tokens + 1) * powers).masked_fill(mask, 0).sum(dim=1)
     return hashes.sort().values.diff().ne(0).sum() + 1
+
+
+@register_sample_metric("bigrams")
+def bigrams(tokens: Tensor, lengths: Tensor) -> int:
+    """How many bigrams there are inside the sequences."""
+    return distinct_ngrams(tokens, lengths, 2)[1]
+
+
+@register_sample_metric("distinct_bigrams")
+def distinct_bigrams(tokens: Tensor, lengths: Tensor) -> int:
+    """How many different bigrams there are inside the sequences."""
+    return distinct_ngrams(tokens, lengths, 2)[0]

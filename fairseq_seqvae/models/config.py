@@ -76,31 +76,29 @@ class SeqVAEConfig(FairseqDataclass):
 
 @dataclass
 class ConvolutionalOptions:
-    """What options of the model must fulfil where ``--discriminator cnn`` is built, which generation does not do."""
+    """What options of the model must fulfil where ``--discriminator cnn`` is built: in training, not in generation."""
 
     RELATIONS = [
         Relation(
-            ("discriminator", "disc_widths"),
-            lambda kind, widths: kind != "cnn" or bool(whole_numbers(widths)),
+            ("disc_widths",),
+            lambda widths: bool(whole_numbers(widths)),
             "--disc-widths must be whole numbers of at least 1, separated by commas, such as 1,2,3, but is "
             "'{disc_widths}'.",
         ),
         Relation(
-            ("discriminator", "disc_features"),
-            lambda kind, features: kind != "cnn" or bool(whole_numbers(features)),
+            ("disc_features",),
+            lambda features: bool(whole_numbers(features)),
             "--disc-features must be whole numbers of at least 1, separated by commas, such as 100,200,200, but is "
             "'{disc_features}'.",
         ),
         Relation(
-            ("discriminator", "disc_features", "disc_widths"),
-            lambda kind, features, widths: (
-                kind != "cnn" or len(whole_numbers(features)) in (1, len(whole_numbers(widths)))
-            ),
+            ("disc_features", "disc_widths"),
+            lambda features, widths: len(whole_numbers(features)) in (1, len(whole_numbers(widths))),
             "--disc-features {disc_features} must be one number, or one for each of --disc-widths {disc_widths}.",
         ),
         Relation(
-            ("discriminator", "disc_widths", "max_positions"),
-            lambda kind, widths, longest: kind != "cnn" or max(whole_numbers(widths)) <= longest,
+            ("disc_widths", "max_positions"),
+            lambda widths, longest: max(whole_numbers(widths)) <= longest,
             "--disc-widths {disc_widths} has a width above --max-positions {max_positions}, the longest sequence: give "
             "smaller ones.",
         ),

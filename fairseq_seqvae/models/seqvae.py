@@ -1,9 +1,9 @@
 """The model: encoder, decoder, and the discriminator and the rollout policy that train the decoder."""
 
-import copy
 import logging
+import os
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,24 +11,21 @@ from fairseq.models import FairseqEncoderDecoderModel, register_model
 from torch import Tensor, nn
 
 from fairseq_seqvae import options
-from fairseq_seqvae.core.discriminators import build_discriminator
-from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
-from fairseq_seqvae.models.config import (
-    ConvolutionalOptions,
-    SeqVAEConfig,
-    SeqVAEMelodyConfig,
-    SeqVAEOracleConfig,
-    SeqVAETextConfig,
-)
-from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder
+from fairseq_seqvae.core.discriminators.registry import DISCRIMINATORS, build_discriminator
+from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, StandardNormal
+from fairseq_seqvae.core.schedules.turns import DECODER, DISCRIMINATOR, DISCRIMINATOR_PARTS, ENCODER, GENERATOR_PARTS
+from fairseq_seqvae.models import discriminators  # noqa: F401  (registers the built-in ones)
+from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
+from fairseq_seqvae.models.decoders.recurrent import DecoderShape, SeqVAEDecoder
 from fairseq_seqvae.models.encoders.recurrent import SeqVAEEncoder
+from fairseq_seqvae.models.lagging import LaggingCopy
 from fairseq_seqvae.support import checkpoints
 from fairseq_seqvae.support.extensions import import_module_files
 
 logger = logging.getLogger(__name__)
 
+# The players as fairseq's optimizer `composite` names them, and as `forward` does.
 GENERATOR = "generator"
-DISCRIMINATOR = "discriminator"
 # How the names of the rollout policy's exact parameters begin in a checkpoint of a run in half precision.
 EXACT_ROLLOUT = "exact_rollout."
 
@@ -47,7 +44,7 @@ class GeneratorOutput(NamedTuple):
     policy_logits: Tensor | None
 
 
-def dictionary_digest(dictionary) -> int:
+def dictionary_digest(dictionary: Any) -> int:
     """A number that tells dictionaries apart, from their symbols in their order."""
     return zlib.crc32("\n".join(dictionary.symbols).encode()) & 0x7FFFFFFF
 
@@ -60,35 +57,36 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     ``rollout_decoder``, a lagging copy of the decoder that completes prefixes. They are part of the model so that
     fairseq trains, reduces over processes, saves and restores them; for inference they are left out.
 
-    Each parameter is tagged with the player that it belongs to (``param_group``).
+    Each parameter is tagged with the ``part`` of the model that it belongs to, which turns move or leave at rest, and
+    with the player (``param_group``), for fairseq's optimizer ``composite``.
     """
 
     def __init__(self, encoder: SeqVAEEncoder, decoder: SeqVAEDecoder, discriminator: nn.Module | None = None):
         super().__init__(encoder, decoder)
         self.discriminator = discriminator
-        self.rollout_decoder = None
-        if discriminator is not None:
-            self.rollout_decoder = copy.deepcopy(decoder).requires_grad_(False)
-        # Its parameters in float32, where the model has half precision; see update_rollout_policy.
-        self._exact_rollout: list[Tensor] | None = None
+        self._lagging = LaggingCopy(decoder) if discriminator is not None else None
+        self.rollout_decoder = self._lagging.module if self._lagging else None
         # "version" in its name keeps fairseq's moving average of parameters away from this integer.
         self.register_buffer("dictionary_version", torch.tensor(dictionary_digest(decoder.dictionary)))
-        for parameter in self.parameters():
-            parameter.param_group = GENERATOR
-        if discriminator is not None:
-            for parameter in discriminator.parameters():
-                parameter.param_group = DISCRIMINATOR
+        # Embeddings that encoder and decoder share belong to the decoder, which comes later here.
+        parts = (encoder, ENCODER), (decoder, DECODER), (self.rollout_decoder, DECODER), (discriminator, DISCRIMINATOR)
+        for module, part in parts:
+            for parameter in module.parameters() if module is not None else ():
+                parameter.part = part
+                parameter.param_group = DISCRIMINATOR if part == DISCRIMINATOR else GENERATOR
+
+    @property
+    def prior(self) -> StandardNormal:
+        """p(z)."""
+        return self.encoder.prior
 
     @classmethod
-    def build_model(cls, cfg, task) -> "SeqVAEModel":
+    def build_model(cls, cfg: Any, task: Any) -> "SeqVAEModel":
         """Build from the options; *task* gives the dictionary and says whether a discriminator is of use."""
         dictionary = task.source_dictionary
         options.check(cfg, SeqVAEConfig)
 
-        def embedding() -> nn.Embedding:
-            return nn.Embedding(len(dictionary), cfg.embed_dim, dictionary.pad())
-
-        encoder_embedding = embedding()
+        encoder_embedding = _embedding(cfg, dictionary)
         encoder = SeqVAEEncoder(
             dictionary,
             encoder_embedding,
@@ -99,33 +97,21 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             cfg.encoder_residual,
             cfg.max_positions,
         )
-        # fairseq-preprocess fills the dictionary up to a multiple of 8 with symbols of this name.
-        forbidden = [i for i, symbol in enumerate(dictionary.symbols) if symbol.startswith("madeupword")]
-        decoder = SeqVAEDecoder(
-            dictionary,
-            embedding() if cfg.no_share_embeddings else encoder_embedding,
-            cfg.decoder_hidden_dim,
-            cfg.decoder_layers,
-            cfg.latent_dim,
-            cfg.dropout,
-            cfg.word_dropout,
-            cfg.decoder_residual,
-            cfg.latent_input,
-            cfg.share_output_embed,
-            cfg.fixed_length,
-            cfg.max_positions,
-            [dictionary.bos(), dictionary.pad(), *forbidden],
-        )
+        decoder_embedding = _embedding(cfg, dictionary) if cfg.no_share_embeddings else encoder_embedding
+        decoder = SeqVAEDecoder(dictionary, decoder_embedding, _decoder_shape(cfg))
         discriminator = None
         if getattr(task, "needs_discriminator", True):
-            options.check(cfg, ConvolutionalOptions)
-            import_module_files(cfg.module, "--module")
-            import_module_files(cfg.disc_module, "--disc-module")
-            discriminator = build_discriminator(cfg.discriminator, cfg, len(dictionary), dictionary.pad())
+            discriminator = _discriminator(cfg, dictionary)
         return cls(encoder, decoder, discriminator)
 
     @classmethod
-    def from_pretrained(cls, model_name_or_path, checkpoint_file="checkpoint_best.pt", data_name_or_path=".", **kwargs):
+    def from_pretrained(
+        cls,
+        model_name_or_path: str | os.PathLike,
+        checkpoint_file: str = "checkpoint_best.pt",
+        data_name_or_path: str | os.PathLike = ".",
+        **kwargs: Any,
+    ) -> Any:
         """Load a checkpoint to sample, encode, reconstruct, interpolate and continue text from Python.
 
         Args:
@@ -143,8 +129,13 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     # -- everything that carries gradient --
 
     def forward(
-        self, src_tokens: Tensor, src_lengths: Tensor, prev_output_tokens: Tensor, mode: str | None = None, **inputs
-    ):
+        self,
+        src_tokens: Tensor,
+        src_lengths: Tensor,
+        prev_output_tokens: Tensor,
+        mode: str | None = None,
+        **inputs: Any,
+    ) -> Any:
         """One entry for all that carries gradient, so that a distributed wrapper sees one forward an update.
 
         Args:
@@ -187,7 +178,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         policy_logits = None
         if policy_inputs is not None:
             policy_logits = self.decoder.teacher_forced(*policy_inputs, regularize=False)
-        return GeneratorOutput(logits + self._untouched(DISCRIMINATOR), posterior, policy_logits)
+        return GeneratorOutput(logits + self._untouched(DISCRIMINATOR_PARTS), posterior, policy_logits)
 
     def discriminator_turn(
         self, real_tokens: Tensor, real_mask: Tensor, fake_tokens: Tensor, fake_mask: Tensor
@@ -199,59 +190,37 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         mask = torch.cat([F.pad(m, (0, width - m.size(1)), value=True) for _, m in batches])
         logits = self.discriminator(tokens, mask)
         logits_real, logits_fake = logits.split([real_tokens.size(0), fake_tokens.size(0)])
-        return logits_real + self._untouched(GENERATOR), logits_fake
+        return logits_real + self._untouched(GENERATOR_PARTS), logits_fake
 
-    def _untouched(self, player: str) -> Tensor | float:
-        """0 that depends on all parameters of the player that rests.
+    def _untouched(self, parts: frozenset[str]) -> Tensor | float:
+        """0 that depends on all parameters of the *parts* that rest.
 
         Distributed data-parallel waits for the gradient of every parameter; without this it would need the slow
         search for unused ones. The task removes these gradients before the step.
         """
         if not (torch.is_grad_enabled() and torch.distributed.is_available() and torch.distributed.is_initialized()):
             return 0.0
-        zeros = [p.flatten()[:1].sum() * 0 for p in self.parameters() if p.requires_grad and p.param_group == player]
+        zeros = [p.flatten()[:1].sum() * 0 for p in self.parameters() if p.requires_grad and p.part in parts]
         return sum(zeros) if zeros else 0.0
 
     # -- the rollout policy --
 
-    @torch.no_grad()
     def update_rollout_policy(self, lag: float) -> None:
-        """w <- lag * w + (1 - lag) * w_decoder, for each parameter of the rollout policy; lag 0 copies.
-
-        In half precision w stops as soon as its moves are smaller than the distance to the next number. So it is kept
-        in float32 there, and in checkpoints besides.
-        """
-        policy, decoder = list(self.rollout_decoder.parameters()), list(self.decoder.parameters())
-        exact = self._exact_rollout_parameters() or policy
-        for weight, kept, target in zip(policy, exact, decoder, strict=True):
-            kept.lerp_(target.to(kept.dtype), 1.0 - lag) if lag else kept.copy_(target)
-            if kept is not weight:
-                weight.copy_(kept)
-
-    def _exact_rollout_parameters(self) -> list[Tensor] | None:
-        """Those of the rollout policy in float32, where the model has half precision."""
-        policy = list(self.rollout_decoder.parameters()) if self.rollout_decoder is not None else []
-        if not policy or policy[0].dtype not in (torch.float16, torch.bfloat16):
-            return None
-        if self._exact_rollout is None:
-            self._exact_rollout = [p.detach().float() for p in policy]
-        self._exact_rollout = [kept.to(p.device) for kept, p in zip(self._exact_rollout, policy, strict=True)]
-        return self._exact_rollout
+        """Let the rollout policy follow the decoder, see :meth:`LaggingCopy.follow`; lag 0 copies."""
+        self._lagging.follow(self.decoder, lag)
 
     def drop_adversary(self) -> None:
         """Leave out what only adversarial training needs."""
-        self.discriminator = None
-        self.rollout_decoder = self._exact_rollout = None
+        self.discriminator = self.rollout_decoder = self._lagging = None
 
     # -- checkpoints --
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        if exact := self._exact_rollout_parameters():
-            for (name, _), kept in zip(self.rollout_decoder.named_parameters(), exact, strict=True):
-                destination[f"{prefix}{EXACT_ROLLOUT}{name}"] = kept
+        if self._lagging is not None:
+            self._lagging.save_exact(destination, f"{prefix}{EXACT_ROLLOUT}")
 
-    def load_state_dict(self, state_dict: dict, *args, **kwargs):
+    def load_state_dict(self, state_dict: dict, *args: Any, **kwargs: Any) -> Any:
         """As fairseq's; ValueError, instead of torch's list of all tensors, for a model of other options."""
         try:
             return super().load_state_dict(state_dict, *args, **kwargs)
@@ -268,10 +237,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         super().upgrade_state_dict_named(state_dict, name)
         prefix = f"{name}." if name else ""
         exact = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{EXACT_ROLLOUT}")}
-        self._exact_rollout = None  # of the weights that are replaced now
-        if exact and self.rollout_decoder is not None:
-            names = [name for name, _ in self.rollout_decoder.named_parameters()]
-            self._exact_rollout = [exact[f"{prefix}{EXACT_ROLLOUT}{name}"].float().clone() for name in names]
+        if self._lagging is not None:
+            self._lagging.load_exact(exact, f"{prefix}{EXACT_ROLLOUT}")
         if not checkpoints.is_seqvae(state_dict, prefix):
             raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")
         self._check_dictionary(state_dict, prefix)
@@ -303,6 +270,37 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
                 "the checkpoint was trained with a dictionary of the same size but of other symbols, or in another "
                 "order: use the data folder (dict.txt) that the model was trained with."
             )
+
+
+def _embedding(cfg: Any, dictionary: Any) -> nn.Embedding:
+    return nn.Embedding(len(dictionary), cfg.embed_dim, dictionary.pad())
+
+
+def _decoder_shape(cfg: Any) -> DecoderShape:
+    return DecoderShape(
+        hidden_dim=cfg.decoder_hidden_dim,
+        layers=cfg.decoder_layers,
+        latent_dim=cfg.latent_dim,
+        dropout=cfg.dropout,
+        word_dropout=cfg.word_dropout,
+        residual=cfg.decoder_residual,
+        latent_input=cfg.latent_input,
+        share_output=cfg.share_output_embed,
+        fixed_length=cfg.fixed_length,
+        max_positions=cfg.max_positions,
+    )
+
+
+def _discriminator(cfg: Any, dictionary: Any) -> nn.Module:
+    """The discriminator that the options name, from a file of the user if need be."""
+    import_module_files(cfg.module, "--module")
+    import_module_files(cfg.disc_module, "--disc-module")
+    if cfg.discriminator not in DISCRIMINATORS:
+        raise ValueError(
+            f"unknown discriminator {cfg.discriminator!r}: choose one of {', '.join(sorted(DISCRIMINATORS))}, or name "
+            "the file that registers it with --module."
+        )
+    return build_discriminator(cfg.discriminator, cfg, len(dictionary), dictionary.pad())
 
 
 @register_model("seqvae_oracle", dataclass=SeqVAEOracleConfig)

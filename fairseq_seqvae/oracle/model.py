@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fairseq_seqvae.core import noise, rollouts
+from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.rollouts.policy import State
+from fairseq_seqvae.core.rollouts.sampling import sample
 from fairseq_seqvae.metrics.likelihood import sequence_log_probs
 from fairseq_seqvae.oracle import weights as arrays
 
@@ -47,6 +48,7 @@ class Oracle:
         tensors = {name: torch.from_numpy(array) for name, array in self.weights.items()}
         self.vocab_size = len(tensors["embedding"])
         self.start_symbol = self.vocab_size
+        self.eos = self.pad = self.start_symbol
         w, u, b = (torch.cat([tensors[letter + gate] for gate in arrays.GATES], dim=-1) for letter in "WUb")
         # What a token contributes to the gates is the same at each of its places: (V, 4H), and the start behind it.
         inputs = torch.addmm(b, tensors["embedding"], w)
@@ -114,10 +116,8 @@ class Oracle:
         """
         if n < 1 or length < 1:
             raise ValueError(f"`n` and `length` must be at least 1 but are {n} and {length}.")
-        keys = noise.row_keys(seed, draw, noise.Stream.ORACLE, torch.arange(n))
-        no_latent = torch.empty(n, 0)
-        end = self.start_symbol
-        return rollouts.sample(self, no_latent, keys, max_len=length, eos=end, pad=end).tokens
+        keys = Draws(seed, draw).keys(Stream.ORACLE, torch.arange(n))
+        return sample(self, torch.empty(n, 0), keys, max_len=length).tokens
 
     def entropy_estimate(self, n: int, length: int, seed: int) -> Estimate:
         """Entropy of the language, nats per token: the mean NLL of *n* of its own samples.
@@ -129,7 +129,7 @@ class Oracle:
     def _nll_of_some(self, tokens: Tensor) -> Tensor:
         lengths = tokens.new_full((len(tokens),), tokens.size(1))
         no_latent = torch.empty(len(tokens), 0)
-        log_probs = sequence_log_probs(self, no_latent, tokens, lengths, self.start_symbol)
+        log_probs = sequence_log_probs(self, no_latent, tokens, lengths)
         return (-log_probs[:, 0] / tokens.size(1)).float()
 
     def _check_tokens(self, tokens: Tensor) -> None:

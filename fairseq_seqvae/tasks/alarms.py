@@ -165,8 +165,9 @@ def breakdown(problem: str, turn: Turn, update: int) -> str:
         problem: such as "the loss is NaN"
         update: number of the update, counted from 1 as it is logged
     """
-    player, rate = ("discriminator", "--disc-lr") if turn.is_discriminator else ("generator", "--lr")
+    rate = "--disc-lr" if turn.player == "discriminator" else "--lr"
     return (
-        f"in update {update}, a turn of the {player} ({turn.value}): {problem}. Go back to the last good checkpoint "
-        f"and try a lower {rate}, --clip-norm 1, a warm-up of the learning rate, or --bf16 or float32 instead of --fp16"
+        f"in update {update}, a turn of the {turn.player} ({turn.name}): {problem}. Go back to the last good "
+        f"checkpoint and try a lower {rate}, --clip-norm 1, a warm-up of the learning rate, or --bf16 or float32 "
+        "instead of --fp16"
     )

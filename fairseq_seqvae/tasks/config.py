@@ -73,6 +73,7 @@ class SeqVAETaskConfig(FairseqDataclass):
     )
     seed: int = II("common.seed")
     max_update: int = II("optimization.max_update")
+    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
     dataset_impl: Optional[str] = II("dataset.dataset_impl")
 
     RELATIONS = [

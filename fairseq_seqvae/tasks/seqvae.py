@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,17 +12,17 @@ from fairseq.logging import metrics
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.tasks import register_task
-from torch import Tensor
+from torch import Tensor, nn
 
 from fairseq_seqvae import compat, options
-from fairseq_seqvae.core.discriminators.scoring import check_scoring
-from fairseq_seqvae.core.schedules.turns import Turn, TurnPlan
+from fairseq_seqvae.core.schedules.turns import DISCRIMINATOR, GENERATOR_PRETRAIN, GENERATOR_TURN, Turn, TurnPlan
 from fairseq_seqvae.models import SeqVAEModel
 from fairseq_seqvae.support.memory import keep_freed_memory
 from fairseq_seqvae.tasks import alarms
 from fairseq_seqvae.tasks.config import SeqVAETaskConfig
 from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset, read_split
 from fairseq_seqvae.tasks.generating import INTERPOLATE, PRIOR, LatentGenerationTask
+from fairseq_seqvae.tasks.stepping import step_parts
 from fairseq_seqvae.tasks.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -174,7 +175,7 @@ class SeqVAETask(LatentGenerationTask):
         # fairseq 0.12.2 does not know the second argument, and does not give it.
         criterion = super().build_criterion(cfg, *([True] if from_checkpoint else []))
         if hasattr(cfg, "disc_scoring") and getattr(self._model, "discriminator", None) is not None:
-            check_scoring(self._model.discriminator, cfg.disc_scoring)
+            _check_discriminator(self._model.discriminator, cfg)
         is_adversarial = getattr(criterion, "is_adversarial", False)
         compat.refuse_missing_groups(self.cfg, ("generator", "discriminator") if is_adversarial else ("generator",))
         if not is_adversarial:
@@ -198,7 +199,7 @@ class SeqVAETask(LatentGenerationTask):
 
     def turn(self, update_num: int) -> Turn:
         """Whose turn update number *update_num* (from 0) is."""
-        return Turn.GENERATOR_PRETRAIN if self.plan is None else self.plan.turn(update_num)
+        return GENERATOR_PRETRAIN if self.plan is None else self.plan.turn(update_num)
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         """Forward and backward of the turn that this update is."""
@@ -217,37 +218,24 @@ class SeqVAETask(LatentGenerationTask):
         return loss, sample_size, logging_output
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
-        """Step the player whose turn it is; the other has no gradient, so neither its momentum nor its decay acts."""
+        """Step the parts whose turn it is; no momentum and no decay acts on the others."""
         if self.plan is None:
             optimizer.step()
             return
         turn = self.plan.turn(update_num)
-        player = "discriminator" if turn.is_discriminator else "generator"
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                owner = getattr(parameter, "param_group", None)
-                if owner is None:
-                    raise RuntimeError(
-                        "the optimizer has merged the parameters of generator and discriminator into one: use "
-                        "--fp16-no-flatten-grads, and not --ddp-backend fully_sharded."
-                    )
-                if owner != player:
-                    parameter.grad = None
-        rates = [group["lr"] for group in optimizer.param_groups]
-        if turn.is_discriminator and self.cfg.disc_lr is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = self.cfg.disc_lr
-        try:
-            moved = _step_unless_overflow(optimizer)
-        finally:
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate
-        if not moved:
+        rate = self.cfg.disc_lr if turn.player == DISCRIMINATOR else None
+        if not step_parts(optimizer, turn.moves, rate):
             return
-        if turn is Turn.GENERATOR:
+        if turn is GENERATOR_TURN:
             model.update_rollout_policy(self.cfg.rollout_lag)
-        elif turn is Turn.GENERATOR_PRETRAIN and self.plan.turn(update_num + 1) is not Turn.GENERATOR_PRETRAIN:
+        elif turn is GENERATOR_PRETRAIN and self.plan.turn(update_num + 1) is not GENERATOR_PRETRAIN:
             model.update_rollout_policy(0.0)
+
+    @property
+    def judges_discriminator(self) -> bool:
+        """Whether a validation tells how good the discriminator is: an untrained one would only confuse."""
+        wanted = str(getattr(self.cfg, "best_checkpoint_metric", "")).startswith("d_acc")
+        return wanted or self.plan is None or self.plan.discriminator_has_moved(self._update_num + 1)
 
     # -- alarms --
 
@@ -273,12 +261,14 @@ class SeqVAETask(LatentGenerationTask):
         return alarms.breakdown(f"{error}", self.turn(update_num), update_num + 1)
 
 
-def _step_unless_overflow(optimizer) -> bool:
-    """Step; False if the gradients overflowed and `--amp` therefore skipped the step.
-
-    With `--fp16` an overflow does not come as far as this. The scale falls after an overflow and only then.
-    """
-    scaler = optimizer.scaler if isinstance(optimizer, AMPOptimizer) else None
-    before = scaler.get_scale() if scaler else 0.0
-    optimizer.step()
-    return scaler is None or scaler.get_scale() >= before
+def _check_discriminator(discriminator: nn.Module, cfg: Any) -> None:
+    """Raise a ValueError, which names the flag, if the discriminator lacks what the criterion's options ask of it."""
+    if cfg.disc_scoring == "tables" and not hasattr(discriminator, "logits_by_tables"):
+        raise ValueError(
+            f"{type(discriminator).__name__} cannot score by tables: use --disc-scoring auto, or --disc-scoring plain."
+        )
+    if cfg.disc_l2 and not hasattr(discriminator, "output"):
+        raise ValueError(
+            "--disc-l2 penalises the module `output` of the discriminator, which this discriminator does not have: "
+            "name its last layer so, or leave --disc-l2 at 0."
+        )

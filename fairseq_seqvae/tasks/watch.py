@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from fairseq_seqvae import compat
-from fairseq_seqvae.core.schedules.turns import Turn
+from fairseq_seqvae.core.schedules.turns import DISCRIMINATOR_PRETRAIN, Turn
 from fairseq_seqvae.tasks import alarms
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Watch:
                 raise compat.ExplainedError(alarms.breakdown(problem, turn, update_num + 1))
             self._warn([problem], update_num)
         # A discriminator may win and lose as it likes before the generator answers it.
-        elif training and turn is not Turn.DISCRIMINATOR_PRETRAIN:
+        elif training and turn is not DISCRIMINATOR_PRETRAIN:
             self._warn(self._training.observe(numbers | {"update": update_num}), update_num)
 
     def validation(self, logged, update_num: int) -> None:

@@ -5,12 +5,14 @@ import torch
 from torch import nn
 from toys import EOS, PAD, VOCAB, Script, WholeHistory
 
-from fairseq_seqvae.core.discriminators import ConvolutionalDiscriminator, RecurrentDiscriminator
+from fairseq_seqvae.core.discriminators.cnn import ConvolutionalDiscriminator
+from fairseq_seqvae.core.discriminators.rnn import RecurrentDiscriminator
 from fairseq_seqvae.core.discriminators.scoring import completion_logits
-from fairseq_seqvae.core.noise import Stream, row_keys
+from fairseq_seqvae.core.noise import Draws
+from fairseq_seqvae.core.rewards.discriminator import DiscriminatorReward
+from fairseq_seqvae.core.rewards.values import prefix_values
 from fairseq_seqvae.core.rollouts.completion import complete_prefixes
-from fairseq_seqvae.core.rollouts.policy import Completions
-from fairseq_seqvae.core.rollouts.values import prefix_values
+from fairseq_seqvae.core.rollouts.policy import Completions, RolloutPlan, Trajectory
 
 
 def network(widths=(1, 2, 3, 7), features=(3, 2, 4, 2), highway_layers=1, tied=False, vocab=VOCAB, seed=0):
@@ -34,19 +36,9 @@ def completions_of(policy, lengths, max_len, num_rollouts=3, stride=1, chunk_row
     tokens = torch.tensor([0, 3, 4])[torch.randint(3, (len(lengths), max(lengths)), generator=generator)]
     lengths = torch.tensor(lengths)
     tokens = tokens.masked_fill(torch.arange(tokens.size(1)) >= lengths.unsqueeze(1), PAD)
-    chunks = complete_prefixes(
-        policy,
-        tokens,
-        lengths,
-        (torch.arange(len(lengths)) % 2).float().unsqueeze(1),
-        num_rollouts=num_rollouts,
-        stride=stride,
-        max_len=max_len,
-        keys_fn=lambda rows, numbers: row_keys(seed, 0, Stream.ROLLOUT, rows, numbers),
-        eos=EOS,
-        pad=PAD,
-        chunk_rows=chunk_rows,
-    )
+    ids = torch.arange(len(lengths))
+    trajectory = Trajectory(tokens, lengths, (ids % 2).float().unsqueeze(1), ids)
+    chunks = complete_prefixes(policy, trajectory, RolloutPlan(num_rollouts, stride, max_len, chunk_rows), Draws(seed))
     return tokens, list(chunks)
 
 
@@ -102,22 +94,9 @@ class TestTables:
         tokens = torch.tensor([[3, 4, 0, 0], [0, EOS, PAD, PAD], [EOS, PAD, PAD, PAD]])
         values = {}
         for scoring in ("plain", "tables"):
-            values[scoring] = prefix_values(
-                WholeHistory(),
-                discriminator,
-                tokens,
-                (tokens != PAD).sum(dim=1),
-                torch.zeros(3, 1),
-                num_rollouts=5,
-                stride=1,
-                max_len=9,
-                keys_fn=lambda rows, numbers: row_keys(0, 0, Stream.ROLLOUT, rows, numbers),
-                eos=EOS,
-                pad=PAD,
-                score_completions=lambda chunk, scoring=scoring: completion_logits(
-                    discriminator, chunk, tokens, scoring
-                ),
-            )
+            trajectory = Trajectory(tokens, (tokens != PAD).sum(dim=1), torch.zeros(3, 1), torch.arange(3))
+            reward = DiscriminatorReward(discriminator, "logit", scoring)
+            values[scoring] = prefix_values(WholeHistory(), reward, trajectory, RolloutPlan(5, 1, 9), Draws(0))
         torch.testing.assert_close(values["tables"], values["plain"], rtol=1e-5, atol=1e-5)
         assert values["plain"].count_nonzero() == 7
 
@@ -182,7 +161,7 @@ class TestChoice:
         tokens, (chunk,) = completions_of(Script({}), [6, 2, 8], 8)
         with torch.no_grad():
             torch.testing.assert_close(completion_logits(recurrent, chunk, tokens), plain(recurrent, chunk))
-        with pytest.raises(ValueError, match="RecurrentDiscriminator.*--disc-scoring"):
+        with pytest.raises(ValueError, match="RecurrentDiscriminator cannot score by tables: `scoring`"):
             completion_logits(recurrent, chunk, tokens, "tables")
 
     def test_an_unknown_way_is_refused(self):

@@ -7,7 +7,7 @@ import oracles
 import pytest
 import torch
 
-from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, upper_tail
+from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, StandardNormal
 from fairseq_seqvae.core.latents.penalties import free_bits
 from fairseq_seqvae.core.latents.walks import slerp
 
@@ -226,15 +226,15 @@ class TestUpperTail:
         normal = NormalDist()
         cells = [(i + 0.5) / 1000 for i in range(1000)]
         z = torch.tensor([[normal.inv_cdf(p), -0.25] for p in cells], dtype=torch.float64)
-        moved = upper_tail(z, share)
+        moved = StandardNormal(1).region(z, share)
         expected = torch.tensor([-normal.inv_cdf((1 - p) * share) for p in cells], dtype=torch.float64)
         torch.testing.assert_close(moved[:, 0], expected, atol=1e-9, rtol=1e-9)
         assert torch.equal(moved[:, 1], z[:, 1])
 
     def test_far_draws_stay_finite(self):
-        assert torch.isfinite(upper_tail(torch.tensor([[8.0], [-8.0]]), 0.01)).all()
+        assert torch.isfinite(StandardNormal(1).region(torch.tensor([[8.0], [-8.0]]), 0.01)).all()
 
     @pytest.mark.parametrize("share", [0.0, -0.1, 1.1])
     def test_refuses_what_is_no_share(self, share):
         with pytest.raises(ValueError, match="share"):
-            upper_tail(torch.zeros(1, 1), share)
+            StandardNormal(1).region(torch.zeros(1, 1), share)

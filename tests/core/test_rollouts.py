@@ -10,25 +10,38 @@ import torch
 from toys import EOS, PAD, VOCAB, GroupedMarkov, Script, WholeHistory, Writer
 
 from fairseq_seqvae.core.categorical import pick
-from fairseq_seqvae.core.noise import Stream, row_keys, uniform
+from fairseq_seqvae.core.noise import Draws, Stream, row_keys, uniform
+from fairseq_seqvae.core.rewards.base import Reward
+from fairseq_seqvae.core.rewards.values import prefix_values
 from fairseq_seqvae.core.rollouts import completion, sampling
 from fairseq_seqvae.core.rollouts.completion import complete_prefixes
-from fairseq_seqvae.core.rollouts.sampling import sample
-from fairseq_seqvae.core.rollouts.values import prefix_values
+from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Trajectory
+from fairseq_seqvae.core.rollouts.sampling import SamplingOptions
 
 
 def make_keys(rows, seed=0):
     return row_keys(seed, 0, Stream.TRAJECTORY, torch.arange(rows))
 
 
-def keys_for(ids, seed=0):
-    """A `keys_fn`: the completions of a sequence are keyed by its number in the data, not by its row."""
-    return lambda rows, numbers: row_keys(seed, 0, Stream.ROLLOUT, ids[rows], numbers)
+class OneKeyPerRow:
+    """Draws that give all completions of a sequence the same random numbers."""
+
+    def keys(self, stream, ids, numbers):
+        return row_keys(0, 0, stream, ids, 0)
 
 
-def one_key_a_row(ids, seed=0):
-    """A `keys_fn` that gives all completions of a sequence the same random numbers."""
-    return lambda rows, numbers: row_keys(seed, 0, Stream.ROLLOUT, ids[rows], 0)
+class Judge(Reward):
+    """A function of tokens and padding mask as a reward."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def score(self, tokens, padding_mask):
+        return self.function(tokens, padding_mask)
+
+
+def sample(policy, z, keys, max_len, prefix=None, **options):
+    return sampling.sample(policy, z, keys, max_len, SamplingOptions(**options), prefix)
 
 
 def numbers_as_z(numbers):
@@ -66,7 +79,7 @@ class TestSample:
     def test_by_hand(self):
         # The first input is EOS; row lengths follow from the script.
         policy = Script({EOS: 3, 3: 4, 4: 0})
-        result = sample(policy, torch.zeros(2, 1), make_keys(2), 9, EOS, PAD)
+        result = sample(policy, torch.zeros(2, 1), make_keys(2), 9)
         assert result.tokens.tolist() == [[3, 4, 0, EOS]] * 2
         assert result.lengths.tolist() == [4, 4]
         assert result.log_probs is None
@@ -75,7 +88,7 @@ class TestSample:
     @pytest.mark.parametrize("max_len", [1, 2, 4])
     def test_sequences_have_their_probability(self, number, max_len):
         policy, rows = WholeHistory(), 8000
-        result = sample(policy, numbers_as_z([number] * rows), make_keys(rows), max_len, EOS, PAD)
+        result = sample(policy, numbers_as_z([number] * rows), make_keys(rows), max_len)
         distribution = oracles.completion_distribution(policy.next_probs(number), (), EOS, max_len)
         assert_sequences_follow([real_tokens(result, row) for row in range(rows)], distribution)
 
@@ -84,7 +97,8 @@ class TestSample:
         generator = torch.Generator().manual_seed(1)
         table = 1.5 * torch.randn(2, vocab, generator=generator)
         policy, no_eos = GroupedMarkov(table), vocab
-        result = sample(policy, torch.zeros(rows, 1), make_keys(rows), 3, no_eos, vocab + 1)
+        policy.eos, policy.pad = no_eos, vocab + 1
+        result = sample(policy, torch.zeros(rows, 1), make_keys(rows), 3)
         assert result.tokens.shape == (rows, 3) and result.lengths.tolist() == [3] * rows
         tokens = result.tokens.numpy()
         oracles.assert_frequencies(np.bincount(tokens[:, 0], minlength=vocab), policy.probs(no_eos))
@@ -96,59 +110,59 @@ class TestSample:
     def test_token_t_takes_uniform_number_t_of_its_row(self):
         policy, numbers = WholeHistory(), [0, 1] * 20
         keys = make_keys(40)
-        result = sample(policy, numbers_as_z(numbers), keys, 12, EOS, PAD)
+        result = sample(policy, numbers_as_z(numbers), keys, 12)
         for row, number in enumerate(numbers):
             assert real_tokens(result, row) == finish(policy, number, [], keys[row], 12)
 
     def test_a_row_does_not_depend_on_its_batch(self):
         policy, numbers = WholeHistory(), [0, 1, 1, 0, 1, 0, 0]
         z, keys = numbers_as_z(numbers), make_keys(7)
-        whole = sample(policy, z, keys, 10, EOS, PAD)
+        whole = sample(policy, z, keys, 10)
         for row in range(7):
-            alone = sample(policy, z[row : row + 1], keys[row : row + 1], 10, EOS, PAD)
+            alone = sample(policy, z[row : row + 1], keys[row : row + 1], 10)
             assert alone.tokens.tolist() == [real_tokens(whole, row)]
         order = torch.tensor([6, 2, 0, 5, 1, 4, 3])
-        mixed = sample(policy, z[order], keys[order], 10, EOS, PAD)
+        mixed = sample(policy, z[order], keys[order], 10)
         assert torch.equal(mixed.lengths, whole.lengths[order])
         assert torch.equal(mixed.tokens, whole.tokens[order])
 
     def test_equal_keys_give_equal_rows(self):
         keys = make_keys(1).expand(5)
-        result = sample(WholeHistory(), torch.zeros(5, 1), keys, 10, EOS, PAD)
+        result = sample(WholeHistory(), torch.zeros(5, 1), keys, 10)
         assert (result.tokens == result.tokens[0]).all()
 
     def test_is_as_wide_as_its_longest_row(self):
-        result = sample(WholeHistory(eos_bonus=1.0), torch.zeros(6, 1), make_keys(6), 200, EOS, PAD)
+        result = sample(WholeHistory(eos_bonus=1.0), torch.zeros(6, 1), make_keys(6), 200)
         assert result.tokens.size(1) == result.lengths.max() < 200
         assert_padded(result.tokens, result.lengths)
         assert len(set(result.lengths.tolist())) > 1, "rows of different lengths are wanted here"
 
     def test_eos_first_gives_length_one(self):
-        result = sample(Script({EOS: EOS}), torch.zeros(3, 1), make_keys(3), 5, EOS, PAD)
+        result = sample(Script({EOS: EOS}), torch.zeros(3, 1), make_keys(3), 5)
         assert result.tokens.tolist() == [[EOS]] * 3 and result.lengths.tolist() == [1, 1, 1]
 
     def test_no_eos_ends_at_max_len(self):
-        result = sample(Script({EOS: 3, 3: 3}), torch.zeros(3, 1), make_keys(3), 5, EOS, PAD)
+        result = sample(Script({EOS: 3, 3: 3}), torch.zeros(3, 1), make_keys(3), 5)
         assert result.tokens.tolist() == [[3] * 5] * 3 and result.lengths.tolist() == [5, 5, 5]
 
     def test_z_of_each_row_is_its_own(self):
-        result = sample(Writer(30), numbers_as_z(range(3, 30)), make_keys(27), 2, EOS, PAD)
+        result = sample(Writer(30), numbers_as_z(range(3, 30)), make_keys(27), 2)
         assert result.tokens.tolist() == [[number] * 2 for number in range(3, 30)]
 
     @pytest.mark.parametrize("rows", [1, 63, 64, 65, 300])
     def test_any_number_of_rows(self, rows):
         z = numbers_as_z([3 + row % 7 for row in range(rows)])
-        result = sample(Writer(10), z, make_keys(rows), 2, EOS, PAD)
+        result = sample(Writer(10), z, make_keys(rows), 2)
         assert result.tokens[:, 1].tolist() == z[:, 0].tolist()
 
     def test_max_len_below_one_is_refused(self):
         with pytest.raises(ValueError, match="max_len.*0"):
-            sample(Writer(5), torch.zeros(1, 1), make_keys(1), 0, EOS, PAD)
+            sample(Writer(5), torch.zeros(1, 1), make_keys(1), 0)
 
     def test_inputs_are_not_modified(self):
         z, keys, prefix = numbers_as_z([0, 1]), make_keys(2), torch.tensor([[3, PAD], [4, EOS]])
         before = z.clone(), keys.clone(), prefix.clone()
-        sample(WholeHistory(), z, keys, 5, EOS, PAD, prefix=prefix, with_log_probs=True, min_len=2)
+        sample(WholeHistory(), z, keys, 5, prefix=prefix, with_log_probs=True, min_len=2)
         assert all(torch.equal(a, b) for a, b in zip(before, (z, keys, prefix), strict=True))
 
 
@@ -157,7 +171,7 @@ class TestSampleWithPrefix:
         # Row 0 is free, row 1 starts behind 4, row 2 is over after its EOS.
         policy = Script({EOS: 3, 3: 3, 4: 0})
         prefix = torch.tensor([[PAD, PAD], [4, PAD], [4, EOS]])
-        result = sample(policy, torch.zeros(3, 1), make_keys(3), 4, EOS, PAD, prefix=prefix)
+        result = sample(policy, torch.zeros(3, 1), make_keys(3), 4, prefix=prefix)
         assert result.tokens.tolist() == [[3, 3, 3, 3], [4, 0, EOS, PAD], [4, EOS, PAD, PAD]]
         assert result.lengths.tolist() == [4, 3, 2]
 
@@ -166,34 +180,34 @@ class TestSampleWithPrefix:
         prefixes = [[], [3], [0, 4], [4, 4, 3], [0, EOS]]
         prefix = torch.tensor([row + [PAD] * (3 - len(row)) for row in prefixes])
         keys = make_keys(5, seed=1)
-        result = sample(policy, numbers_as_z(numbers), keys, 9, EOS, PAD, prefix=prefix)
+        result = sample(policy, numbers_as_z(numbers), keys, 9, prefix=prefix)
         for row in range(5):
             assert real_tokens(result, row) == finish(policy, numbers[row], prefixes[row], keys[row], 9)
 
     def test_what_follows_has_its_probability(self):
         policy, rows, given = WholeHistory(), 8000, (3, 0)
         prefix = torch.tensor([given]).expand(rows, -1)
-        result = sample(policy, numbers_as_z([1] * rows), make_keys(rows), 5, EOS, PAD, prefix=prefix)
+        result = sample(policy, numbers_as_z([1] * rows), make_keys(rows), 5, prefix=prefix)
         distribution = oracles.completion_distribution(policy.next_probs(1), given, EOS, 5)
         assert_sequences_follow([real_tokens(result, row) for row in range(rows)], distribution)
 
     def test_a_prefix_of_full_length_is_the_sample(self):
         prefix = torch.tensor([[3, 4, 0], [0, 0, EOS]])
-        result = sample(WholeHistory(), torch.zeros(2, 1), make_keys(2), 3, EOS, PAD, prefix=prefix)
+        result = sample(WholeHistory(), torch.zeros(2, 1), make_keys(2), 3, prefix=prefix)
         assert torch.equal(result.tokens, prefix) and result.lengths.tolist() == [3, 3]
 
     def test_an_empty_prefix_changes_nothing(self):
         z, keys = numbers_as_z([0, 1, 0, 1]), make_keys(4)
-        free = sample(WholeHistory(), z, keys, 8, EOS, PAD)
+        free = sample(WholeHistory(), z, keys, 8)
         for prefix in (torch.full((4, 3), PAD), torch.zeros(4, 0, dtype=torch.long)):
-            assert torch.equal(sample(WholeHistory(), z, keys, 8, EOS, PAD, prefix=prefix).tokens, free.tokens)
+            assert torch.equal(sample(WholeHistory(), z, keys, 8, prefix=prefix).tokens, free.tokens)
 
 
 class TestSampleOptions:
     @pytest.mark.parametrize("temperature", [0.5, 2.0])
     def test_temperature(self, temperature):
         policy, rows = WholeHistory(), 8000
-        result = sample(policy, numbers_as_z([0] * rows), make_keys(rows), 3, EOS, PAD, temperature=temperature)
+        result = sample(policy, numbers_as_z([0] * rows), make_keys(rows), 3, temperature=temperature)
         distribution = oracles.completion_distribution(policy.next_probs(0, temperature), (), EOS, 3)
         assert_sequences_follow([real_tokens(result, row) for row in range(rows)], distribution)
 
@@ -204,21 +218,21 @@ class TestSampleOptions:
         def next_probs(tokens):
             return oracles.truncated_probs(policy.next_logits(1, tokens).tolist(), **options)
 
-        result = sample(policy, numbers_as_z([1] * rows), make_keys(rows), 3, EOS, PAD, **options)
+        result = sample(policy, numbers_as_z([1] * rows), make_keys(rows), 3, **options)
         distribution = oracles.completion_distribution(next_probs, (), EOS, 3)
         assert_sequences_follow([real_tokens(result, row) for row in range(rows)], distribution)
 
     @pytest.mark.parametrize("min_len", [1, 3])
     def test_min_len_holds_the_eos_back(self, min_len):
         policy, rows = WholeHistory(eos_bonus=2.0), 8000
-        result = sample(policy, numbers_as_z([0] * rows), make_keys(rows), 4, EOS, PAD, min_len=min_len)
+        result = sample(policy, numbers_as_z([0] * rows), make_keys(rows), 4, min_len=min_len)
         assert result.lengths.min() == min_len + 1
         distribution = oracles.completion_distribution(policy.next_probs(0, 1.0, min_len), (), EOS, 4)
         assert_sequences_follow([real_tokens(result, row) for row in range(rows)], distribution)
 
     def test_min_len_beyond_max_len_gives_full_rows_without_eos(self):
         policy = WholeHistory(eos_bonus=9.0)
-        result = sample(policy, numbers_as_z([0] * 50), make_keys(50), 4, EOS, PAD, min_len=9)
+        result = sample(policy, numbers_as_z([0] * 50), make_keys(50), 4, min_len=9)
         assert result.lengths.tolist() == [4] * 50 and EOS not in result.tokens
 
     def test_unknown_words_can_be_made_rarer(self):
@@ -230,13 +244,13 @@ class TestSampleOptions:
             return oracles.softmax(logits)
 
         z, keys = numbers_as_z([0] * rows), make_keys(rows)
-        result = sample(policy, z, keys, 3, EOS, PAD, unk=unk, unk_penalty=1.5)
+        result = sample(policy, z, keys, 3, unk=unk, unk_penalty=1.5)
         distribution = oracles.completion_distribution(next_probs, (), EOS, 3)
         assert_sequences_follow([real_tokens(result, row) for row in range(rows)], distribution)
 
     def test_min_len_does_not_overrule_the_prefix(self):
         prefix = torch.tensor([[3, EOS]])
-        result = sample(WholeHistory(), torch.zeros(1, 1), make_keys(1), 6, EOS, PAD, prefix=prefix, min_len=4)
+        result = sample(WholeHistory(), torch.zeros(1, 1), make_keys(1), 6, prefix=prefix, min_len=4)
         assert result.tokens.tolist() == [[3, EOS]]
 
 
@@ -256,40 +270,39 @@ class TestSampleLogProbs:
     @pytest.mark.parametrize("rows, max_len", [(1, 1), (1, 12), (30, 1), (30, 12)])
     def test_are_those_of_a_teacher_forced_pass(self, rows, max_len):
         policy, numbers = WholeHistory(), [row % 2 for row in range(rows)]
-        result = sample(policy, numbers_as_z(numbers), make_keys(rows), max_len, EOS, PAD, with_log_probs=True)
+        result = sample(policy, numbers_as_z(numbers), make_keys(rows), max_len, with_log_probs=True)
         assert result.log_probs.shape == result.tokens.shape and result.log_probs.dtype == torch.float32
         torch.testing.assert_close(result.log_probs, self.teacher_forced(policy, numbers, result))
 
     def test_are_exactly_zero_at_padding(self):
         policy = WholeHistory(eos_bonus=1.0)
-        result = sample(policy, numbers_as_z([0] * 20), make_keys(20), 30, EOS, PAD, with_log_probs=True)
+        result = sample(policy, numbers_as_z([0] * 20), make_keys(20), 30, with_log_probs=True)
         padding = result.tokens == PAD
         assert padding.any() and result.log_probs[padding].abs().max() == 0
 
     def test_cover_the_tokens_of_a_prefix(self):
         policy, numbers = WholeHistory(), [0, 1, 1]
         prefix = torch.tensor([[3, 0], [4, PAD], [0, EOS]])
-        result = sample(policy, numbers_as_z(numbers), make_keys(3), 6, EOS, PAD, prefix=prefix, with_log_probs=True)
+        result = sample(policy, numbers_as_z(numbers), make_keys(3), 6, prefix=prefix, with_log_probs=True)
         torch.testing.assert_close(result.log_probs, self.teacher_forced(policy, numbers, result))
 
     def test_are_taken_at_the_temperature_and_before_truncation(self):
         policy, numbers = WholeHistory(), [0, 1] * 5
-        result = sample(
-            policy, numbers_as_z(numbers), make_keys(10), 6, EOS, PAD, temperature=0.5, top_k=2, with_log_probs=True
-        )
+        result = sample(policy, numbers_as_z(numbers), make_keys(10), 6, temperature=0.5, top_k=2, with_log_probs=True)
         torch.testing.assert_close(result.log_probs, self.teacher_forced(policy, numbers, result, temperature=0.5))
 
     @pytest.mark.parametrize("options", [{}, {"temperature": 0.7}, {"top_k": 2}, {"top_p": 0.8}])
     def test_asking_for_them_does_not_change_the_sample(self, options):
         z, keys = numbers_as_z([0, 1] * 50), make_keys(100)
-        plain = sample(WholeHistory(), z, keys, 10, EOS, PAD, **options)
-        scored = sample(WholeHistory(), z, keys, 10, EOS, PAD, with_log_probs=True, **options)
+        plain = sample(WholeHistory(), z, keys, 10, **options)
+        scored = sample(WholeHistory(), z, keys, 10, with_log_probs=True, **options)
         assert torch.equal(plain.tokens, scored.tokens)
 
 
 SEQUENCES = [[3, 0, 4, 4, EOS], [0, EOS], [4, 3, 3, 0, 0, 3], [EOS], [3, 3, EOS], [0, 4, 0, 4]]
 NUMBERS = [0, 1, 1, 0, 0, 1]
 MAX_LEN = 7
+DRAWS = Draws(0)
 
 
 def batch_of(sequences, width=None):
@@ -298,19 +311,25 @@ def batch_of(sequences, width=None):
     return torch.tensor([row + [PAD] * (width - len(row)) for row in sequences]), lengths
 
 
-def complete(policy, sequences=SEQUENCES, numbers=NUMBERS, *, ids=None, keys=keys_for, width=None, **options):
-    """All completions as a dictionary: (row, prefix length) -> list of completed sequences, in their order."""
+def trajectory_of(sequences, numbers, ids=None, width=None):
     tokens, lengths = batch_of(sequences, width)
     ids = torch.arange(len(sequences)) if ids is None else torch.tensor(ids)
-    options = {"num_rollouts": 3, "stride": 2, "max_len": MAX_LEN, "chunk_rows": 1000, **options}
+    return Trajectory(tokens, lengths, numbers_as_z(numbers), ids)
+
+
+def plan_of(**options):
+    return RolloutPlan(**{"num_rollouts": 3, "stride": 2, "max_len": MAX_LEN, "chunk_rows": 1000, **options})
+
+
+def complete(policy, sequences=SEQUENCES, numbers=NUMBERS, *, ids=None, draws=DRAWS, width=None, **options):
+    """All completions as a dictionary: (row, prefix length) -> list of completed sequences, in their order."""
+    plan = plan_of(**options)
     found = collections.defaultdict(list)
-    for chunk in complete_prefixes(
-        policy, tokens, lengths, numbers_as_z(numbers), keys_fn=keys(ids), eos=EOS, pad=PAD, **options
-    ):
+    for chunk in complete_prefixes(policy, trajectory_of(sequences, numbers, ids, width), plan, draws):
         size = chunk.lengths.numel()
-        assert chunk.tokens.shape == (size, options["max_len"]) and size > 0
+        assert chunk.tokens.shape == (size, plan.max_len) and size > 0
         assert chunk.rows.shape == chunk.prefix_lengths.shape == (size,)
-        assert size <= options["chunk_rows"]
+        assert size <= plan.chunk_rows
         assert_padded(chunk.tokens, chunk.lengths)
         for row, length, completed, prefix_length in zip(
             chunk.rows.tolist(),
@@ -360,8 +379,8 @@ class TestCompletePrefixes:
     @pytest.mark.parametrize("chunk_rows", [2, 1000])
     def test_tokens_take_the_uniform_numbers_of_their_positions(self, stride, chunk_rows):
         policy, ids = WholeHistory(), torch.arange(len(SEQUENCES))
-        found = complete(policy, stride=stride, num_rollouts=2, chunk_rows=chunk_rows, keys=one_key_a_row)
-        keys = one_key_a_row(ids)(ids, None)
+        found = complete(policy, stride=stride, num_rollouts=2, chunk_rows=chunk_rows, draws=OneKeyPerRow())
+        keys = OneKeyPerRow().keys(Stream.ROLLOUT, ids, None)
         for (row, prefix_length), completions in found.items():
             expected = finish(policy, NUMBERS[row], SEQUENCES[row][:prefix_length], keys[row], MAX_LEN)
             assert completions == [expected] * 2
@@ -400,14 +419,12 @@ class TestCompletePrefixes:
     def test_no_key_is_asked_for_twice(self, chunk_rows):
         asked = []
 
-        def recording(ids):
-            def keys(rows, numbers):
-                asked.extend(zip(rows.tolist(), numbers.tolist(), strict=True))
-                return row_keys(0, 0, Stream.ROLLOUT, ids[rows], numbers)
+        class Recording:
+            def keys(self, stream, ids, numbers):
+                asked.extend(zip(ids.tolist(), numbers.tolist(), strict=True))
+                return DRAWS.keys(stream, ids, numbers)
 
-            return keys
-
-        found = complete(WholeHistory(), stride=1, num_rollouts=4, chunk_rows=chunk_rows, keys=recording)
+        found = complete(WholeHistory(), stride=1, num_rollouts=4, chunk_rows=chunk_rows, draws=Recording())
         assert len(asked) == sum(len(completions) for completions in found.values())
         assert len(set(asked)) == len(asked)
 
@@ -453,26 +470,12 @@ class TestCompletePrefixes:
             assert completions == [SEQUENCES[row][:prefix_length] + [EOS]] * 2
 
     def test_inputs_are_not_modified(self):
-        tokens, lengths = batch_of(SEQUENCES)
-        before = tokens.clone(), lengths.clone()
-        list(
-            complete_prefixes(
-                WholeHistory(),
-                tokens,
-                lengths,
-                numbers_as_z(NUMBERS),
-                num_rollouts=2,
-                stride=1,
-                max_len=MAX_LEN,
-                keys_fn=keys_for(torch.arange(6)),
-                eos=EOS,
-                pad=PAD,
-                chunk_rows=10,
-            )
-        )
-        assert torch.equal(tokens, before[0]) and torch.equal(lengths, before[1])
+        trajectory = trajectory_of(SEQUENCES, NUMBERS)
+        before = [part.clone() for part in trajectory]
+        list(complete_prefixes(WholeHistory(), trajectory, plan_of(stride=1, chunk_rows=10), DRAWS))
+        assert all(torch.equal(a, b) for a, b in zip(trajectory, before, strict=True))
 
-    @pytest.mark.parametrize("name", ["num_rollouts", "stride", "chunk_rows"])
+    @pytest.mark.parametrize("name", ["num_rollouts", "stride", "max_len", "chunk_rows"])
     def test_numbers_below_one_are_refused(self, name):
         with pytest.raises(ValueError, match=f"{name}.*0"):
             complete(WholeHistory(), **{name: 0})
@@ -482,19 +485,14 @@ class TestCompletePrefixes:
             complete(WholeHistory(), max_len=5)
 
 
-def values_of(policy, score, sequences=SEQUENCES, numbers=NUMBERS, *, ids=None, keys=keys_for, width=None, **options):
-    tokens, lengths = batch_of(sequences, width)
-    ids = torch.arange(len(sequences)) if ids is None else torch.tensor(ids)
-    options = {"num_rollouts": 3, "stride": 2, "max_len": MAX_LEN, "chunk_rows": 1000, **options}
-
+def values_of(policy, score, sequences=SEQUENCES, numbers=NUMBERS, *, ids=None, draws=DRAWS, width=None, **options):
     def checked_score(tokens, padding_mask):
         assert tokens.dim() == 2 and len(tokens) > 0 and padding_mask.dtype == torch.bool
         assert torch.equal(padding_mask, tokens == PAD)
         return score(tokens, padding_mask)
 
-    return prefix_values(
-        policy, checked_score, tokens, lengths, numbers_as_z(numbers), keys_fn=keys(ids), eos=EOS, pad=PAD, **options
-    )
+    trajectory = trajectory_of(sequences, numbers, ids, width)
+    return prefix_values(policy, Judge(checked_score), trajectory, plan_of(**options), draws)
 
 
 def weigh(tokens):
@@ -522,9 +520,9 @@ class TestFinishedRowsThatStay:
     def test_samples_are_the_same(self, keep_finished_rows, eos_bonus, options):
         policy, z, keys = WholeHistory(eos_bonus=eos_bonus), numbers_as_z([0, 1] * 20), make_keys(40)
         prefix = torch.tensor([[PAD, PAD], [3, EOS], [4, PAD], [0, 0]] * 10)
-        dropped = sample(policy, z, keys, 9, EOS, PAD, prefix=prefix, **options)
+        dropped = sample(policy, z, keys, 9, prefix=prefix, **options)
         keep_finished_rows()
-        kept = sample(policy, z, keys, 9, EOS, PAD, prefix=prefix, **options)
+        kept = sample(policy, z, keys, 9, prefix=prefix, **options)
         assert torch.equal(kept.tokens, dropped.tokens) and torch.equal(kept.lengths, dropped.lengths)
         if options.get("with_log_probs"):
             assert torch.equal(kept.log_probs, dropped.log_probs)
@@ -587,8 +585,8 @@ class TestPrefixValues:
     @pytest.mark.parametrize("stride", [1, 2, 3, 50])
     def test_equals_the_loop(self, stride):
         policy, ids = WholeHistory(), torch.arange(len(SEQUENCES))
-        keys = one_key_a_row(ids)(ids, None)
-        values = values_of(policy, weigh_batch, keys=one_key_a_row, stride=stride)
+        keys = OneKeyPerRow().keys(Stream.ROLLOUT, ids, None)
+        values = values_of(policy, weigh_batch, draws=OneKeyPerRow(), stride=stride)
         expected = torch.zeros(len(SEQUENCES), 6)
         for row, tokens in enumerate(SEQUENCES):
             for prefix_length in oracles.checkpoints(len(tokens), stride):

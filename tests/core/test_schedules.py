@@ -6,7 +6,13 @@ import oracles
 import pytest
 
 from fairseq_seqvae.core.schedules.annealing import kl_weight
-from fairseq_seqvae.core.schedules.turns import Turn, TurnPlan
+from fairseq_seqvae.core.schedules.turns import (
+    DISCRIMINATOR_PRETRAIN,
+    DISCRIMINATOR_TURN,
+    GENERATOR_PRETRAIN,
+    GENERATOR_TURN,
+    TurnPlan,
+)
 
 
 class TestKlWeight:
@@ -70,9 +76,10 @@ class TestKlWeight:
 
 class TestTurn:
     def test_who_moves_and_when(self):
-        assert {turn for turn in Turn if turn.is_discriminator} == {Turn.DISCRIMINATOR_PRETRAIN, Turn.DISCRIMINATOR}
-        assert {turn for turn in Turn if turn.is_adversarial} == {Turn.GENERATOR, Turn.DISCRIMINATOR}
-        assert len(Turn) == 4
+        turns = (GENERATOR_PRETRAIN, DISCRIMINATOR_PRETRAIN, GENERATOR_TURN, DISCRIMINATOR_TURN)
+        assert [sorted(turn.moves) for turn in turns] == [["decoder", "encoder"], ["discriminator"]] * 2
+        assert [turn.player for turn in turns] == ["generator", "discriminator"] * 2
+        assert [turn.is_adversarial for turn in turns] == [False, False, True, True]
 
 
 class TestTurnPlan:
@@ -80,15 +87,10 @@ class TestTurnPlan:
         plan = TurnPlan(gen_pretrain_updates=2, disc_pretrain_updates=1, adv_g_steps=1, adv_d_steps=2)
         names = [plan.turn(update).name for update in range(9)]
         assert names == [
-            "GENERATOR_PRETRAIN",
-            "GENERATOR_PRETRAIN",
-            "DISCRIMINATOR_PRETRAIN",
-            "GENERATOR",
-            "DISCRIMINATOR",
-            "DISCRIMINATOR",
-            "GENERATOR",
-            "DISCRIMINATOR",
-            "DISCRIMINATOR",
+            "generator-pretrain",
+            "generator-pretrain",
+            "discriminator-pretrain",
+            *["generator", "discriminator", "discriminator"] * 2,
         ]
 
     @pytest.mark.parametrize(
@@ -102,12 +104,12 @@ class TestTurnPlan:
     def test_counts_are_exact(self):
         plan = TurnPlan(gen_pretrain_updates=40, disc_pretrain_updates=30, adv_g_steps=2, adv_d_steps=5)
         turns = [plan.turn(update) for update in range(70 + 10 * 7)]
-        counts = {turn: turns.count(turn) for turn in Turn}
+        counts = {turn: turns.count(turn) for turn in set(turns)}
         assert counts == {
-            Turn.GENERATOR_PRETRAIN: 40,
-            Turn.DISCRIMINATOR_PRETRAIN: 30,
-            Turn.GENERATOR: 20,
-            Turn.DISCRIMINATOR: 50,
+            GENERATOR_PRETRAIN: 40,
+            DISCRIMINATOR_PRETRAIN: 30,
+            GENERATOR_TURN: 20,
+            DISCRIMINATOR_TURN: 50,
         }
 
     def test_is_a_pure_function_of_the_update(self):
@@ -120,7 +122,7 @@ class TestTurnPlan:
 
     def test_one_step_each_is_the_default(self):
         plan = TurnPlan(gen_pretrain_updates=1, disc_pretrain_updates=0)
-        assert [plan.turn(update).name for update in (1, 2, 3)] == ["GENERATOR", "DISCRIMINATOR", "GENERATOR"]
+        assert [plan.turn(update).name for update in (1, 2, 3)] == ["generator", "discriminator", "generator"]
 
     def test_cannot_be_changed(self):
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -142,17 +144,28 @@ class TestDiscriminatorSince:
     def test_the_generator_rests_from_there_on_and_moves_before(self, plan):
         turns = TurnPlan(*plan)
         for update in range(40):
-            if not turns.turn(update).is_discriminator:
+            if turns.turn(update).player == "generator":
                 with pytest.raises(ValueError, match=f"update {update} "):
-                    turns.discriminator_since(update)
+                    turns.generator_rests_since(update)
                 continue
-            since = turns.discriminator_since(update)
+            since = turns.generator_rests_since(update)
             assert 0 <= since <= update
-            assert all(turns.turn(u).is_discriminator for u in range(since, update + 1))
+            assert all(turns.turn(u).player == "discriminator" for u in range(since, update + 1))
             if plan[2]:
-                assert since == 0 or not turns.turn(since - 1).is_discriminator
+                assert since == 0 or turns.turn(since - 1).player == "generator"
 
     def test_by_hand(self):
         # Three of the generator, two of the discriminator, then G D D G D D ...
         plan = TurnPlan(3, 2, 1, 2)
-        assert [plan.discriminator_since(update) for update in (3, 4, 6, 7, 9, 10)] == [3, 3, 6, 6, 9, 9]
+        assert [plan.generator_rests_since(update) for update in (3, 4, 6, 7, 9, 10)] == [3, 3, 6, 6, 9, 9]
+
+
+class TestDiscriminatorHasMoved:
+    @pytest.mark.parametrize(
+        "plan", [(3, 4, 2, 3), (0, 5, 1, 1), (2, 0, 3, 2), (0, 0, 1, 4), (1, 2, 0, 3), (2, 0, 1, 0)]
+    )
+    def test_equals_a_look_at_every_update(self, plan):
+        turns = TurnPlan(*plan)
+        for updates in range(30):
+            moved = any(turns.turn(update).player == "discriminator" for update in range(updates))
+            assert turns.discriminator_has_moved(updates) == moved

@@ -67,7 +67,7 @@ def proposal():
 
 
 def held_out(policy, posterior, num_samples, tokens=TOKENS, lengths=LENGTHS, ids=None, **options):
-    options = {"temperatures": TEMPERATURES, "seed": 1, "eos": EOS} | options
+    options = {"temperatures": TEMPERATURES, "seed": 1} | options
     ids = torch.arange(len(tokens)) if ids is None else ids
     return metrics.held_out(policy, posterior, tokens, lengths, ids=ids, num_samples=num_samples, **options)
 
@@ -76,7 +76,7 @@ class TestSequenceLogProbs:
     def test_sum_of_the_logarithms_of_each_token_at_each_temperature(self):
         policy = WholeHistory()
         z = torch.tensor([[1.0], [0.0], [1.0]])
-        found = metrics.sequence_log_probs(policy, z, TOKENS, LENGTHS, EOS, TEMPERATURES)
+        found = metrics.sequence_log_probs(policy, z, TOKENS, LENGTHS, TEMPERATURES)
         for i, tokens in enumerate(rows(TOKENS, LENGTHS)):
             for j, temperature in enumerate(TEMPERATURES):
                 next_probs = policy.next_probs(int(z[i]), temperature)
@@ -86,17 +86,16 @@ class TestSequenceLogProbs:
     def test_many_rows_are_the_same_as_few(self, leaning):
         tokens, lengths = TOKENS.repeat(100, 1), LENGTHS.repeat(100)
         z = torch.linspace(-2, 2, 300).unsqueeze(1)
-        together = metrics.sequence_log_probs(leaning, z, tokens, lengths, EOS)
+        together = metrics.sequence_log_probs(leaning, z, tokens, lengths)
         one = [
-            metrics.sequence_log_probs(leaning, z[i : i + 1], tokens[i : i + 1], lengths[i : i + 1], EOS)
-            for i in (7, 299)
+            metrics.sequence_log_probs(leaning, z[i : i + 1], tokens[i : i + 1], lengths[i : i + 1]) for i in (7, 299)
         ]
         torch.testing.assert_close(together[[7, 299]], torch.cat(one))
 
     def test_large_logits_and_impossible_tokens_are_no_trouble(self):
         policy = WholeHistory()
         policy.table = policy.table * 300  # padding stays impossible
-        found = metrics.sequence_log_probs(policy, torch.zeros(3, 1), TOKENS, LENGTHS, EOS, TEMPERATURES)
+        found = metrics.sequence_log_probs(policy, torch.zeros(3, 1), TOKENS, LENGTHS, TEMPERATURES)
         assert found.isfinite().all() and (found <= 0).all()
 
 
@@ -155,7 +154,7 @@ class TestHeldOut:
         policy.first_state = lambda z: (torch.zeros(len(z), dtype=torch.long),) * 2
         nothing = DiagonalGaussian(torch.empty(3, 0), torch.empty(3, 0))
         found = held_out(policy, nothing, 64)
-        exact = metrics.sequence_log_probs(policy, torch.zeros(3, 1), TOKENS, LENGTHS, EOS, TEMPERATURES)
+        exact = metrics.sequence_log_probs(policy, torch.zeros(3, 1), TOKENS, LENGTHS, TEMPERATURES)
         assert torch.equal(found.bound, exact) and torch.equal(found.elbo, exact)
         assert found.kl.tolist() == [0, 0, 0]
 

@@ -4,7 +4,10 @@ import math
 
 import pytest
 
-from fairseq_seqvae.core.schedules.turns import Turn
+from fairseq_seqvae.core.schedules.turns import (
+    DISCRIMINATOR_TURN,
+    GENERATOR_TURN,
+)
 from fairseq_seqvae.tasks.alarms import Alarms, breakdown, non_finite, training_rules, validation_rules
 
 SIZE = 10
@@ -111,7 +114,7 @@ def test_numbers_that_are_not_finite_are_named():
 
 
 @pytest.mark.parametrize(
-    "turn, player, rate", [(Turn.GENERATOR, "generator", "--lr"), (Turn.DISCRIMINATOR, "discriminator", "--disc-lr")]
+    "turn, player, rate", [(GENERATOR_TURN, "generator", "--lr"), (DISCRIMINATOR_TURN, "discriminator", "--disc-lr")]
 )
 def test_a_breakdown_says_whose_turn_it_was_and_what_to_try(turn, player, rate):
     message = breakdown("the loss is NaN", turn, 17)

@@ -12,8 +12,13 @@ from commands import ELBO, make_training
 from fairseq.logging import metrics
 
 from fairseq_seqvae.core import noise
-from fairseq_seqvae.core.noise import Stream
-from fairseq_seqvae.core.schedules.turns import Turn
+from fairseq_seqvae.core.noise import Draws, Stream
+from fairseq_seqvae.core.schedules.turns import (
+    DISCRIMINATOR_PRETRAIN,
+    DISCRIMINATOR_TURN,
+    GENERATOR_PRETRAIN,
+    GENERATOR_TURN,
+)
 
 CALM = "--dropout 0 --disc-dropout 0"
 UPDATE = 7  # number of the update in all tests that do not say another
@@ -38,6 +43,10 @@ def prepare(toy, *flags, batch_size=5, criterion=commands.ADVERSARIAL, seed=0):
     training.model.train()
     batches = training.batches()
     return training, batches[len(batches) // 2]
+
+
+def draws_of(training, update=UPDATE):
+    return Draws(training.cfg.common.seed, update)
 
 
 def evaluate(training, batch, turn, update=UPDATE):
@@ -132,7 +141,7 @@ class TestElbo:
     )
     def test_loss_equals_the_loop_over_tokens(self, toy, criterion, flags, weight, free):
         training, batch = prepare(toy, flags, criterion=criterion)
-        loss, log = evaluate(training, batch, Turn.GENERATOR_PRETRAIN)
+        loss, log = evaluate(training, batch, GENERATOR_PRETRAIN)
         mean, std, z = posterior_draws(training, batch, Stream.POSTERIOR)
         rec, kl = sum(slow_rec(training, batch, z)), slow_kl(mean, std)
         penalised = sum(oracles.free_bits(kl, *free)) if free else sum(map(sum, kl))
@@ -146,19 +155,19 @@ class TestElbo:
 
     def test_noise_changes_with_the_update_and_not_with_the_batch(self, toy):
         training, batch = prepare(toy, criterion=ELBO)
-        first, again = (evaluate(training, batch, Turn.GENERATOR_PRETRAIN)[0].item() for _ in range(2))
-        other = evaluate(training, batch, Turn.GENERATOR_PRETRAIN, update=8)[0].item()
+        first, again = (evaluate(training, batch, GENERATOR_PRETRAIN)[0].item() for _ in range(2))
+        other = evaluate(training, batch, GENERATOR_PRETRAIN, update=8)[0].item()
         assert first == again != other
         dataset = training.task.dataset("train")
         alone = [
-            evaluate(training, dataset.collater([dataset[i]]), Turn.GENERATOR_PRETRAIN)[0].item()
+            evaluate(training, dataset.collater([dataset[i]]), GENERATOR_PRETRAIN)[0].item()
             for i in batch["id"].tolist()
         ]
         assert sum(alone) == pytest.approx(first, rel=1e-5)
 
     def test_fixed_length_has_no_eos_to_predict(self, toy_fixed):
         training, batch = prepare(toy_fixed, "--fixed-length 6", criterion=ELBO)
-        loss, log = evaluate(training, batch, Turn.GENERATOR_PRETRAIN)
+        loss, log = evaluate(training, batch, GENERATOR_PRETRAIN)
         assert log["ntokens"] == 30
         mean, std, z = posterior_draws(training, batch, Stream.POSTERIOR)
         expected = sum(slow_rec(training, batch, z)) + sum(map(sum, slow_kl(mean, std)))
@@ -174,7 +183,7 @@ class TestValidation:
         mean, std, z = posterior_draws(training, batch, Stream.VALIDATION_POSTERIOR, update=0)
         expected = sum(slow_rec(training, batch, z)) + sum(map(sum, slow_kl(mean, std)))
         training.model.eval()
-        for turn, update in ((Turn.GENERATOR_PRETRAIN, 0), (Turn.GENERATOR, 9), (Turn.DISCRIMINATOR, 10)):
+        for turn, update in ((GENERATOR_PRETRAIN, 0), (GENERATOR_TURN, 9), (DISCRIMINATOR_TURN, 10)):
             torch.manual_seed(update)
             loss, log = evaluate(training, batch, turn, update)
             assert loss.item() == log["loss"].item() == pytest.approx(expected, rel=1e-5)
@@ -200,7 +209,7 @@ class TestValidation:
             made = training.criterion.prior_samples(
                 training.model,
                 batch["id"],
-                0,
+                draws_of(training, 0),
                 Stream.VALIDATION_LATENT,
                 Stream.VALIDATION_SAMPLE,
                 training.task.max_sample_length(batch["target"]),
@@ -250,9 +259,9 @@ class TestPolicyGradient:
     def test_loss_equals_the_loops(self, toy, flags):
         training, batch = prepare(toy, flags)
         cfg = training.cfg.criterion
-        loss, log = evaluate(training, batch, Turn.GENERATOR)
-        trajectory = training.criterion.act(training.model, batch, UPDATE)
-        rewards = training.criterion.rewards(training.model, trajectory, batch["id"], UPDATE)
+        loss, log = evaluate(training, batch, GENERATOR_TURN)
+        trajectory = training.criterion.act(training.model, batch, draws_of(training))
+        rewards = training.criterion.rewards(training.model, trajectory, draws_of(training))
 
         rows, lengths = unpadded(trajectory.tokens), trajectory.lengths.tolist()
         assert [len(row) for row in rows] == lengths
@@ -291,8 +300,8 @@ class TestPolicyGradient:
     def test_a_region_of_the_prior_has_the_same_draws_moved_to_its_upper_end(self, toy):
         training, batch = prepare(toy, "--pg-latent prior --pg-region 0.1")
         whole, _ = prepare(toy, "--pg-latent prior")
-        z = training.criterion.act(training.model, batch, UPDATE).z
-        anywhere = whole.criterion.act(whole.model, batch, UPDATE).z
+        z = training.criterion.act(training.model, batch, draws_of(training)).z
+        anywhere = whole.criterion.act(whole.model, batch, draws_of(whole)).z
         assert (z[:, 0] > 1.2815).all() and (z[:, 0].argsort() == anywhere[:, 0].argsort()).all()
         assert torch.equal(z[:, 1:], anywhere[:, 1:])
 
@@ -301,7 +310,7 @@ class TestPolicyGradient:
         training, batch = prepare(toy)
         with torch.no_grad():
             training.model.decoder.output.weight.mul_(1e4)
-        trajectory = training.criterion.act(training.model, batch, UPDATE)
+        trajectory = training.criterion.act(training.model, batch, draws_of(training))
         _, _, z = posterior_draws(training, batch, Stream.TRAJECTORY_LATENT)
         torch.testing.assert_close(trajectory.z, z)
         longest = max(len(line.split()) for line in toy.train) + 1
@@ -315,9 +324,9 @@ class TestPolicyGradient:
         training, batch = prepare(toy, "--pg-latent prior")
         seed, ids = training.cfg.common.seed, batch["id"]
         draws = noise.normal(noise.row_keys(seed, UPDATE, Stream.TRAJECTORY_LATENT, ids), 6)
-        assert torch.equal(training.criterion.act(training.model, batch, UPDATE).z, draws)
+        assert torch.equal(training.criterion.act(training.model, batch, draws_of(training)).z, draws)
         training, batch = prepare(toy, "--pg-trajectories data")
-        trajectory = training.criterion.act(training.model, batch, UPDATE)
+        trajectory = training.criterion.act(training.model, batch, draws_of(training))
         assert torch.equal(trajectory.tokens, batch["target"])
         assert trajectory.lengths.tolist() == [len(row) for row in unpadded(batch["target"])]
         torch.testing.assert_close(trajectory.z, posterior_draws(training, batch, Stream.TRAJECTORY_LATENT)[2])
@@ -328,8 +337,8 @@ class TestPolicyGradient:
         training, batch = prepare(toy, f"--reward {kind} --reward-stride 2 --num-rollouts 3", "--disc-dropout 0.5")
         with torch.no_grad():
             training.model.rollout_decoder.output.weight.mul_(1e4)
-        trajectory = training.criterion.act(training.model, batch, UPDATE)
-        found = training.criterion.rewards(training.model, trajectory, batch["id"], UPDATE)
+        trajectory = training.criterion.act(training.model, batch, draws_of(training))
+        found = training.criterion.rewards(training.model, trajectory, draws_of(training))
         assert training.model.discriminator.training  # as before
         policy, judge = training.model.rollout_decoder, training.model.discriminator.eval()
         longest = max(len(line.split()) for line in toy.train) + 1
@@ -351,10 +360,12 @@ class TestPolicyGradient:
 
     def test_noise_changes_with_the_update(self, toy):
         training, batch = prepare(toy)
-        acts = [training.criterion.act(training.model, batch, update) for update in (7, 7, 8)]
+        acts = [training.criterion.act(training.model, batch, draws_of(training, update)) for update in (7, 7, 8)]
         assert torch.equal(acts[0].z, acts[1].z) and torch.equal(acts[0].tokens, acts[1].tokens)
         assert not torch.equal(acts[0].z, acts[2].z)
-        rewards = [training.criterion.rewards(training.model, acts[0], batch["id"], update) for update in (7, 7, 8)]
+        rewards = [
+            training.criterion.rewards(training.model, acts[0], draws_of(training, update)) for update in (7, 7, 8)
+        ]
         assert torch.equal(rewards[0], rewards[1]) and not torch.equal(rewards[0], rewards[2])
 
 
@@ -363,11 +374,11 @@ class TestDiscriminator:
     def test_loss_equals_the_equations(self, toy, flags):
         training, batch = prepare(toy, flags)
         cfg, model = training.cfg.criterion, training.model
-        loss, log = evaluate(training, batch, Turn.DISCRIMINATOR)
+        loss, log = evaluate(training, batch, DISCRIMINATOR_TURN)
         fakes = training.criterion.prior_samples(
             model,
             batch["id"],
-            UPDATE,
+            draws_of(training),
             Stream.FAKE_LATENT,
             Stream.FAKE,
             training.task.max_sample_length(batch["target"]),
@@ -395,12 +406,14 @@ class TestDiscriminator:
         with torch.no_grad():
             training.model.decoder.output.weight.mul_(1e4)
         ids = batch["id"]
-        fakes = training.criterion.prior_samples(training.model, ids, UPDATE, Stream.FAKE_LATENT, Stream.FAKE, 9)
+        fakes = training.criterion.prior_samples(
+            training.model, ids, draws_of(training), Stream.FAKE_LATENT, Stream.FAKE, 9
+        )
         z = noise.normal(noise.row_keys(training.cfg.common.seed, UPDATE, Stream.FAKE_LATENT, ids), 6)
         for b, row in enumerate(unpadded(fakes.tokens)):
             assert row == [p.index(max(p)) for p in slow_log_probs(training.model.decoder, row, z[b])]
 
-    @pytest.mark.parametrize("turn", [Turn.GENERATOR, Turn.DISCRIMINATOR])
+    @pytest.mark.parametrize("turn", [GENERATOR_TURN, DISCRIMINATOR_TURN])
     def test_it_sees_letters_and_one_eos_alone(self, toy, turn, monkeypatch):
         training, batch = prepare(toy, batch_size=20)
         seen = []
@@ -434,7 +447,7 @@ class TestGradients:
 
     def test_turns_of_the_generator_leave_the_adversary_without(self, toy):
         training, batch = prepare(toy, "--entropy-weight 0.1")
-        for turn in (Turn.GENERATOR_PRETRAIN, Turn.GENERATOR):
+        for turn in (GENERATOR_PRETRAIN, GENERATOR_TURN):
             for name, grad in self.gradients(training, batch, turn).items():
                 if name.startswith(("discriminator.", "rollout_decoder.")):
                     assert grad is None, name
@@ -443,7 +456,7 @@ class TestGradients:
 
     def test_turns_of_the_discriminator_leave_the_generator_without(self, toy):
         training, batch = prepare(toy)
-        for turn in (Turn.DISCRIMINATOR_PRETRAIN, Turn.DISCRIMINATOR):
+        for turn in (DISCRIMINATOR_PRETRAIN, DISCRIMINATOR_TURN):
             for name, grad in self.gradients(training, batch, turn).items():
                 assert (grad is not None) == name.startswith("discriminator."), name
                 assert grad is None or grad.abs().sum() > 0
@@ -451,7 +464,7 @@ class TestGradients:
     @pytest.mark.parametrize("flags", ["", "--pg-latent prior", "--pg-trajectories data"])
     def test_policy_gradient_does_not_reach_the_encoder(self, toy, flags):
         training, batch = prepare(toy, "--no-share-embeddings --entropy-weight 0.1 --elbo-weight 0", flags)
-        for name, grad in self.gradients(training, batch, Turn.GENERATOR).items():
+        for name, grad in self.gradients(training, batch, GENERATOR_TURN).items():
             if name.startswith("encoder."):
                 assert grad is None or not grad.any(), name
             elif name.startswith("decoder."):
@@ -460,9 +473,9 @@ class TestGradients:
     def test_it_is_the_slope_of_the_loss_with_rewards_and_samples_held(self, toy):
         """A step along one weight of the decoder, measured on the loops instead of by backward."""
         training, batch = prepare(toy, "--elbo-weight 0 --pg-baseline none --reward-stride 1 --pg-credit step")
-        grad = self.gradients(training, batch, Turn.GENERATOR)["decoder.output.bias"]
-        trajectory = training.criterion.act(training.model, batch, UPDATE)
-        rewards = training.criterion.rewards(training.model, trajectory, batch["id"], UPDATE).tolist()
+        grad = self.gradients(training, batch, GENERATOR_TURN)["decoder.output.bias"]
+        trajectory = training.criterion.act(training.model, batch, draws_of(training))
+        rewards = training.criterion.rewards(training.model, trajectory, draws_of(training)).tolist()
         bias = training.model.decoder.output.bias
 
         def loss():
@@ -494,13 +507,13 @@ class TestGradients:
         training.model.discriminator.forward = LikesOneLetter().forward
 
         def share(update):
-            tokens = training.criterion.act(training.model, batch, update).tokens
+            tokens = training.criterion.act(training.model, batch, draws_of(training, update)).tokens
             return ((tokens == letter).sum() / (tokens != 1).sum()).item()
 
         before = share(1000)
         for update in range(12):
             training.model.zero_grad(set_to_none=True)
-            (evaluate(training, batch, Turn.GENERATOR, update)[0] / 32).backward()
+            (evaluate(training, batch, GENERATOR_TURN, update)[0] / 32).backward()
             with torch.no_grad():
                 for p in training.model.decoder.parameters():
                     p -= 0.3 * p.grad
@@ -527,10 +540,10 @@ class TestLogging:
     @pytest.mark.parametrize(
         "turn, keys",
         [
-            (Turn.GENERATOR_PRETRAIN, ELBO_KEYS),
-            (Turn.GENERATOR, ELBO_KEYS | PG_KEYS),
-            (Turn.DISCRIMINATOR_PRETRAIN, DISC_KEYS),
-            (Turn.DISCRIMINATOR, DISC_KEYS),
+            (GENERATOR_PRETRAIN, ELBO_KEYS),
+            (GENERATOR_TURN, ELBO_KEYS | PG_KEYS),
+            (DISCRIMINATOR_PRETRAIN, DISC_KEYS),
+            (DISCRIMINATOR_TURN, DISC_KEYS),
         ],
     )
     def test_each_turn_logs_its_own(self, toy, turn, keys):
@@ -540,8 +553,12 @@ class TestLogging:
     def test_validation_logs_the_elbo_the_samples_and_the_discriminator(self, toy):
         training, batch = prepare(toy)
         training.model.eval()
-        found = self.reduced(training, [training.criterion(training.model, batch)[2]])
-        assert found.keys() == self.ELBO_KEYS - {"kl_weight"} | {"bigram_jsd", "distinct", "d_acc_real", "d_acc_fake"}
+        sampled = self.ELBO_KEYS - {"kl_weight"} | {"bigram_jsd", "distinct"}
+        # Turns are G G G D ...: a discriminator that has never moved is not judged.
+        for last_update, judged in ((2, set()), (3, {"d_acc_real", "d_acc_fake"})):
+            training.task._update_num = last_update
+            found = self.reduced(training, [training.criterion(training.model, batch)[2]])
+            assert found.keys() == sampled | judged
         training, batch = prepare(toy, criterion=ELBO)
         training.model.eval()
         found = self.reduced(training, [training.criterion(training.model, batch)[2]])
@@ -552,7 +569,7 @@ class TestLogging:
         batches = [training.batches()[3], training.batches()[-1]]
         sizes = [len(b["id"]) for b in batches]
         assert sizes[0] != sizes[1]
-        logs = [evaluate(training, b, Turn.GENERATOR)[1] for b in batches]
+        logs = [evaluate(training, b, GENERATOR_TURN)[1] for b in batches]
         found = self.reduced(training, logs)
         for key in ("loss", "rec", "kl", "pg_loss"):
             expected = sum(log[key].item() for log in logs) / sum(sizes)
@@ -573,7 +590,7 @@ class TestLogging:
     def test_logs_can_be_summed_before_they_are_averaged(self, toy):
         training, _ = prepare(toy)
         assert training.criterion.logging_outputs_can_be_summed()
-        for turn in (Turn.GENERATOR, Turn.DISCRIMINATOR):
+        for turn in (GENERATOR_TURN, DISCRIMINATOR_TURN):
             logs = [evaluate(training, b, turn)[1] for b in training.batches()[3:6]]
             assert logs[0].keys() == logs[1].keys() == logs[2].keys()
             added = {key: sum(log[key] for log in logs) for key in logs[0]}

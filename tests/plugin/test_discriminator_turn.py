@@ -5,7 +5,8 @@ import types
 import pytest
 import torch
 
-from fairseq_seqvae.core.discriminators import ConvolutionalDiscriminator, RecurrentDiscriminator
+from fairseq_seqvae.core.discriminators.cnn import ConvolutionalDiscriminator
+from fairseq_seqvae.core.discriminators.rnn import RecurrentDiscriminator
 
 pytest.importorskip("fairseq")
 from fairseq_seqvae.models.seqvae import SeqVAEModel  # noqa: E402

@@ -9,10 +9,12 @@ from torch import nn
 pytest.importorskip("fairseq")
 from fairseq.data import Dictionary  # noqa: E402
 
+from fairseq_seqvae.core.latents.gaussian import StandardNormal  # noqa: E402
+from fairseq_seqvae.core.noise import Draws, Stream  # noqa: E402
 from fairseq_seqvae.core.schedules.turns import TurnPlan  # noqa: E402
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig  # noqa: E402
 from fairseq_seqvae.criterions.seqvae_pg import SeqVAEPolicyGradientCriterion  # noqa: E402
-from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder  # noqa: E402
+from fairseq_seqvae.models.decoders.recurrent import DecoderShape, SeqVAEDecoder  # noqa: E402
 
 LATENT, MAX_LEN = 3, 9
 IDS = torch.tensor([5, 0, 17, 8])
@@ -25,12 +27,10 @@ def model():
     for symbol in "abcdefgh":
         dictionary.add_symbol(symbol)
     embedding = nn.Embedding(len(dictionary), 4, dictionary.pad())
-    decoder = SeqVAEDecoder(dictionary, embedding, 5, 1, LATENT, 0.0, 0.0, False, False, False, 0, 99, [0, 1])
+    decoder = SeqVAEDecoder(dictionary, embedding, DecoderShape(5, 1, LATENT, max_positions=99))
     with torch.no_grad():
         decoder.output.weight.mul_(8)
-    return types.SimpleNamespace(
-        decoder=decoder, encoder=types.SimpleNamespace(latent_dim=LATENT), dictionary=dictionary
-    )
+    return types.SimpleNamespace(decoder=decoder, prior=StandardNormal(LATENT), dictionary=dictionary)
 
 
 def criterion(model, plan=(2, 100, 1, 5), **values):
@@ -44,7 +44,7 @@ def rows(samples):
 
 def test_without_a_pool_every_update_has_fresh_fakes(model):
     fresh = criterion(model)
-    first, again, other = (rows(fresh.fakes(model, IDS, update, MAX_LEN)) for update in (3, 3, 4))
+    first, again, other = (rows(fresh.fakes(model, IDS, Draws(1, update), MAX_LEN)) for update in (3, 3, 4))
     assert first == again != other
 
 
@@ -53,10 +53,10 @@ def test_a_pool_is_sampled_once_for_the_updates_that_share_it(model, monkeypatch
     calls = []
     original = shared.prior_samples
     monkeypatch.setattr(
-        shared, "prior_samples", lambda *args: calls.append((args[1].tolist(), args[2])) or original(*args)
+        shared, "prior_samples", lambda *args: calls.append((args[1].tolist(), args[2].update)) or original(*args)
     )
     for update in range(2, 13):
-        shared.fakes(model, IDS, update, MAX_LEN)
+        shared.fakes(model, IDS, Draws(1, update), MAX_LEN)
     assert calls == [(list(range(6)), first) for first in (2, 6, 10)]
 
 
@@ -64,36 +64,44 @@ def test_a_pool_ends_when_the_generator_moves(model, monkeypatch):
     shared = criterion(model, plan=(0, 3, 1, 2), fake_pool=6, fake_reuse=100)
     firsts = []
     original = shared.prior_samples
-    monkeypatch.setattr(shared, "prior_samples", lambda *args: firsts.append(args[2]) or original(*args))
+    monkeypatch.setattr(shared, "prior_samples", lambda *args: firsts.append(args[2].update) or original(*args))
     for update in (0, 1, 2, 4, 5, 7, 8):
-        shared.fakes(model, IDS, update, MAX_LEN)
+        shared.fakes(model, IDS, Draws(1, update), MAX_LEN)
     assert firsts == [0, 4, 7]
 
 
 def test_fakes_come_from_the_pool_and_all_of_it_is_used(model):
     shared = criterion(model, fake_pool=6, fake_reuse=100)
-    pool = [row for row in rows(shared.prior_samples(model, torch.arange(6), 2, 3, 4, MAX_LEN))]
-    drawn = rows(shared.fakes(model, torch.arange(300), 40, MAX_LEN))
+    pool = [
+        row
+        for row in rows(
+            shared.prior_samples(model, torch.arange(6), Draws(1, 2), Stream.FAKE_LATENT, Stream.FAKE, MAX_LEN)
+        )
+    ]
+    drawn = rows(shared.fakes(model, torch.arange(300), Draws(1, 40), MAX_LEN))
     assert {tuple(row) for row in drawn} == {tuple(row) for row in pool}
-    assert rows(shared.fakes(model, torch.arange(300), 41, MAX_LEN)) != drawn
+    assert rows(shared.fakes(model, torch.arange(300), Draws(1, 41), MAX_LEN)) != drawn
 
 
 def test_a_run_that_is_resumed_and_one_of_several_processes_draw_the_same(model):
     options = {"fake_pool": 6, "fake_reuse": 4}
     whole = criterion(model, **options)
-    one = [rows(whole.fakes(model, IDS, update, MAX_LEN)) for update in range(2, 9)]
+    one = [rows(whole.fakes(model, IDS, Draws(1, update), MAX_LEN)) for update in range(2, 9)]
     resumed = criterion(model, **options)
-    assert [rows(resumed.fakes(model, IDS, update, MAX_LEN)) for update in range(5, 9)] == one[3:]
+    assert [rows(resumed.fakes(model, IDS, Draws(1, update), MAX_LEN)) for update in range(5, 9)] == one[3:]
     parts = [criterion(model, **options) for _ in range(2)]
     for update in range(2, 9):
-        halves = [rows(part.fakes(model, ids, update, MAX_LEN)) for part, ids in zip(parts, IDS.split(2), strict=True)]
+        halves = [
+            rows(part.fakes(model, ids, Draws(1, update), MAX_LEN))
+            for part, ids in zip(parts, IDS.split(2), strict=True)
+        ]
         assert halves[0] + halves[1] == one[update - 2]
 
 
 def test_fakes_are_as_wide_as_the_longest(model):
     shared = criterion(model, fake_pool=50)
     for update in range(2, 12):
-        samples = shared.fakes(model, IDS, update, MAX_LEN)
+        samples = shared.fakes(model, IDS, Draws(1, update), MAX_LEN)
         assert samples.tokens.size(1) == samples.lengths.max()
 
 

@@ -14,7 +14,9 @@ from test_task import TURNS, batches_for, equal, moved, rollout_weights, snapsho
 
 from fairseq_seqvae import compat
 from fairseq_seqvae.compat import run_config
-from fairseq_seqvae.core import latents, rollouts, sequences
+from fairseq_seqvae.core import sequences
+from fairseq_seqvae.core.latents import gaussian
+from fairseq_seqvae.core.rewards import discriminator as rewards
 from fairseq_seqvae.criterions import seqvae_pg
 
 HALF = {"fp16": "--fp16 --fp16-init-scale 4", "bf16": "--bf16"}
@@ -86,10 +88,10 @@ def test_what_the_losses_are_made_of_is_float32(toy, monkeypatch, amp_on_cpu, pr
 
         monkeypatch.setattr(owner, name, recording)
 
-    record(latents.DiagonalGaussian, "kl")
+    record(gaussian.DiagonalGaussian, "kl")
     record(sequences, "token_log_probs")
-    record(rollouts, "prefix_values")
-    for name in ("reward_from_logits", "token_returns", "advantages", "policy_gradient_loss", "token_entropy"):
+    record(rewards, "reward_from_logits")
+    for name in ("prefix_values", "returns_of_prefixes", "advantages", "policy_gradient_loss", "token_entropy"):
         record(seqvae_pg, name)
     training = make_training(toy.folder, ALL[precision])
     train_all_turns(training)

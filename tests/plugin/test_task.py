@@ -125,7 +125,7 @@ class TestTurns:
 
     def test_turns_are_a_function_of_the_number_of_the_update(self, toy):
         training = make_training(toy.folder)
-        turns = [training.task.turn(n).value for n in range(len(TURNS))]
+        turns = [training.task.turn(n).name for n in range(len(TURNS))]
         names = {
             "G pre": "generator-pretrain",
             "D pre": "discriminator-pretrain",
@@ -142,7 +142,7 @@ class TestTurns:
             number = training.trainer.get_num_updates()
             training.trainer.train_step(batches)
             after = snapshot(training)
-            idle = "discriminator" if training.task.turn(number).value.startswith("generator") else "generator"
+            idle = "discriminator" if training.task.turn(number).name.startswith("generator") else "generator"
             assert equal(before[idle], after[idle]) and training.trainer.get_num_updates() == number + 1
 
     def test_merged_parameters_are_noticed(self, toy):

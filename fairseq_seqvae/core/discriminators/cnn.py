@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_seqvae.core.discriminators import register_discriminator
 from fairseq_seqvae.core.discriminators.tables import completion_features
 from fairseq_seqvae.core.rollouts.policy import Completions
 
@@ -38,7 +37,6 @@ class Highway(nn.Module):
         return torch.lerp(x, F.relu(transformed), torch.sigmoid(gate))
 
 
-@register_discriminator("cnn")
 class ConvolutionalDiscriminator(nn.Module):
     """Convolutional discriminator.
 
@@ -82,29 +80,6 @@ class ConvolutionalDiscriminator(nn.Module):
         self.highway = nn.Sequential(*(Highway(sum(features), tied_highway) for _ in range(highway_layers)))
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(sum(features), 1)
-
-    @classmethod
-    def from_config(cls, cfg, vocab_size: int, padding_idx: int) -> "ConvolutionalDiscriminator":
-        """Build from options: ``disc_embed_dim``, ``disc_widths``, ``disc_features``, ..."""
-        widths = _numbers(cfg.disc_widths, "--disc-widths")
-        features = _numbers(cfg.disc_features, "--disc-features")
-        if len(features) == 1:
-            features = features * len(widths)
-        if max(widths) > cfg.max_positions:
-            raise ValueError(
-                f"--disc-widths: the width {max(widths)} is above --max-positions {cfg.max_positions}, the longest "
-                "sequence: give smaller ones."
-            )
-        return cls(
-            vocab_size,
-            padding_idx,
-            cfg.disc_embed_dim,
-            widths,
-            features,
-            cfg.disc_highway_layers,
-            cfg.disc_tied_highway,
-            cfg.disc_dropout,
-        )
 
     def forward(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
         """Logits (B,) of *tokens* (B, T); *padding_mask* (B, T), True = padding."""
@@ -152,11 +127,3 @@ class ConvolutionalDiscriminator(nn.Module):
         """Logits (R,) of *completions* of prefixes of *prefixes* (B, P), as :meth:`forward` gives them."""
         features = completion_features(self.embedding.weight, self.padding_idx, self._filters(), completions, prefixes)
         return torch.cat([self._judge(rows) for rows in features.split(_HIGHWAY_ROWS)])
-
-
-def _numbers(text: str, flag: str) -> list[int]:
-    """Numbers from a comma-separated list such as "1,2,3"."""
-    try:
-        return [int(part) for part in str(text).split(",")]
-    except ValueError:
-        raise ValueError(f"{flag} must be numbers separated by commas, such as 1,2,3, but is {text!r}.") from None

@@ -2,12 +2,10 @@
 
 from torch import Tensor, nn
 
-from fairseq_seqvae.core.discriminators import register_discriminator
 from fairseq_seqvae.core.networks.lstm import BidirectionalLSTM
 from fairseq_seqvae.core.sequences import lengths_from_padding
 
 
-@register_discriminator("rnn")
 class RecurrentDiscriminator(nn.Module):
     """Recurrent discriminator: embeddings, bidirectional LSTM, last state of both directions, linear.
 
@@ -29,11 +27,6 @@ class RecurrentDiscriminator(nn.Module):
         self.lstm = BidirectionalLSTM(embed_dim, hidden_dim, layers, dropout)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(self.lstm.output_dim, 1)
-
-    @classmethod
-    def from_config(cls, cfg, vocab_size: int, padding_idx: int) -> "RecurrentDiscriminator":
-        """Build from options: ``disc_embed_dim``, ``disc_hidden_dim``, ``disc_layers``, ``disc_dropout``."""
-        return cls(vocab_size, padding_idx, cfg.disc_embed_dim, cfg.disc_hidden_dim, cfg.disc_layers, cfg.disc_dropout)
 
     def forward(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
         """Logits (B,) of *tokens* (B, T); *padding_mask* (B, T), True = padding."""

@@ -17,7 +17,7 @@ def check_scoring(discriminator: Any, scoring: str) -> bool:
         raise ValueError(f"`scoring` must be one of {', '.join(SCORINGS)} but is {scoring!r}.")
     has_tables = hasattr(discriminator, "logits_by_tables")
     if scoring == "tables" and not has_tables:
-        raise ValueError(f"{type(discriminator).__name__} cannot score by tables: use --disc-scoring auto, or plain.")
+        raise ValueError(f"{type(discriminator).__name__} cannot score by tables: `scoring` must be auto or plain.")
     return has_tables
 
 

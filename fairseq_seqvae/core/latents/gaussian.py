@@ -1,9 +1,55 @@
-"""The latent space: diagonal Gaussian posterior, its divergence from the prior, walks between points."""
+"""The Gaussian family: prior N(0, I), posterior with a mean and a standard deviation in each dimension."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from fairseq_seqvae.core.latents.walks import slerp
+
+
+@dataclass(frozen=True)
+class StandardNormal:
+    """The prior N(0, I).
+
+    Attributes:
+        dim: Z; 0: there is no latent space
+    """
+
+    dim: int
+
+    @property
+    def noise_dim(self) -> int:
+        """How many standard normal numbers a draw takes, from the prior as from the posterior."""
+        return self.dim
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Draws z (B, Z) made of standard normal *noise* (B, Z)."""
+        return noise
+
+    def region(self, noise: Tensor, share: float) -> Tensor:
+        """Draws z (B, Z) from the part of the prior where the first coordinate is largest.
+
+        The first coordinate is drawn from its distribution above the quantile 1 - *share*; the others are as in
+        :meth:`sample`.
+
+        Args:
+            noise: (B, Z), standard normal
+            share: mass of the region, in (0, 1]; 1 is the whole prior
+        """
+        if not 0 < share <= 1:
+            raise ValueError(f"`share` must lie in (0, 1] but is {share}.")
+        if share == 1:
+            return self.sample(noise)
+        # In float64, and from above: near 1 the distribution function has no digits left.
+        above = torch.special.ndtr(-noise[:, :1].double()) * share
+        return torch.cat([-torch.special.ndtri(above).to(noise.dtype), noise[:, 1:]], dim=1)
+
+    def walk(self, start: Tensor, end: Tensor, weight: float | Tensor) -> Tensor:
+        """Points between *start* (weight 0) and *end* (weight 1), (..., Z), that are as likely as the ends."""
+        return slerp(start, end, weight)
 
 
 class DiagonalGaussian(NamedTuple):
@@ -17,6 +63,15 @@ class DiagonalGaussian(NamedTuple):
     mean: Tensor
     std: Tensor
 
+    @staticmethod
+    def cat(parts: "Sequence[DiagonalGaussian]") -> "DiagonalGaussian":
+        """The rows of all *parts*, in order."""
+        return DiagonalGaussian(torch.cat([p.mean for p in parts]), torch.cat([p.std for p in parts]))
+
+    def rows(self, index: Tensor) -> "DiagonalGaussian":
+        """The distributions of the rows *index* (R,)."""
+        return DiagonalGaussian(self.mean[index], self.std[index])
+
     def sample(self, noise: Tensor) -> Tensor:
         """Reparameterised draw ``mean + std * noise``, (B, Z), for standard normal *noise* (B, Z)."""
         return self.mean + self.std * noise.to(self.mean.dtype)
@@ -26,14 +81,19 @@ class DiagonalGaussian(NamedTuple):
         mean, std = self.mean.float(), self.std.float()
         return 0.5 * (mean.square() + std.square() - 1) - std.log()
 
+    def log_importance(self, noise: Tensor) -> Tensor:
+        """log p(z) - log q(z|x) of the draws z = ``sample(noise)``, (B,), nats, float64; p is the prior N(0, I)."""
+        z = self.sample(noise)
+        # The constants of both densities cancel.
+        return (0.5 * (noise.double().square() - z.double().square()) + self.std.double().log()).sum(dim=1)
 
-def upper_tail(z: Tensor, share: float) -> Tensor:
-    """Draws *z* (B, Z) of N(0, I) moved to the part of it where the first coordinate is largest, (B, Z).
+    def cross_log_probs(self, z: Tensor) -> Tensor:
+        """log q(z_i|x_n) of every z_i under every row n, (I, B), float64, up to a constant that all share.
 
-    The first coordinate becomes a draw from its distribution above the quantile 1 - *share*; the others stay.
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"`share` must lie in (0, 1] but is {share}.")
-    # In float64, and from above: near 1 the distribution function has no digits left.
-    above = torch.special.ndtr(-z[:, :1].double()) * share
-    return torch.cat([-torch.special.ndtri(above).to(z.dtype), z[:, 1:]], dim=1)
+        Args:
+            z: (I, Z)
+        """
+        mean, std, z = self.mean.double(), self.std.double(), z.double()
+        precision = std.reciprocal().square()
+        constant = -0.5 * (mean.square() * precision).sum(dim=1) - std.log().sum(dim=1)
+        return constant + z @ (mean * precision).T - 0.5 * z.square() @ precision.T

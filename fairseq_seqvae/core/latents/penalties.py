@@ -1,4 +1,4 @@
-"""The latent space: diagonal Gaussian posterior, its divergence from the prior, walks between points."""
+"""Penalties: which part of the divergence counts in training."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The latent space: diagonal Gaussian posterior, its divergence from the prior, walks between points."""
+"""Walks between two points of a latent space."""
 
 import torch
 from torch import Tensor

@@ -34,3 +34,15 @@ def token_entropy(logits: Tensor, padding_mask: Tensor) -> Tensor:
     # Forbidden tokens have log-probabilities of about -1e4 and probabilities of 0: their product is 0, not NaN.
     entropy = -(log_probs.exp() * log_probs.clamp(min=-1e9)).sum(dim=-1)
     return entropy.masked_fill(padding_mask, 0.0)
+
+
+def entropy_above_floor(entropy: Tensor, lengths: Tensor, weight: float, floor: float) -> Tensor:
+    """The entropy of each sequence that its weight acts on, (B,): all of it, or with a price what lies above a floor.
+
+    Args:
+        entropy: (B,), nats, sums over tokens
+        lengths: (B,)
+        weight: above 0 a bonus, below 0 a price
+        floor: nats per token, mean of a sequence, below which it is free of the price
+    """
+    return (entropy - floor * lengths).clamp(min=0) if weight < 0 else entropy

@@ -13,7 +13,7 @@ first with another return, so one loss serves both.
 import torch
 from torch import Tensor
 
-from fairseq_seqvae.core.sequences import check_shape
+from fairseq_seqvae.core.sequences import check_shape, padding_mask
 
 CREDITS = ("step", "to-go")
 
@@ -81,3 +81,18 @@ def token_returns(rewards: Tensor, positions: Tensor, padding_mask: Tensor, cred
     else:
         raise ValueError(f"`credit` must be one of {', '.join(CREDITS)} but is {credit!r}.")
     return returns.masked_fill(padding_mask, 0.0)
+
+
+def returns_of_prefixes(rewards: Tensor, lengths: Tensor, stride: int, credit: str) -> Tensor:
+    """What each token is credited with, (B, T), from the rewards of prefixes: all steps of this file in order.
+
+    Args:
+        rewards: (B, T), at the positions that :func:`reward_positions` gives for *stride*
+        lengths: (B,)
+        stride: at least 1
+        credit: see :func:`token_returns`; with ``to-go`` a sequence that has ended keeps earning its last reward
+    """
+    positions = reward_positions(lengths, rewards.size(1), stride)
+    if credit == "to-go":
+        rewards, positions = absorb_end(rewards, positions, lengths, stride)
+    return token_returns(rewards, positions, padding_mask(lengths, rewards.size(1)), credit)

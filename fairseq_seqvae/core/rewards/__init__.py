@@ -1,5 +1,1 @@
-"""Rewards of sequences."""
-
-from fairseq_seqvae.core.rewards.discriminator import REWARDS, reward_from_logits
-
-__all__ = ["REWARDS", "reward_from_logits"]
+"""Rewards of sequences, and what they make of prefixes."""

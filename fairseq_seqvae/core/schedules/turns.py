@@ -1,37 +1,48 @@
-"""What depends on the number of the update: the weight of the KL term, and whose turn it is."""
+"""Turns: which parts of the model move in an update."""
 
 from dataclasses import dataclass
-from enum import Enum
+
+# Parts of the model, by the tag of their parameters, and the two players that they make up.
+ENCODER, DECODER, DISCRIMINATOR = "encoder", "decoder", "discriminator"
+GENERATOR_PARTS = frozenset({ENCODER, DECODER})
+DISCRIMINATOR_PARTS = frozenset({DISCRIMINATOR})
 
 
-class Turn(Enum):
-    """Who moves in an update, and how."""
+@dataclass(frozen=True)
+class Turn:
+    """What one update does.
 
-    GENERATOR_PRETRAIN = "generator-pretrain"
-    DISCRIMINATOR_PRETRAIN = "discriminator-pretrain"
-    GENERATOR = "generator"
-    DISCRIMINATOR = "discriminator"
+    Attributes:
+        name: as in messages
+        moves: the parts that move; all others rest
+        is_adversarial: whether both pre-trainings are over
+    """
+
+    name: str
+    moves: frozenset[str]
+    is_adversarial: bool = False
 
     @property
-    def is_discriminator(self) -> bool:
-        """True if the discriminator moves and the generator rests."""
-        return self in (Turn.DISCRIMINATOR_PRETRAIN, Turn.DISCRIMINATOR)
+    def player(self) -> str:
+        """``discriminator`` or ``generator``, for messages."""
+        return "discriminator" if DISCRIMINATOR in self.moves else "generator"
 
-    @property
-    def is_adversarial(self) -> bool:
-        """True after both pre-trainings."""
-        return self in (Turn.GENERATOR, Turn.DISCRIMINATOR)
+
+GENERATOR_PRETRAIN = Turn("generator-pretrain", GENERATOR_PARTS)
+DISCRIMINATOR_PRETRAIN = Turn("discriminator-pretrain", DISCRIMINATOR_PARTS)
+GENERATOR_TURN = Turn("generator", GENERATOR_PARTS, is_adversarial=True)
+DISCRIMINATOR_TURN = Turn("discriminator", DISCRIMINATOR_PARTS, is_adversarial=True)
 
 
 @dataclass(frozen=True)
 class TurnPlan:
-    """Whose turn each update is: a pure function of its number, so that every process and every resumed run agree.
+    """The turn of each update: a pure function of its number, so that every process and every resumed run agree.
 
     Attributes:
-        gen_pretrain_updates: updates of the generator alone by the ELBO, first
-        disc_pretrain_updates: updates of the discriminator alone, next
-        adv_g_steps: then, for ever: this many of the generator (ELBO + policy gradient)
-        adv_d_steps: and this many of the discriminator
+        gen_pretrain_updates: first come so many updates of the generator alone, by the ELBO
+        disc_pretrain_updates: then so many of the discriminator alone
+        adv_g_steps: then, again and again: so many of the generator (ELBO + policy gradient)
+        adv_d_steps: and so many of the discriminator
     """
 
     gen_pretrain_updates: int = 0
@@ -55,21 +66,29 @@ class TurnPlan:
     def turn(self, update: int) -> Turn:
         """The turn of the update that is about to be made, counted from 0."""
         if update < self.gen_pretrain_updates:
-            return Turn.GENERATOR_PRETRAIN
+            return GENERATOR_PRETRAIN
         if update < self.adversarial_from:
-            return Turn.DISCRIMINATOR_PRETRAIN
+            return DISCRIMINATOR_PRETRAIN
         step = (update - self.adversarial_from) % (self.adv_g_steps + self.adv_d_steps)
-        return Turn.GENERATOR if step < self.adv_g_steps else Turn.DISCRIMINATOR
+        return GENERATOR_TURN if step < self.adv_g_steps else DISCRIMINATOR_TURN
 
-    def discriminator_since(self, update: int) -> int:
-        """First of the discriminator's turns in a row that *update*, one of them, stands in: the generator rests since.
+    def generator_rests_since(self, update: int) -> int:
+        """First of the discriminator's turns in a row that *update* belongs to: the generator has rested since then.
 
         Raises:
             ValueError: the turn is the generator's.
         """
-        if not self.turn(update).is_discriminator:
+        if DISCRIMINATOR not in self.turn(update).moves:
             raise ValueError(f"update {update} is no turn of the discriminator.")
         if update < self.adversarial_from:
             return self.gen_pretrain_updates
         step = (update - self.adversarial_from) % (self.adv_g_steps + self.adv_d_steps)
         return update - step + self.adv_g_steps
+
+    def discriminator_has_moved(self, updates: int) -> bool:
+        """Whether the discriminator has had a turn among the first *updates* updates."""
+        return any(DISCRIMINATOR in self.turn(update).moves for update in self._first_turns() if update < updates)
+
+    def _first_turns(self) -> tuple[int, ...]:
+        """Numbers of updates among which the discriminator's first turn is, if it ever has one."""
+        return self.gen_pretrain_updates, self.adversarial_from + self.adv_g_steps

@@ -1,9 +1,12 @@
 """Decoder p(y|z): fused over time for training, one step at a time for sampling."""
 
 import warnings
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from fairseq.data import Dictionary
 from fairseq.models import FairseqIncrementalDecoder
 from torch import Tensor, nn
 
@@ -13,14 +16,11 @@ from fairseq_seqvae.core import noise
 FORBIDDEN_LOGIT = -1e4
 
 
-class SeqVAEDecoder(FairseqIncrementalDecoder):
-    """LSTM decoder. The latent vector gives its initial state and, by option, is an input at each step.
+@dataclass(frozen=True)
+class DecoderShape:
+    """What a decoder is like.
 
-    It is a :class:`fairseq_seqvae.rollout.Policy`; the state is (z, h_0, c_0, h_1, c_1, ...), each (R, size).
-
-    Args:
-        dictionary: fairseq dictionary
-        embedding: token embeddings (V, E)
+    Attributes:
         hidden_dim: size of a layer
         layers: number of layers
         latent_dim: Z; 0: the initial state is a parameter
@@ -28,59 +28,73 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         word_dropout: probability of replacing an input token by <unk>, when training
         residual: residual connections between layers
         latent_input: give z at each step too
-        share_output: use the embeddings as the output matrix, behind a linear map to their size if sizes differ
+        share_output: use the embeddings as the output matrix, after a linear map to their size if sizes differ
         fixed_length: number of tokens of every sequence, which then has no EOS; 0: sequences end with EOS
         max_positions: longest sequence, EOS included
-        forbidden: numbers of symbols that are never outputs
     """
 
-    def __init__(
-        self,
-        dictionary,
-        embedding: nn.Embedding,
-        hidden_dim: int,
-        layers: int,
-        latent_dim: int,
-        dropout: float,
-        word_dropout: float,
-        residual: bool,
-        latent_input: bool,
-        share_output: bool,
-        fixed_length: int,
-        max_positions: int,
-        forbidden: list[int],
-    ):
+    hidden_dim: int
+    layers: int
+    latent_dim: int
+    dropout: float = 0.0
+    word_dropout: float = 0.0
+    residual: bool = False
+    latent_input: bool = False
+    share_output: bool = False
+    fixed_length: int = 0
+    max_positions: int = 1024
+
+
+class SeqVAEDecoder(FairseqIncrementalDecoder):
+    """LSTM decoder. The latent vector gives its initial state and, by option, is an input at each step.
+
+    It is a :class:`fairseq_seqvae.core.rollouts.policy.Policy`; the state is (z, h_0, c_0, h_1, c_1, ...), each
+    (R, size).
+
+    Args:
+        dictionary: fairseq dictionary; its symbols that stand for nothing are never outputs
+        embedding: token embeddings (V, E)
+        shape: sizes and options
+    """
+
+    def __init__(self, dictionary: Dictionary, embedding: nn.Embedding, shape: DecoderShape):
         super().__init__(dictionary)
         self.embedding = embedding
-        self.hidden_dim = hidden_dim
-        self.dropout = dropout
-        self.word_dropout = word_dropout
-        self.residual = residual
-        self.latent_input = latent_input
-        self.fixed_length = fixed_length
-        self._max_positions = max_positions
+        self.hidden_dim = shape.hidden_dim
+        self.dropout = shape.dropout
+        self.word_dropout = shape.word_dropout
+        self.residual = shape.residual
+        self.latent_input = shape.latent_input
+        self.fixed_length = shape.fixed_length
+        self._max_positions = shape.max_positions
         self.eos, self.pad, self.unk = dictionary.eos(), dictionary.pad(), dictionary.unk()
+        latent_dim, layers, hidden_dim = shape.latent_dim, shape.layers, shape.hidden_dim
 
-        input_dim = embedding.embedding_dim + (latent_dim if latent_input else 0)
+        input_dim = embedding.embedding_dim + (latent_dim if shape.latent_input else 0)
         self.layers = nn.ModuleList(
             nn.LSTM(input_dim if i == 0 else hidden_dim, hidden_dim, batch_first=True) for i in range(layers)
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
             self.initial_state = nn.Linear(latent_dim, 2 * layers * hidden_dim)
-        self.share_output = share_output
+        self.share_output = shape.share_output
         self.to_embedding = None
-        if share_output:
+        if shape.share_output:
             if embedding.embedding_dim != hidden_dim:
                 self.to_embedding = nn.Linear(hidden_dim, embedding.embedding_dim, bias=False)
             self.output_bias = nn.Parameter(torch.zeros(len(dictionary)))
         else:
             self.output = nn.Linear(hidden_dim, len(dictionary))
+        self.register_buffer("output_mask", self._output_mask(dictionary), persistent=False)
+
+    def _output_mask(self, dictionary: Dictionary) -> Tensor:
+        """Added to the logits, (V,): symbols that are never outputs become impossible."""
+        # fairseq-preprocess fills the dictionary up to a multiple of 8 with symbols of this name.
+        forbidden = [i for i, symbol in enumerate(dictionary.symbols) if symbol.startswith("madeupword")]
+        forbidden += [dictionary.bos(), dictionary.pad()] + ([dictionary.eos()] if self.fixed_length else [])
         mask = torch.zeros(len(dictionary))
         mask[forbidden] = FORBIDDEN_LOGIT
-        if fixed_length:
-            mask[self.eos] = FORBIDDEN_LOGIT
-        self.register_buffer("output_mask", mask, persistent=False)
+        return mask
 
     # -- the policy: one step for all rows --
 
@@ -154,7 +168,7 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         prev_output_tokens: Tensor,
         encoder_out: dict[str, list[Tensor]] | None = None,
         incremental_state: dict[str, dict[str, Tensor | None]] | None = None,
-        **unused,
+        **unused: Any,
     ) -> tuple[Tensor, dict]:
         """Logits (B, T, V), or (B, 1, V) of the last step when given an *incremental_state*."""
         z = encoder_out["z"][0]

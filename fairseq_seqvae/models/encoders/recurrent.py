@@ -2,10 +2,11 @@
 
 import torch
 import torch.nn.functional as F
+from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 
-from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
+from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, StandardNormal
 from fairseq_seqvae.core.networks.lstm import BidirectionalLSTM
 
 # Added to the standard deviation, so that the divergence stays finite where softplus underflows in half precision.
@@ -28,7 +29,7 @@ class SeqVAEEncoder(FairseqEncoder):
 
     def __init__(
         self,
-        dictionary,
+        dictionary: Dictionary,
         embedding: nn.Embedding,
         hidden_dim: int,
         layers: int,
@@ -41,6 +42,7 @@ class SeqVAEEncoder(FairseqEncoder):
         self.embedding = embedding
         self.dropout = dropout
         self.latent_dim = latent_dim
+        self.prior = StandardNormal(latent_dim)
         if latent_dim:
             self.lstm = BidirectionalLSTM(embedding.embedding_dim, hidden_dim, layers, dropout, residual)
             self.mean = nn.Linear(self.lstm.output_dim, latent_dim)

@@ -1,0 +1,81 @@
+"""What the criterions log: sums over batches and processes become means. Losses are in nats per sequence."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from fairseq.logging import metrics
+from fairseq.logging.meters import safe_round
+
+from fairseq_seqvae.metrics.bigrams import jensen_shannon
+
+Logs = Sequence[Mapping[str, Any]]
+
+
+def totals(logs: Logs) -> Callable[[str], Any]:
+    """A function of a key: its sum over all *logs*, 0 where it is missing."""
+    return lambda key: sum(log.get(key, 0) for log in logs)
+
+
+def log_elbo(logs: Logs) -> None:
+    """Log the ELBO and its parts, the variety of samples and their bigrams; perplexity is per token."""
+    total = totals(logs)
+    weight = float(total("weight"))
+    # The trainer asks for a loss in every update; one in which the generator rests has none.
+    metrics.log_scalar("loss", float(total("loss")) / weight if weight else None, weight, round=3)
+    if weight:
+        metrics.log_scalar("rec", float(total("rec")) / weight, weight, round=3)
+        metrics.log_scalar("kl", float(total("kl")) / weight, weight, round=3)
+        # total("ntokens") counts the tokens of the same batches
+        bound = float(total("rec") + total("kl")) / float(total("ntokens"))
+        metrics.log_scalar("nats_per_token", bound, total("ntokens"), round=4, priority=60)
+        metrics.log_derived("ppl", _perplexity, priority=61)
+    if any("kl_weight" in log for log in logs):
+        metrics.log_scalar("kl_weight", total("kl_weight") / weight, weight, round=4)
+    if any("distinct" in log for log in logs):
+        # Shares within batches; those of the data, which alarms compare with, are not shown.
+        metrics.log_scalar("distinct", float(total("distinct")) / weight, weight, round=3, priority=63)
+        metrics.log_scalar("_distinct_data", float(total("distinct_data")) / weight, weight)
+    if any("bigrams_data" in log for log in logs):
+        # Counts are added up over batches; names that begin with an underscore are not shown.
+        metrics.log_scalar_sum("_bigrams_data", total("bigrams_data").double().cpu())
+        metrics.log_scalar_sum("_bigrams_samples", total("bigrams_samples").double().cpu())
+        metrics.log_derived("bigram_jsd", _bigram_divergence, priority=62)
+
+
+def log_policy_gradient(logs: Logs) -> None:
+    """Log the rewards and the policy's entropy, in nats per token."""
+    total = totals(logs)
+    count, tokens, sentences = float(total("rewards")), float(total("policy_tokens")), float(total("nsentences"))
+    if not count:
+        return
+    mean = float(total("reward")) / count
+    spread = max(float(total("reward_squares")) / count - mean**2, 0.0) ** 0.5
+    metrics.log_scalar("pg_loss", float(total("pg_loss")) / sentences, sentences, round=4, priority=70)
+    metrics.log_scalar("reward", mean, count, round=4, priority=71)
+    metrics.log_scalar("reward_std", spread, count, round=4, priority=72)
+    metrics.log_scalar("entropy", float(total("entropy")) / tokens, tokens, round=3, priority=73)
+
+
+def log_discriminator(logs: Logs) -> None:
+    """Log the discriminator's loss and its accuracy on real and on generated sequences."""
+    total = totals(logs)
+    if any("d_loss" in log for log in logs):
+        sentences = float(total("nsentences"))
+        metrics.log_scalar("d_loss", float(total("d_loss")) / sentences, sentences, round=4, priority=74)
+    for kind in ("real", "fake"):
+        if count := float(total(f"d_num_{kind}")):
+            correct = float(total(f"d_correct_{kind}"))
+            metrics.log_scalar(f"d_acc_{kind}", correct / count, count, round=3, priority=75)
+
+
+def _bigram_divergence(meters: Mapping[str, Any]) -> float | None:
+    """Jensen-Shannon divergence between the bigrams of the data and of the samples of all batches so far, nats."""
+    counts = meters["_bigrams_data"].sum, meters["_bigrams_samples"].sum
+    return safe_round(jensen_shannon(*counts).item(), 4) if torch.is_tensor(counts[0]) else None
+
+
+def _perplexity(meters: Mapping[str, Any]) -> float | None:
+    average = meters["nats_per_token"].avg
+    return safe_round(math.exp(min(float(average), 50.0)), 2) if average is not None else None

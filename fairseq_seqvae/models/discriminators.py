@@ -1,0 +1,43 @@
+"""The built-in discriminators, made from the model's options."""
+
+from typing import Any
+
+from fairseq_seqvae import options
+from fairseq_seqvae.core.discriminators.cnn import ConvolutionalDiscriminator
+from fairseq_seqvae.core.discriminators.registry import register_discriminator
+from fairseq_seqvae.core.discriminators.rnn import RecurrentDiscriminator
+from fairseq_seqvae.models.config import ConvolutionalOptions
+
+
+@register_discriminator("cnn")
+class CnnFromOptions:
+    """``--discriminator cnn``."""
+
+    @staticmethod
+    def from_config(cfg: Any, vocab_size: int, padding_idx: int) -> ConvolutionalDiscriminator:
+        """Build from ``disc_embed_dim``, ``disc_widths``, ``disc_features``, ...; ValueError for bad lists."""
+        options.check(cfg, ConvolutionalOptions)
+        widths, features = options.whole_numbers(cfg.disc_widths), options.whole_numbers(cfg.disc_features)
+        if len(features) == 1:
+            features = features * len(widths)
+        return ConvolutionalDiscriminator(
+            vocab_size,
+            padding_idx,
+            cfg.disc_embed_dim,
+            widths,
+            features,
+            cfg.disc_highway_layers,
+            cfg.disc_tied_highway,
+            cfg.disc_dropout,
+        )
+
+
+@register_discriminator("rnn")
+class RnnFromOptions:
+    """``--discriminator rnn``."""
+
+    @staticmethod
+    def from_config(cfg: Any, vocab_size: int, padding_idx: int) -> RecurrentDiscriminator:
+        """Build from ``disc_embed_dim``, ``disc_hidden_dim``, ``disc_layers``, ``disc_dropout``."""
+        sizes = (cfg.disc_embed_dim, cfg.disc_hidden_dim, cfg.disc_layers, cfg.disc_dropout)
+        return RecurrentDiscriminator(vocab_size, padding_idx, *sizes)
