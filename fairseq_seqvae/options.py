@@ -55,7 +55,7 @@ class Bound:
             return f"{'above' if self.low_open else 'at least'} {self.low}"
         if self.high is not None:
             return f"{'below' if self.high_open else 'at most'} {self.high}"
-        return "finite"
+        return "of any size"
 
     def demand(self, value: Any) -> str:
         """What *value*, which is outside, must fulfil, as the end of a sentence."""
@@ -184,8 +184,10 @@ def check(cfg: Any, config: type, **given: Any) -> None:
         given: values of further options that relations name
     """
     for current, known in options_of(config):
+        if known.bound is None:
+            continue
         value = getattr(cfg, current.name, _ABSENT)
-        if known.bound is None or value is _ABSENT or (value is None and current.default is None):
+        if value is _ABSENT or (value is None and current.default is None):
             continue
         if value not in known.bound:
             notes = f" ({known.notes})" if known.special else ""

@@ -21,7 +21,7 @@ class SeqVAEElboConfig(FairseqDataclass):
     """Options of ``--criterion seqvae_elbo``."""
 
     kl_weight: float = option(1.0, "final weight of the KL term", at_least(0), {0: "off"}, group="ELBO")
-    kl_anneal: ChoiceEnum(list(KL_ANNEALS)) = option("constant", "how the weight of the KL term rises to that")
+    kl_anneal: ChoiceEnum(list(KL_ANNEALS)) = option("constant", "how the weight of the KL term rises to --kl-weight")
     kl_anneal_updates: int = option(
         0, "updates, of both players, until the weight of the KL term is final", at_least(0)
     )
@@ -30,7 +30,7 @@ class SeqVAEElboConfig(FairseqDataclass):
         0.5, "cyclical annealing: share of a cycle in which the weight rises", between(0, 1, low_open=True)
     )
     free_bits: float = option(
-        0.0, "KL that costs nothing, in bits per sentence (1 bit = 0.693 nats)", at_least(0), {0: "off"}
+        0.0, "KL that costs nothing, in bits (1 bit = 0.693 nats); see --free-bits-mode", at_least(0), {0: "off"}
     )
     free_bits_mode: ChoiceEnum(["total", "per-dim"]) = option(
         "total", "whether --free-bits counts for the whole latent vector or for each of its dimensions"

@@ -92,15 +92,15 @@ class ConvolutionalOptions:
             "'{disc_features}'.",
         ),
         Relation(
-            ("disc_features", "disc_widths"),
-            lambda features, widths: len(whole_numbers(features)) in (1, len(whole_numbers(widths))),
-            "--disc-features {disc_features} must be one number, or one for each of --disc-widths {disc_widths}.",
-        ),
-        Relation(
             ("disc_widths", "max_positions"),
             lambda widths, longest: max(whole_numbers(widths)) <= longest,
             "--disc-widths {disc_widths} has a width above --max-positions {max_positions}, the longest sequence: give "
             "smaller ones.",
+        ),
+        Relation(
+            ("disc_features", "disc_widths"),
+            lambda features, widths: len(whole_numbers(features)) in (1, len(whole_numbers(widths))),
+            "--disc-features {disc_features} must be one number, or one for each of --disc-widths {disc_widths}.",
         ),
     ]
 

@@ -27,10 +27,9 @@ class SeqVAETaskConfig(FairseqDataclass):
     )
     gen_pretrain_updates: int = option(
         2000,
-        "updates of the generator alone by the ELBO, at the start; this and the next four are for --criterion "
-        "seqvae_pg",
+        "updates of the generator alone by the ELBO, at the start",
         at_least(0),
-        group="Turns of the players",
+        group="Turns of the players (for --criterion seqvae_pg)",
     )
     disc_pretrain_updates: int = option(200, "updates of the discriminator alone, after that", at_least(0))
     adv_g_steps: int = option(1, "adversarial part: updates of the generator in a row", at_least(0))
