@@ -1,6 +1,9 @@
 """Options of the criterions."""
 
-from dataclasses import dataclass, field
+# mypy: disable-error-code="valid-type"
+# (fairseq takes choices from an Enum that is made in the annotation)
+
+from dataclasses import dataclass
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II
@@ -8,106 +11,143 @@ from omegaconf import II
 from fairseq_seqvae.core.policy_gradient.reinforce import BASELINES, CREDITS
 from fairseq_seqvae.core.rewards.discriminator import REWARDS, SCORINGS
 from fairseq_seqvae.core.schedules.annealing import KL_ANNEALS
+from fairseq_seqvae.options import ANY_NUMBER, Relation, at_least, between, option
 
 
 @dataclass
 class SeqVAEElboConfig(FairseqDataclass):
     """Options of ``--criterion seqvae_elbo``."""
 
-    kl_weight: float = field(default=1.0, metadata={"help": "final weight of the KL term"})
-    kl_anneal: ChoiceEnum(list(KL_ANNEALS)) = field(
-        default="constant", metadata={"help": "how the weight of the KL term gets there"}
+    kl_weight: float = option(1.0, "final weight of the KL term", at_least(0), {0: "off"}, group="ELBO")
+    kl_anneal: ChoiceEnum(list(KL_ANNEALS)) = option("constant", "how the weight of the KL term rises to --kl-weight")
+    kl_anneal_updates: int = option(
+        0, "updates, of both players, until the weight of the KL term is final", at_least(0)
     )
-    kl_anneal_updates: int = field(
-        default=0, metadata={"help": "updates (of both players) until the weight of the KL term is final"}
+    kl_cycles: int = option(4, "cyclical annealing: number of cycles", at_least(1))
+    kl_ramp: float = option(
+        0.5, "cyclical annealing: share of a cycle in which the weight rises", between(0, 1, low_open=True)
     )
-    kl_cycles: int = field(default=4, metadata={"help": "cyclical annealing: number of cycles"})
-    kl_ramp: float = field(default=0.5, metadata={"help": "cyclical annealing: share of a cycle in which it rises"})
-    free_bits: float = field(default=0.0, metadata={"help": "KL that costs nothing, in bits (nats / ln 2)"})
-    free_bits_mode: ChoiceEnum(["total", "per-dim"]) = field(
-        default="total", metadata={"help": "whether the free bits are of the sequence or of each latent dimension"}
+    free_bits: float = option(
+        0.0, "KL that costs nothing, in bits (1 bit = 0.693 nats); see --free-bits-mode", at_least(0), {0: "off"}
     )
-    no_valid_samples: bool = field(
-        default=False, metadata={"help": "do not sample in validation, which leaves out the metric bigram_jsd"}
+    free_bits_mode: ChoiceEnum(["total", "per-dim"]) = option(
+        "total", "whether --free-bits counts for the whole latent vector or for each of its dimensions"
+    )
+    no_valid_samples: bool = option(
+        False, "draw no samples in validation, which omits the metrics bigram_jsd, distinct, d_acc_real and d_acc_fake"
     )
     seed: int = II("common.seed")
+
+    RELATIONS = [
+        Relation(
+            ("kl_anneal", "kl_anneal_updates"),
+            lambda anneal, updates: anneal == "constant" or updates > 0,
+            "--kl-anneal {kl_anneal} needs --kl-anneal-updates above 0 (it is {kl_anneal_updates}), or use --kl-anneal "
+            "constant.",
+        ),
+    ]
 
 
 @dataclass
 class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     """Options of ``--criterion seqvae_pg``, besides those of ``seqvae_elbo``."""
 
-    elbo_weight: float = field(
-        default=1.0, metadata={"help": "weight of the ELBO in the generator's adversarial turns"}
+    elbo_weight: float = option(
+        1.0,
+        "weight of the ELBO in the generator's adversarial turns",
+        at_least(0),
+        {0: "off"},
+        group="Policy gradient",
     )
-    pg_weight: float = field(default=1.0, metadata={"help": "weight of the policy-gradient loss"})
-    entropy_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "weight of the entropy of the policy (nats, summed over tokens): above 0 a bonus, below 0 a price "
-            "that sharpens the policy"
-        },
+    pg_weight: float = option(1.0, "weight of the policy-gradient loss", at_least(0), {0: "off"})
+    entropy_weight: float = option(
+        0.0,
+        "weight of the policy's entropy, in nats summed over the tokens: above 0 a bonus, below 0 a price, which "
+        "sharpens the policy",
+        ANY_NUMBER,
+        {0: "off"},
     )
-    entropy_floor: float = field(
-        default=0.0,
-        metadata={"help": "with --entropy-weight below 0: nats a token, mean of a sequence, below which it is free"},
+    entropy_floor: float = option(
+        0.0,
+        "with --entropy-weight below 0: mean entropy of a sequence, in nats per token, below which there is no price",
+        at_least(0),
+        {0: "off"},
     )
-    pg_credit: ChoiceEnum(list(CREDITS)) = field(
-        default="to-go",
-        metadata={
-            "help": "what a token is credited with: the reward of the prefix that ends its segment (step: SeqGAN, "
-            "SeqVAE_1), or the sum of the rewards from there on (to-go: SeqVAE_2)"
-        },
+    pg_credit: ChoiceEnum(list(CREDITS)) = option(
+        "to-go",
+        "credit of a token: the reward of the prefix that ends its segment (step: SeqGAN, SeqVAE_1), or the sum of the "
+        "rewards from there on (to-go: SeqVAE_2)",
     )
-    reward_stride: int = field(default=1, metadata={"help": "a reward every this many tokens, and at the end"})
-    num_rollouts: int = field(default=16, metadata={"help": "completions of each rewarded prefix"})
-    reward: ChoiceEnum(list(REWARDS)) = field(
-        default="prob", metadata={"help": "reward of a sequence: probability of real, its logarithm, or the log-odds"}
+    reward_stride: int = option(1, "tokens from one reward to the next; the end has one too", at_least(1))
+    num_rollouts: int = option(16, "completions of each rewarded prefix", at_least(1))
+    reward: ChoiceEnum(list(REWARDS)) = option(
+        "prob", "reward of a sequence: the probability that it is real, its logarithm (nats), or the log-odds (nats)"
     )
-    pg_latent: ChoiceEnum(["posterior", "prior"]) = field(
-        default="posterior", metadata={"help": "where the z of a trajectory comes from"}
+    pg_latent: ChoiceEnum(["posterior", "prior"]) = option(
+        "posterior", "distribution that the z of a trajectory is drawn from"
     )
-    pg_region: float = field(
-        default=1.0,
-        metadata={
-            "help": "with --pg-latent prior: the policy gradient acts on this share of the prior only, where the "
-            "first latent coordinate is largest; the rest keeps the likelihood's coverage"
-        },
+    pg_region: float = option(
+        1.0,
+        "with --pg-latent prior: share of the prior, where the first latent coordinate is largest, that the policy "
+        "gradient acts on; the ELBO alone keeps the coverage of the rest",
+        between(0, 1, low_open=True),
+        {1: "the whole prior"},
     )
-    pg_trajectories: ChoiceEnum(["sampled", "data"]) = field(
-        default="sampled",
-        metadata={"help": "rewarded sequences: sampled by the decoder, or those of the data (completed prefixes)"},
+    pg_trajectories: ChoiceEnum(["sampled", "data"]) = option(
+        "sampled", "rewarded sequences: samples of the decoder, or those of the data (with completed prefixes)"
     )
-    pg_baseline: ChoiceEnum(list(BASELINES)) = field(
-        default="leave-one-out", metadata={"help": "what is subtracted from the returns, at each position"}
+    pg_baseline: ChoiceEnum(list(BASELINES)) = option(
+        "leave-one-out", "what is subtracted from the returns at each position"
     )
-    pg_normalize: bool = field(
-        default=False, metadata={"help": "divide advantages by their root mean square in the batch"}
+    pg_normalize: bool = option(False, "divide the advantages by their root mean square in the batch")
+    rollout_chunk: int = option(
+        20480, "completions that are sampled and scored at a time, which bounds the memory", at_least(1)
     )
-    rollout_chunk: int = field(
-        default=20480, metadata={"help": "completions that are sampled and scored at a time: bounds the memory"}
+    disc_scoring: ChoiceEnum(list(SCORINGS)) = option(
+        "auto",
+        "how the discriminator scores completions: by its forward pass (plain), by tables of what each token adds to "
+        "its convolutions (tables), or by the faster of the two (auto); the rewards are the same",
+        group="Turns of the discriminator",
     )
-    disc_scoring: ChoiceEnum(list(SCORINGS)) = field(
-        default="auto",
-        metadata={
-            "help": "how the discriminator scores completions: as it is (plain), by tables of what each token adds to "
-            "its convolutions (tables), or by whichever is faster (auto); the rewards are the same"
-        },
+    fake_pool: int = option(
+        0,
+        "number of samples in the pool that the discriminator's fakes come from: saves time where it has many turns in "
+        "a row",
+        at_least(0),
+        {0: "fresh fakes in every update"},
     )
-    fake_pool: int = field(
-        default=0,
-        metadata={
-            "help": "the discriminator's fakes are drawn from a pool of this many, sampled at once: cheaper where it "
-            "has many turns in a row; 0: fresh fakes in every update"
-        },
+    fake_reuse: int = option(
+        100, "updates of the discriminator that share a pool; a move of the generator ends it sooner", at_least(1)
     )
-    fake_reuse: int = field(
-        default=100,
-        metadata={"help": "updates of the discriminator that share a pool, unless the generator moves before"},
+    disc_l2: float = option(
+        0.0,
+        "weight of the L2 penalty (half the squared norm) on the discriminator's output layer",
+        at_least(0),
+        {0: "off"},
     )
-    disc_l2: float = field(
-        default=0.0, metadata={"help": "L2 penalty (half the squared norm) of the discriminator's output layer"}
+    disc_label_smoothing: float = option(
+        0.0,
+        "share that the discriminator's target for real sequences, 1, is lowered by",
+        between(0, 0.5, high_open=True),
+        {0: "off"},
     )
-    disc_label_smoothing: float = field(
-        default=0.0, metadata={"help": "the discriminator's target of real sequences is 1 minus this"}
-    )
+
+    RELATIONS = [
+        Relation(
+            ("entropy_floor", "entropy_weight"),
+            lambda floor, weight: floor == 0 or weight < 0,
+            "--entropy-floor {entropy_floor} needs an --entropy-weight below 0 (it is {entropy_weight}): a bonus on "
+            "entropy has no floor.",
+        ),
+        Relation(
+            ("pg_region", "pg_latent"),
+            lambda region, latent: region == 1 or latent == "prior",
+            "--pg-region {pg_region} is a share of the prior: it needs --pg-latent prior, not {pg_latent}.",
+        ),
+        Relation(
+            ("pg_trajectories", "pg_latent"),
+            lambda trajectories, latent: trajectories == "sampled" or latent == "posterior",
+            "--pg-trajectories {pg_trajectories} needs --pg-latent posterior: a z drawn from the prior tells nothing "
+            "about the sequences of the data.",
+        ),
+    ]

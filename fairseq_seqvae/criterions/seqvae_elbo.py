@@ -6,6 +6,7 @@ import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
 from torch import Tensor, nn
 
+from fairseq_seqvae import options
 from fairseq_seqvae.core import sequences
 from fairseq_seqvae.core.elbo import negative_elbo, training_loss
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
@@ -15,7 +16,6 @@ from fairseq_seqvae.core.rollouts.policy import Samples
 from fairseq_seqvae.core.schedules.annealing import kl_weight
 from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, Turn
 from fairseq_seqvae.criterions import logged
-from fairseq_seqvae.criterions.checks import check_elbo_options
 from fairseq_seqvae.criterions.config import SeqVAEElboConfig
 from fairseq_seqvae.metrics.bigrams import bigram_counts
 from fairseq_seqvae.metrics.variety import count_distinct
@@ -35,7 +35,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
     def __init__(self, cfg: SeqVAEElboConfig, task: Any):
         super().__init__(task)
         self.cfg = cfg
-        check_elbo_options(cfg)
+        options.check(cfg, SeqVAEElboConfig)
 
     @classmethod
     def build_criterion(cls, cfg: SeqVAEElboConfig, task: Any) -> "SeqVAEElboCriterion":

@@ -8,6 +8,7 @@ import torch
 from fairseq.criterions import register_criterion
 from torch import Tensor, nn
 
+from fairseq_seqvae import options
 from fairseq_seqvae.core import sequences
 from fairseq_seqvae.core.discriminators.losses import discriminator_loss, output_penalty
 from fairseq_seqvae.core.discriminators.pool import FakePool
@@ -18,7 +19,6 @@ from fairseq_seqvae.core.rollouts import rollout
 from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Samples, Trajectory
 from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, GENERATOR_TURN, Turn
 from fairseq_seqvae.criterions import logged
-from fairseq_seqvae.criterions.checks import check_pg_options
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
 from fairseq_seqvae.criterions.seqvae_elbo import Result, SeqVAEElboCriterion
 from fairseq_seqvae.metrics.variety import count_distinct
@@ -44,7 +44,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
 
     def __init__(self, cfg: SeqVAEPolicyGradientConfig, task: Any):
         super().__init__(cfg, task)
-        check_pg_options(cfg)
+        options.check(cfg, SeqVAEPolicyGradientConfig)
         self.credit = Credit(
             stride=cfg.reward_stride,
             credit=str(cfg.pg_credit),

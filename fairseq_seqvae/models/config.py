@@ -1,69 +1,108 @@
 """Options of the model, and the presets as options with other defaults."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Optional  # fairseq's parser knows Optional but not `| None`
 
 from fairseq.dataclass import FairseqDataclass
 from omegaconf import II
+
+from fairseq_seqvae.options import Relation, at_least, between, option, whole_numbers
+
+_SHARE_BELOW_ONE = between(0, 1, high_open=True)
 
 
 @dataclass
 class SeqVAEConfig(FairseqDataclass):
     """Options of ``--arch seqvae``: a small model for a first try on a CPU."""
 
-    embed_dim: int = field(default=128, metadata={"help": "size of the token embeddings"})
-    encoder_hidden_dim: int = field(default=256, metadata={"help": "size of each direction of the encoder"})
-    encoder_layers: int = field(default=1, metadata={"help": "number of encoder layers"})
-    encoder_residual: bool = field(
-        default=False, metadata={"help": "residual connections between the encoder's layers"}
+    embed_dim: int = option(128, "size of the token embeddings", at_least(1), group="Encoder and decoder")
+    encoder_hidden_dim: int = option(256, "size of each direction of the encoder", at_least(1))
+    encoder_layers: int = option(1, "number of encoder layers", at_least(1))
+    encoder_residual: bool = option(False, "add residual connections between the encoder's layers")
+    decoder_hidden_dim: int = option(256, "size of each decoder layer", at_least(1))
+    decoder_layers: int = option(1, "number of decoder layers", at_least(1))
+    decoder_residual: bool = option(False, "add residual connections between the decoder's layers")
+    latent_dim: int = option(
+        32, "size of the latent vector z", at_least(0), {0: "a language model, which has no encoder"}
     )
-    decoder_hidden_dim: int = field(default=256, metadata={"help": "size of a decoder layer"})
-    decoder_layers: int = field(default=1, metadata={"help": "number of decoder layers"})
-    decoder_residual: bool = field(
-        default=False, metadata={"help": "residual connections between the decoder's layers"}
+    latent_input: bool = option(False, "give z to the decoder at each step, not only as its initial state")
+    dropout: float = option(
+        0.1,
+        "share of numbers set to 0 in training, in embeddings, between layers and before the output",
+        _SHARE_BELOW_ONE,
+        {0: "off"},
     )
-    latent_dim: int = field(
-        default=32, metadata={"help": "size of the latent vector z; 0: a language model, without encoder"}
+    word_dropout: float = option(
+        0.0,
+        "share of the decoder's input tokens hidden in training, so that it has to use z",
+        _SHARE_BELOW_ONE,
+        {0: "off"},
     )
-    latent_input: bool = field(
-        default=False, metadata={"help": "give z to the decoder at each step, besides as its initial state"}
+    no_share_embeddings: bool = option(False, "give encoder and decoder separate embeddings")
+    share_output_embed: bool = option(False, "use the decoder's embeddings as its output matrix too")
+    module: Optional[str] = option(
+        None,
+        "Python file that registers parts of your own, today discriminators; several are separated by commas",
+        group="Extensions",
     )
-    dropout: float = field(
-        default=0.1, metadata={"help": "dropout of embeddings, between layers and before the output"}
+    disc_module: Optional[str] = option(None, "another name of --module; both may be given")
+    discriminator: str = option("cnn", "cnn, rnn, or a name that a file of --module registers", group="Discriminator")
+    disc_embed_dim: int = option(64, "size of the discriminator's embeddings", at_least(1))
+    disc_widths: str = option("1,2,3,4,5", "cnn: widths of the convolutions in tokens, separated by commas")
+    disc_features: str = option(
+        "64", "cnn: number of features, one for all widths or one for each, separated by commas"
     )
-    word_dropout: float = field(
-        default=0.0,
-        metadata={"help": "probability of hiding an input token of the decoder in training: makes it use z"},
+    disc_highway_layers: int = option(1, "cnn: number of highway layers", at_least(0), {0: "none"})
+    disc_tied_highway: bool = option(
+        False, "cnn: use one matrix as transform and gate of a highway layer, which halves the work"
     )
-    no_share_embeddings: bool = field(
-        default=False, metadata={"help": "encoder and decoder have embeddings of their own"}
+    disc_hidden_dim: int = option(128, "rnn: size of each direction", at_least(1))
+    disc_layers: int = option(1, "rnn: number of layers", at_least(1))
+    disc_dropout: float = option(
+        0.25, "share of numbers set to 0 in training, in the discriminator", _SHARE_BELOW_ONE, {0: "off"}
     )
-    share_output_embed: bool = field(
-        default=False, metadata={"help": "use the decoder's embeddings as its output matrix too"}
-    )
-    discriminator: str = field(
-        default="cnn", metadata={"help": "cnn, rnn, or a name that the file given by --disc-module registers"}
-    )
-    disc_module: Optional[str] = field(
-        default=None, metadata={"help": "Python file that registers a discriminator of one's own"}
-    )
-    disc_embed_dim: int = field(default=64, metadata={"help": "size of the discriminator's embeddings"})
-    disc_widths: str = field(
-        default="1,2,3,4,5", metadata={"help": "cnn: widths of the convolutions, separated by commas"}
-    )
-    disc_features: str = field(
-        default="64", metadata={"help": "cnn: number of features, one for all widths or one for each, by commas"}
-    )
-    disc_highway_layers: int = field(default=1, metadata={"help": "cnn: number of highway layers"})
-    disc_tied_highway: bool = field(
-        default=False, metadata={"help": "cnn: one matrix is transform and gate of a highway layer: half of the work"}
-    )
-    disc_hidden_dim: int = field(default=128, metadata={"help": "rnn: size of each direction"})
-    disc_layers: int = field(default=1, metadata={"help": "rnn: number of layers"})
-    disc_dropout: float = field(default=0.25, metadata={"help": "dropout of the discriminator"})
     # owned by the task
     fixed_length: int = II("task.fixed_length")
     max_positions: int = II("task.max_positions")
+
+    RELATIONS = [
+        Relation(
+            ("latent_dim", "no_share_embeddings"),
+            lambda latent_dim, separate: latent_dim > 0 or not separate,
+            "--no-share-embeddings needs an encoder, but --latent-dim {latent_dim} has none: omit one of the two.",
+        ),
+    ]
+
+
+@dataclass
+class ConvolutionalOptions:
+    """What options of the model must fulfil where ``--discriminator cnn`` is built: in training, not in generation."""
+
+    RELATIONS = [
+        Relation(
+            ("disc_widths",),
+            lambda widths: bool(whole_numbers(widths)),
+            "--disc-widths must be whole numbers of at least 1, separated by commas, such as 1,2,3, but is "
+            "'{disc_widths}'.",
+        ),
+        Relation(
+            ("disc_features",),
+            lambda features: bool(whole_numbers(features)),
+            "--disc-features must be whole numbers of at least 1, separated by commas, such as 100,200,200, but is "
+            "'{disc_features}'.",
+        ),
+        Relation(
+            ("disc_widths", "max_positions"),
+            lambda widths, longest: max(whole_numbers(widths)) <= longest,
+            "--disc-widths {disc_widths} has a width above --max-positions {max_positions}, the longest sequence: give "
+            "smaller ones.",
+        ),
+        Relation(
+            ("disc_features", "disc_widths"),
+            lambda features, widths: len(whole_numbers(features)) in (1, len(whole_numbers(widths))),
+            "--disc-features {disc_features} must be one number, or one for each of --disc-widths {disc_widths}.",
+        ),
+    ]
 
 
 @dataclass

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from fairseq.models import FairseqEncoderDecoderModel, register_model
 from torch import Tensor, nn
 
+from fairseq_seqvae import options
 from fairseq_seqvae.core.discriminators.registry import DISCRIMINATORS, build_discriminator
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, StandardNormal
 from fairseq_seqvae.core.rollouts.policy import Trajectory
@@ -20,7 +21,7 @@ from fairseq_seqvae.models.decoders.recurrent import DecoderShape, SeqVAEDecoder
 from fairseq_seqvae.models.encoders.recurrent import SeqVAEEncoder
 from fairseq_seqvae.models.lagging import LaggingCopy
 from fairseq_seqvae.support import checkpoints
-from fairseq_seqvae.support.extensions import import_module_file
+from fairseq_seqvae.support.extensions import import_module_files
 
 logger = logging.getLogger(__name__)
 
@@ -93,28 +94,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     def build_model(cls, cfg: Any, task: Any) -> "SeqVAEModel":
         """Build from the options; *task* gives the dictionary and says whether a discriminator is of use."""
         dictionary = task.source_dictionary
-        for name in ("dropout", "word_dropout", "disc_dropout"):
-            if not 0.0 <= getattr(cfg, name) < 1.0:
-                raise ValueError(f"--{name.replace('_', '-')} must lie in [0, 1) but is {getattr(cfg, name)}.")
-        for name in (
-            "embed_dim",
-            "encoder_hidden_dim",
-            "encoder_layers",
-            "decoder_hidden_dim",
-            "decoder_layers",
-            "disc_embed_dim",
-            "disc_hidden_dim",
-            "disc_layers",
-        ):
-            if getattr(cfg, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1 but is {getattr(cfg, name)}.")
-        if cfg.disc_highway_layers < 0:
-            raise ValueError(f"--disc-highway-layers must not be negative but is {cfg.disc_highway_layers}.")
-
-        if cfg.latent_dim < 0:
-            raise ValueError(f"--latent-dim must not be negative but is {cfg.latent_dim}: 0 is a language model.")
-        if cfg.latent_dim == 0 and cfg.no_share_embeddings:
-            raise ValueError("--no-share-embeddings needs an encoder, which --latent-dim 0 leaves out.")
+        options.check(cfg, SeqVAEConfig)
 
         encoder_embedding = _embedding(cfg, dictionary)
         encoder = SeqVAEEncoder(
@@ -320,12 +300,12 @@ def _decoder_shape(cfg: Any) -> DecoderShape:
 
 def _discriminator(cfg: Any, dictionary: Any) -> nn.Module:
     """The discriminator that the options name, from a file of the user if need be."""
-    if cfg.disc_module:
-        import_module_file(cfg.disc_module, "--disc-module")
+    import_module_files(cfg.module, "--module")
+    import_module_files(cfg.disc_module, "--disc-module")
     if cfg.discriminator not in DISCRIMINATORS:
         raise ValueError(
             f"unknown discriminator {cfg.discriminator!r}: choose one of {', '.join(sorted(DISCRIMINATORS))}, or name "
-            "the file that registers it with --disc-module."
+            "the file that registers it with --module."
         )
     return build_discriminator(cfg.discriminator, cfg, len(dictionary), dictionary.pad())
 

@@ -1,11 +1,12 @@
 """Scorer ``oracle_nll``: how likely the hypotheses of fairseq-generate are under an oracle."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Optional  # fairseq's parser knows Optional but not `| None`
 
 from fairseq.dataclass import FairseqDataclass
 from fairseq.scoring import BaseScorer, register_scorer
 
+from fairseq_seqvae.options import between, check, option
 from fairseq_seqvae.oracle import Oracle
 from fairseq_seqvae.oracle.score import parse_tokens, score
 
@@ -14,8 +15,8 @@ from fairseq_seqvae.oracle.score import parse_tokens, score
 class OracleNllConfig(FairseqDataclass):
     """Options of ``--scoring oracle_nll``."""
 
-    oracle_seed: int = field(default=88, metadata={"help": "seed of the oracle, which has 5000 tokens"})
-    oracle_npz: Optional[str] = field(default=None, metadata={"help": ".npz file of the oracle, instead of a seed"})
+    oracle_seed: int = option(88, "seed that an oracle of 5000 tokens is drawn from", between(0, 2**32 - 1))
+    oracle_npz: Optional[str] = option(None, "file with the arrays of another oracle, instead of a seed")
 
 
 @register_scorer("oracle_nll", dataclass=OracleNllConfig)
@@ -25,6 +26,7 @@ class OracleNllScorer(BaseScorer):
     ignores_targets = True
 
     def __init__(self, cfg: OracleNllConfig):
+        check(cfg, OracleNllConfig)
         super().__init__(cfg)
         self.oracle = Oracle.from_npz(cfg.oracle_npz) if cfg.oracle_npz else Oracle.from_seed(cfg.oracle_seed)
 

@@ -1,19 +1,24 @@
-"""Python files of users that register something: discriminators, rewards, metrics."""
+"""Python files of users, which register parts of their own."""
 
 import importlib.util
 import sys
 from pathlib import Path
 
 
-def import_module_file(path: str, flag: str) -> None:
-    """Import the Python file *path*; a second time it does nothing.
+def import_module_files(paths: str | None, flag: str) -> None:
+    """Import each of the files *paths*, separated by commas, if there are any; see :func:`import_module_file`."""
+    if not paths:
+        return
+    # A comma may also be part of a file's name.
+    for path in [paths] if Path(paths).is_file() else paths.split(","):
+        import_module_file(path, flag)
 
-    Args:
-        path: a file that registers something when it is imported
-        flag: the option that named it, for messages
+
+def import_module_file(path: str, flag: str) -> None:
+    """Import the Python file *path*; the second time, nothing happens.
 
     Raises:
-        ValueError: there is no such file, or it cannot be imported
+        ValueError: there is no such file, or its code fails; the message begins with *flag*, which named the file.
     """
     file = Path(path).resolve()
     if not file.is_file():

@@ -1,71 +1,105 @@
-"""Task ``seqvae``: options, data, and whose turn it is."""
+"""Options of the task ``seqvae``: data, turns of the players, alarms, generation."""
 
-import logging
-from dataclasses import dataclass, field
+# mypy: disable-error-code="valid-type"
+# (fairseq takes choices from an Enum that is made in the annotation)
+
+from dataclasses import dataclass
 from typing import Optional  # fairseq's parser knows Optional but not `| None`
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II, MISSING
 
-logger = logging.getLogger(__name__)
+from fairseq_seqvae.options import Relation, at_least, between, option
 
 
 @dataclass
 class SeqVAETaskConfig(FairseqDataclass):
     """Options of ``--task seqvae``."""
 
-    data: str = field(
-        default=MISSING,
-        metadata={
-            "help": "folder written by fairseq-preprocess --only-source; several, separated by colons, are shards"
-        },
+    data: str = option(
+        MISSING,
+        "folder written by fairseq-preprocess --only-source; several, separated by colons, are shards",
+        group="Data",
     )
-    max_positions: int = field(default=1024, metadata={"help": "longest sequence, EOS included"})
-    fixed_length: int = field(
-        default=0, metadata={"help": "all sequences have this many tokens and no EOS; 0: they end with EOS"}
+    max_positions: int = option(1024, "longest sequence in tokens, EOS included", at_least(2))
+    fixed_length: int = option(
+        0, "number of tokens of every sequence, which then has no EOS", at_least(0), {0: "sequences end with EOS"}
     )
-    gen_pretrain_updates: int = field(
-        default=2000, metadata={"help": "updates of the generator alone by the ELBO, at the start"}
+    gen_pretrain_updates: int = option(
+        2000,
+        "updates of the generator alone by the ELBO, at the start",
+        at_least(0),
+        group="Turns of the players (for --criterion seqvae_pg)",
     )
-    disc_pretrain_updates: int = field(default=200, metadata={"help": "updates of the discriminator alone, after that"})
-    adv_g_steps: int = field(default=1, metadata={"help": "adversarial part: updates of the generator in a row"})
-    adv_d_steps: int = field(default=1, metadata={"help": "adversarial part: updates of the discriminator in a row"})
-    disc_lr: Optional[float] = field(
-        default=None, metadata={"help": "learning rate of the discriminator (default: that of the generator)"}
+    disc_pretrain_updates: int = option(200, "updates of the discriminator alone, after that", at_least(0))
+    adv_g_steps: int = option(1, "adversarial part: updates of the generator in a row", at_least(0))
+    adv_d_steps: int = option(1, "adversarial part: updates of the discriminator in a row", at_least(0))
+    disc_lr: Optional[float] = option(
+        None, "learning rate of the discriminator; without this flag that of the generator", at_least(0)
     )
-    rollout_lag: float = field(
-        default=0.8,
-        metadata={
-            "help": "share that the rollout policy keeps of itself in each adversarial update; the rest is the decoder"
-        },
+    rollout_lag: float = option(
+        0.8,
+        "share of its weights that the rollout policy keeps in each adversarial update of the generator; the rest is "
+        "the decoder's",
+        between(0, 1, high_open=True),
+        {0: "a copy of the decoder"},
     )
-    alarm_window: int = field(
-        default=500,
-        metadata={
-            "help": "warn, once, of a collapsed latent, of a discriminator that wins or loses, of rewards that are all "
-            "alike and of samples that repeat where the mean over this many turns of the player says so; 0: never"
-        },
+    alarm_window: int = option(
+        500,
+        "window of the alarms, in updates of one player: warn once if the mean over it shows a collapsed latent, a "
+        "discriminator that wins or loses, rewards without spread, or repeated samples",
+        at_least(0),
+        {0: "off"},
+        group="Alarms",
     )
-    alarm_kl: float = field(
-        default=0.1, metadata={"help": "a mean KL below this, in nats a sentence, is a collapsed latent"}
+    alarm_kl: float = option(0.1, "mean KL, in nats per sentence, below which the latent has collapsed", at_least(0))
+    latent: ChoiceEnum(["mean", "sample", "prior"]) = option(
+        "mean",
+        "generation from sentences: z is the mean of q(z|x), a sample of it, or one of the prior",
+        group="Generation",
     )
-    latent: ChoiceEnum(["mean", "sample", "prior"]) = field(
-        default="mean",
-        metadata={"help": "generation from sentences: z is the mean of q(z|x), a draw from it, or one from the prior"},
+    num_draws: int = option(
+        100, "number of sentences of --gen-subset prior or interpolate (that one: at least 2)", at_least(1)
     )
-    num_draws: int = field(
-        default=100, metadata={"help": "number of sentences of --gen-subset prior and --gen-subset interpolate"}
+    interpolate_from: Optional[str] = option(
+        None, "--gen-subset interpolate: first sentence; without this flag a draw from the prior"
     )
-    interpolate_from: Optional[str] = field(
-        default=None, metadata={"help": "--gen-subset interpolate: sentence to start at (default: a draw)"}
+    interpolate_to: Optional[str] = option(
+        None, "--gen-subset interpolate: last sentence; without this flag a draw from the prior"
     )
-    interpolate_to: Optional[str] = field(
-        default=None, metadata={"help": "--gen-subset interpolate: sentence to end at (default: a draw)"}
-    )
-    prompt: ChoiceEnum(["reconstruct", "continue"]) = field(
-        default="reconstruct", metadata={"help": "fairseq-interactive: what is done with the lines"}
+    prompt: ChoiceEnum(["reconstruct", "continue"]) = option(
+        "reconstruct", "fairseq-interactive: reconstruct the lines, or continue them"
     )
     seed: int = II("common.seed")
     max_update: int = II("optimization.max_update")
     best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
     dataset_impl: Optional[str] = II("dataset.dataset_impl")
+
+    RELATIONS = [
+        Relation(
+            ("adv_g_steps", "adv_d_steps"),
+            lambda generator, discriminator: generator + discriminator > 0,
+            "--adv-g-steps and --adv-d-steps are both 0: give at least one of the players a step.",
+        ),
+        Relation(
+            ("fixed_length", "max_positions"),
+            lambda fixed, longest: fixed <= longest,
+            "--fixed-length {fixed_length} is above --max-positions {max_positions}: raise the latter.",
+        ),
+        Relation(
+            ("interpolate_from", "interpolate_to"),
+            lambda start, end: (start is None) == (end is None),
+            "--interpolate-from and --interpolate-to belong together: give both or none.",
+        ),
+        Relation(
+            ("interpolate_from", "interpolate_to"),
+            lambda start, end: start is None or bool(start.strip() and end.strip()),
+            "--interpolate-from and --interpolate-to must not be empty: give two sentences.",
+        ),
+        # of a split that is drawn; known when it is loaded
+        Relation(
+            ("num_draws", "gen_subset"),
+            lambda draws, subset: subset != "interpolate" or draws >= 2,
+            "--num-draws {num_draws} is too small for --gen-subset {gen_subset}: give at least 2.",
+        ),
+    ]

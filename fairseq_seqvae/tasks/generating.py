@@ -31,10 +31,6 @@ class LatentGenerationTask(FairseqTask):
         self.bpe, self.tokenizer = None, None
         self._ends: list[Tensor] | None = None
         self._prompts_seen: Counter = Counter()
-        if (cfg.interpolate_from is None) != (cfg.interpolate_to is None):
-            raise ValueError("--interpolate-from and --interpolate-to belong together: give both or none.")
-        if cfg.interpolate_from is not None and not (cfg.interpolate_from.strip() and cfg.interpolate_to.strip()):
-            raise ValueError("--interpolate-from and --interpolate-to must not be empty: give two sentences.")
 
     def build_bpe(self, args):
         """Remember the encoder of subwords: the sentences between which one walks need it."""

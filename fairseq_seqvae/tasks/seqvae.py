@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.tasks import register_task
 from torch import Tensor, nn
 
+from fairseq_seqvae import options
 from fairseq_seqvae.core.schedules.turns import DISCRIMINATOR, GENERATOR_PRETRAIN, GENERATOR_TURN, Turn, TurnPlan
 from fairseq_seqvae.models import SeqVAEModel
 from fairseq_seqvae.support.memory import keep_freed_memory
@@ -38,6 +38,7 @@ class SeqVAETask(LatentGenerationTask):
     builds_seqvae_only = True
 
     def __init__(self, cfg: SeqVAETaskConfig, dictionary):
+        options.check(cfg, SeqVAETaskConfig)
         super().__init__(cfg, dictionary)
         self.plan = TurnPlan(cfg.gen_pretrain_updates, cfg.disc_pretrain_updates, cfg.adv_g_steps, cfg.adv_d_steps)
         self.needs_discriminator = True
@@ -48,19 +49,6 @@ class SeqVAETask(LatentGenerationTask):
         self._watch = Watch()
         self._update_num = 0
         self._turn = (-1, GENERATOR_PRETRAIN)  # number and turn of the update that is being made
-        if not 0.0 <= cfg.rollout_lag < 1.0:
-            raise ValueError(f"--rollout-lag must lie in [0, 1) but is {cfg.rollout_lag}: 0 keeps no lag at all.")
-        if cfg.disc_lr is not None and not 0 <= cfg.disc_lr < math.inf:
-            raise ValueError(f"--disc-lr must be finite and not negative but is {cfg.disc_lr}.")
-        for name in ("alarm_window", "alarm_kl"):
-            if getattr(cfg, name) < 0:
-                raise ValueError(f"--{name.replace('_', '-')} must not be negative but is {getattr(cfg, name)}.")
-        if cfg.fixed_length < 0 or cfg.max_positions < 2:
-            raise ValueError("--fixed-length must not be negative, and --max-positions must be at least 2.")
-        if cfg.fixed_length > cfg.max_positions:
-            raise ValueError(
-                f"--fixed-length {cfg.fixed_length} is above --max-positions {cfg.max_positions}: raise the latter."
-            )
 
     @classmethod
     def setup_task(cls, cfg: SeqVAETaskConfig, **kwargs) -> "SeqVAETask":
@@ -97,11 +85,7 @@ class SeqVAETask(LatentGenerationTask):
                     f"split {split!r} has no sentences, it is drawn by fairseq-generate --gen-subset {split}: give a "
                     "split of the data to --train-subset and --valid-subset."
                 )
-            smallest = 2 if split == INTERPOLATE else 1
-            if self.cfg.num_draws < smallest:
-                raise ValueError(
-                    f"--num-draws {self.cfg.num_draws} is too small for --gen-subset {split}: give at least {smallest}."
-                )
+            options.check(self.cfg, SeqVAETaskConfig, gen_subset=split)
             self.datasets[split] = LatentDataset(
                 self.cfg.num_draws,
                 self.dictionary,

@@ -49,7 +49,7 @@ def test_the_options_reach_the_network():
     "options, message",
     [
         ({"disc_widths": "1,two"}, "--disc-widths.*two"),
-        ({"disc_widths": "1,60"}, "width 60 is above --max-positions 50"),
+        ({"disc_widths": "1,60"}, "--disc-widths 1,60 has a width above --max-positions 50"),
     ],
 )
 def test_bad_options_name_the_flag(options, message):

@@ -23,7 +23,7 @@ ROOMS = {
     "optim": set(),
     "oracle": {"core", "metrics", "support"},
     "melody": {"support"},
-    "scoring": {"compat", "oracle"},
+    "scoring": {"compat", "options", "oracle"},
     "inference": {"", "core", "options", "support"},
     "models": {"compat", "core", "inference", "options", "support"},
     "criterions": {"compat", "core", "metrics", "options"},
@@ -31,6 +31,7 @@ ROOMS = {
     "measure": {"", "compat", "core", "inference", "metrics", "support"},
     "export": {"support"},
     "cards": {"", "core", "measure", "metrics", "oracle", "support"},
+    "flags": {"", "inference", "options", "support"},
     "discriminators": {"core"},  # the address that extension files import from
     "": {"compat"},  # __init__.py: the version, and how to register
     "__main__": {"", "compat", "options", "support"},  # finds the commands by name
