@@ -1,21 +1,36 @@
-"""`python -m fairseq_seqvae` prints the folder to give to fairseq's commands as `--user-dir`.
+"""`python -m fairseq_seqvae` prints the folder to give to fairseq's commands as `--user-dir`, or runs a command.
 
     fairseq-train DATA --user-dir "$(python -m fairseq_seqvae)" --task seqvae ...
+    python -m fairseq_seqvae measure DATA --path CHECKPOINT
 
-Only the folder goes to standard output. Should fairseq be missing or broken, one sentence on standard error says so and
-the exit status is 1.
+Without a command, only the folder goes to standard output. Should fairseq be missing or broken, one sentence on
+standard error says so and the exit status is 1.
 """
 
 import argparse
+import importlib
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fairseq_seqvae import __version__, compat
 
+# command -> module that has main(argv) -> exit status, and what the command does
+COMMANDS = {
+    "measure": ("fairseq_seqvae.measure.__main__", "likelihood of held-out sequences, use of the latent, variety"),
+    "export": ("fairseq_seqvae.export.__main__", "a checkpoint without what only training needs"),
+    "flags": ("fairseq_seqvae.flags.__main__", "all flags of the plugin, with defaults, bounds and units"),
+    "melody": ("fairseq_seqvae.melody.__main__", "training lines from tunes and MIDI files; MIDI and pictures"),
+    "oracle": ("fairseq_seqvae.oracle.__main__", "data from a random LSTM, and its judgement of samples"),
+    "card": ("fairseq_seqvae.cards.__main__", "the paper's synthetic experiment: methods, lengths, seeds, figures"),
+    "spm": ("fairseq_seqvae.tools.spm", "train a sentencepiece model; encode and decode lines"),
+    "curves": ("fairseq_seqvae.tools.curves", "curves of a training from fairseq's JSON log"),
+}
+
 
 def versions() -> str:
-    """Return the versions that a problem report should contain, one a line."""
+    """Return the versions that a problem report should contain, one per line."""
     rows = {
         "fairseq-seqvae": __version__,
         "fairseq": compat.fairseq_version(),
@@ -26,12 +41,24 @@ def versions() -> str:
     return "\n".join(f"{name} {version or '(not installed)'}" for name, version in rows.items())
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the folder, or run a command; the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in COMMANDS:
+        return importlib.import_module(COMMANDS[words[0]][0]).main(words[1:])
+    width = max(map(len, COMMANDS))
     parser = argparse.ArgumentParser(
-        prog="python -m fairseq_seqvae", description="Print the folder to give to fairseq's commands as --user-dir."
+        prog="python -m fairseq_seqvae",
+        description="Print the folder to give to fairseq's commands as --user-dir, or run a command.",
+        epilog="commands (each has a --help):\n"
+        + "\n".join(f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the versions of all that matters instead")
-    args = parser.parse_args()
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help="see below")
+    args = parser.parse_args(words)
+    if args.command is not None:
+        parser.error(f"there is no command {args.command!r}: choose one of {', '.join(COMMANDS)}")
     print(versions() if args.version else Path(__file__).resolve().parent)
     if problem := compat.fairseq_problem():
         print(problem, file=sys.stderr)

@@ -1,5 +1,7 @@
 """Latent vectors of sentences, of draws from the prior, and of walks."""
 
+from typing import Any
+
 import torch
 from fairseq.data import data_utils
 from torch import Tensor
@@ -27,17 +29,19 @@ def prefixes_as_sources(prefixes: Tensor, eos: int, pad: int, with_eos: bool) ->
     return sources.scatter(1, lengths.unsqueeze(1), eos), lengths + 1
 
 
-def latent_dim(model) -> int:
+def latent_dim(model: Any) -> int:
     """Z of a model."""
     return model.prior.dim
 
 
-def prior_latent(model, ids: Tensor, seed: int) -> Tensor:
+def prior_latent(model: Any, ids: Tensor, seed: int) -> Tensor:
     """Draws from the prior by number, (B, Z)."""
     return model.prior.sample(Draws(seed).normal(Stream.PRIOR, ids, model.prior.dim))
 
 
-def latent_of_sentences(models, tokens: Tensor, lengths: Tensor, ids: Tensor, latent: str, seed: int) -> Tensor | None:
+def latent_of_sentences(
+    models: list[Any], tokens: Tensor, lengths: Tensor, ids: Tensor, latent: str, seed: int
+) -> Tensor | None:
     """Latent vectors of sentences, (B, Z); None leaves it to each model to take the mean of its posterior.
 
     Args:
@@ -56,7 +60,7 @@ def latent_of_sentences(models, tokens: Tensor, lengths: Tensor, ids: Tensor, la
     return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, models[0].prior.dim))
 
 
-def posterior_means(models, sentences: list[Tensor], pad: int, device) -> Tensor:
+def posterior_means(models: list[Any], sentences: list[Tensor], pad: int, device: torch.device) -> Tensor:
     """Means of q(z|x), (B, Z), of *sentences*, each (T,) with EOS."""
     if len(models) > 1:
         raise ValueError("walking between sentences needs one model, but --path names several.")
@@ -65,7 +69,7 @@ def posterior_means(models, sentences: list[Tensor], pad: int, device) -> Tensor
     return models[0].encoder.posterior(tokens, lengths).mean
 
 
-def interpolated_latent(model, ids: Tensor, num_points: int, seed: int, ends: Tensor | None = None) -> Tensor:
+def interpolated_latent(model: Any, ids: Tensor, num_points: int, seed: int, ends: Tensor | None = None) -> Tensor:
     """Points *ids* of *num_points* on the way between two latent vectors, (B, Z).
 
     Args:

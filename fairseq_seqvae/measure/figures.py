@@ -29,7 +29,7 @@ class HeldOutSet(NamedTuple):
     lengths: Tensor
 
 
-def load(path: str | os.PathLike, data: str | os.PathLike, use_cuda: bool = False):
+def load(path: str | os.PathLike, data: str | os.PathLike, use_cuda: bool = False) -> tuple[Any, Any]:
     """Model, without what only its training needs, and task of a checkpoint and a data folder."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no checkpoint {path}: give the file, such as checkpoints/checkpoint_best.pt")
@@ -41,7 +41,7 @@ def load(path: str | os.PathLike, data: str | os.PathLike, use_cuda: bool = Fals
     return model.cuda() if use_cuda else model, task
 
 
-def read_split(task, split: str, number: int | None = None) -> HeldOutSet:
+def read_split(task: Any, split: str, number: int | None = None) -> HeldOutSet:
     """The first *number* sequences of a split (default: all)."""
     task.load_dataset(split)
     dataset = task.dataset(split)
@@ -54,7 +54,7 @@ def read_split(task, split: str, number: int | None = None) -> HeldOutSet:
 
 @torch.no_grad()
 def measure_held_out(
-    model, held_out_set: HeldOutSet, taus: Sequence[float], num_samples: int, seed: int
+    model: Any, held_out_set: HeldOutSet, taus: Sequence[float], num_samples: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Likelihood bounds and use of the latent: figures for a report, and arrays of values of each sequence.
 
@@ -97,7 +97,7 @@ def measure_held_out(
 
 
 @torch.no_grad()
-def prior_samples(model, number: int, seed: int, temperature: float = 1.0) -> Samples:
+def prior_samples(model: Any, number: int, seed: int, temperature: float = 1.0) -> Samples:
     """The sequences that fairseq-generate draws with --gen-subset prior --sampling --beam 1 --unkpen 1000."""
     decoder = model.decoder
     max_len = decoder.fixed_length or min(_LONGEST_SAMPLE, model.max_decoder_positions() - 1)

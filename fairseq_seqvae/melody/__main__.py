@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fairseq_seqvae.melody import midi, midi_folder, plot, windows
@@ -135,36 +135,45 @@ def _commands() -> Commands:
     commands = Commands(
         _PROG, "Melodies: training lines from tunes or MIDI files; MIDI files and pictures from samples."
     )
+    for add in (_add_windows, _add_from_midi, _add_to_midi, _add_plot):
+        add(commands)
+    return commands
 
-    def command(name: str, run, summary: str, example: str) -> argparse.ArgumentParser:
-        added = commands.add(name, run, summary, example)
-        added.add_argument("--force", action="store_true", help="overwrite existing files")
-        return added
 
-    def add_window_options(added: argparse.ArgumentParser) -> None:
-        added.add_argument("--bars", type=positive, default=4, metavar="N", help="bars a window (default: %(default)s)")
-        added.add_argument("--out", required=True, metavar="DIR", help="folder for train.txt, valid.txt and test.txt")
-        added.add_argument(
-            "--start",
-            choices=windows.STARTS,
-            default="auto",
-            help="onset: only windows that begin with a note; any: all; auto (default): onset for up to 4 bars",
-        )
+def _command(commands: Commands, name: str, run: Callable, summary: str, example: str) -> argparse.ArgumentParser:
+    added = commands.add(name, run, summary, example)
+    added.add_argument("--force", action="store_true", help="overwrite existing files")
+    return added
 
-    def add_sample_options(added: argparse.ArgumentParser) -> None:
-        added.add_argument("file", metavar="FILE", help="output of fairseq-generate, or token lines such as test.txt")
-        added.add_argument("--targets", action="store_true", help="take the T- lines (the data), not the D- lines")
-        added.add_argument("--limit", type=positive, metavar="N", help="only the first N melodies")
-        added.add_argument("--meter", type=_meter, default="4/4", help="for the bar lines (default: %(default)s)")
 
-    def add_grid_option(added: argparse.ArgumentParser) -> None:
-        added.add_argument(
-            "--steps-per-quarter", type=positive, default=4, metavar="N", help="grid (default: %(default)s)"
-        )
+def _add_window_options(added: argparse.ArgumentParser) -> None:
+    added.add_argument("--bars", type=positive, default=4, metavar="N", help="bars a window (default: %(default)s)")
+    added.add_argument("--out", required=True, metavar="DIR", help="folder for train.txt, valid.txt and test.txt")
+    added.add_argument(
+        "--start",
+        choices=windows.STARTS,
+        default="auto",
+        help="onset: only windows that begin with a note; any: all; auto (default): onset for up to 4 bars",
+    )
 
-    added = command("windows", _windows, "training lines from a table of tunes", "windows tunes.tsv --bars 4 --out DIR")
+
+def _add_sample_options(added: argparse.ArgumentParser) -> None:
+    added.add_argument("file", metavar="FILE", help="output of fairseq-generate, or token lines such as test.txt")
+    added.add_argument("--targets", action="store_true", help="take the T- lines (the data), not the D- lines")
+    added.add_argument("--limit", type=positive, metavar="N", help="only the first N melodies")
+    added.add_argument("--meter", type=_meter, default="4/4", help="for the bar lines (default: %(default)s)")
+
+
+def _add_grid_option(added: argparse.ArgumentParser) -> None:
+    added.add_argument("--steps-per-quarter", type=positive, default=4, metavar="N", help="grid (default: %(default)s)")
+
+
+def _add_windows(commands: Commands) -> None:
+    added = _command(
+        commands, "windows", _windows, "training lines from a table of tunes", "windows tunes.tsv --bars 4 --out DIR"
+    )
     added.add_argument("tunes", metavar="TUNES.tsv", help="columns id, split, meter, key, steps_per_bar, notes")
-    add_window_options(added)
+    _add_window_options(added)
     added.add_argument(
         "--steps-per-bar",
         type=positive,
@@ -173,31 +182,45 @@ def _commands() -> Commands:
         help="only tunes whose bar has N steps: 16 (default) reels, 12 jigs and waltzes, 18 slip jigs",
     )
 
-    added = command(
-        "from-midi", _from_midi, "training lines from MIDI files, split by file", "from-midi FOLDER --bars 8 --out DIR"
+
+def _add_from_midi(commands: Commands) -> None:
+    added = _command(
+        commands,
+        "from-midi",
+        _from_midi,
+        "training lines from MIDI files, split by file",
+        "from-midi FOLDER --bars 8 --out DIR",
     )
     added.add_argument("midi", nargs="+", metavar="FOLDER_OR_FILE", help="folders are searched for .mid and .midi")
-    add_window_options(added)
+    _add_window_options(added)
     added.add_argument(
         "--track",
         help="number (from 0) or part of the name of the track (default: the one with most onsets, drums excepted)",
     )
-    add_grid_option(added)
+    _add_grid_option(added)
     added.add_argument(
         "--steps-per-bar", type=positive, metavar="N", help="only music whose bar has N steps (default: 4/4)"
     )
 
-    added = command("to-midi", _to_midi, "a MIDI file for each melody", "to-midi generate-test.txt --out DIR")
-    add_sample_options(added)
+
+def _add_to_midi(commands: Commands) -> None:
+    added = _command(
+        commands, "to-midi", _to_midi, "a MIDI file for each melody", "to-midi generate-test.txt --out DIR"
+    )
+    _add_sample_options(added)
     added.add_argument("--out", required=True, metavar="DIR", help="folder for sample-000.mid, sample-001.mid, ...")
     added.add_argument("--tempo", type=float, default=120, help="quarter notes a minute (default: %(default)s)")
     added.add_argument(
         "--program", type=int, default=73, help="instrument: 0 piano, 40 violin, 73 flute (default: %(default)s)"
     )
-    add_grid_option(added)
+    _add_grid_option(added)
 
-    added = command("plot", _plot, "a picture of melodies as piano rolls", "plot generate-test.txt --out samples.png")
-    add_sample_options(added)
+
+def _add_plot(commands: Commands) -> None:
+    added = _command(
+        commands, "plot", _plot, "a picture of melodies as piano rolls", "plot generate-test.txt --out samples.png"
+    )
+    _add_sample_options(added)
     added.add_argument("--out", required=True, metavar="FILE", help="the picture, .png or .svg")
     added.add_argument("--title", default="", help="heading of the picture")
     added.add_argument(
@@ -206,8 +229,7 @@ def _commands() -> Commands:
         default="samples",
         help="samples (default): a grid, of 8 without --limit; interpolation: a column from first to last",
     )
-    add_grid_option(added)
-    return commands
+    _add_grid_option(added)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fairseq_seqvae.oracle import data
 from fairseq_seqvae.oracle.model import Oracle
@@ -59,7 +59,7 @@ def _commands() -> Commands:
         _PROG, "The synthetic experiment: data from a random LSTM, and the judgement of that LSTM on samples."
     )
 
-    def command(name: str, run, summary: str, example: str) -> argparse.ArgumentParser:
+    def command(name: str, run: Callable, summary: str, example: str) -> argparse.ArgumentParser:
         added = commands.add(name, run, summary, example)
         which = added.add_mutually_exclusive_group()
         which.add_argument(

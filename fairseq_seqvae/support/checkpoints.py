@@ -14,7 +14,7 @@ WEIGHTS_ONLY = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ON
 
 
 @contextlib.contextmanager
-def reading(path) -> Iterator[None]:
+def reading(path: str | os.PathLike) -> Iterator[None]:
     """Whatever `torch.load` reads meanwhile, no code in it is run, and what is wrong with it is explained.
 
     Raises:

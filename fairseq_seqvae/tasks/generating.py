@@ -3,13 +3,16 @@
 import logging
 import zlib
 from collections import Counter
+from typing import Any
 
 import torch
+from fairseq.data import Dictionary
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
 from fairseq_seqvae.inference import latents, search
 from fairseq_seqvae.inference.sampler import SeqVAESampler
+from fairseq_seqvae.tasks.config import SeqVAETaskConfig
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +27,7 @@ class LatentGenerationTask(FairseqTask):
         fixed_length: number of tokens of every sequence, which then has no EOS; 0: they end with EOS
     """
 
-    def __init__(self, cfg, dictionary):
+    def __init__(self, cfg: SeqVAETaskConfig, dictionary: Dictionary):
         super().__init__(cfg)
         self.dictionary = dictionary
         self.fixed_length: int = cfg.fixed_length
@@ -32,17 +35,24 @@ class LatentGenerationTask(FairseqTask):
         self._ends: list[Tensor] | None = None
         self._prompts_seen: Counter = Counter()
 
-    def build_bpe(self, args):
+    def build_bpe(self, args: Any) -> Any:
         """Remember the encoder of subwords: the sentences between which one walks need it."""
         self.bpe = super().build_bpe(args)
         return self.bpe
 
-    def build_tokenizer(self, args):
+    def build_tokenizer(self, args: Any) -> Any:
         """Remember the tokenizer, see :meth:`build_bpe`."""
         self.tokenizer = super().build_tokenizer(args)
         return self.tokenizer
 
-    def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None, prefix_allowed_tokens_fn=None):
+    def build_generator(
+        self,
+        models: list[Any],
+        args: Any,
+        seq_gen_cls: Any = None,
+        extra_gen_cls_kwargs: dict[str, Any] | None = None,
+        prefix_allowed_tokens_fn: Any = None,
+    ) -> Any:
         """A sampler for ``--sampling``, fairseq's beam search for the rest."""
         search.check_options(args, self._subset_of_draws())
         args = search.fit_lengths(args, self.fixed_length)
@@ -50,7 +60,14 @@ class LatentGenerationTask(FairseqTask):
             return SeqVAESampler(models[0], self.dictionary, args, self.cfg.seed)
         return super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs, prefix_allowed_tokens_fn)
 
-    def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
+    def inference_step(
+        self,
+        generator: Any,
+        models: list[Any],
+        sample: dict[str, Any],
+        prefix_tokens: Tensor | None = None,
+        constraints: Any = None,
+    ) -> Any:
         """Give each sentence its latent vector, then generate."""
         with torch.no_grad():
             net_input = dict(sample["net_input"])

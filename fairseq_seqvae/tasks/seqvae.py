@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from fairseq import utils
+from fairseq.data import Dictionary
 from fairseq.logging import metrics
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.optim.amp_optimizer import AMPOptimizer
@@ -37,7 +38,7 @@ class SeqVAETask(LatentGenerationTask):
     # `build_model` refuses other models, whatever a checkpoint names: files of this task may be read without trust.
     builds_seqvae_only = True
 
-    def __init__(self, cfg: SeqVAETaskConfig, dictionary):
+    def __init__(self, cfg: SeqVAETaskConfig, dictionary: Dictionary):
         options.check(cfg, SeqVAETaskConfig)
         super().__init__(cfg, dictionary)
         self.plan = TurnPlan(cfg.gen_pretrain_updates, cfg.disc_pretrain_updates, cfg.adv_g_steps, cfg.adv_d_steps)
@@ -124,7 +125,9 @@ class SeqVAETask(LatentGenerationTask):
         """Longest sequence that is sampled in training: as long as any in the training data."""
         return self.fixed_length or self.state.longest or tokens.size(1)
 
-    def build_dataset_for_inference(self, src_tokens, src_lengths, constraints=None, **kwargs) -> SequenceDataset:
+    def build_dataset_for_inference(
+        self, src_tokens: list[Tensor], src_lengths: Any, constraints: Any = None, **kwargs: Any
+    ) -> SequenceDataset:
         """Data set of lines that a user typed; each ends with EOS."""
         for tokens in src_tokens:
             self.warn_of_unknown_symbols(tokens, len(tokens) - 1)
@@ -145,18 +148,18 @@ class SeqVAETask(LatentGenerationTask):
         return self.cfg.max_positions
 
     @property
-    def source_dictionary(self):
+    def source_dictionary(self) -> Dictionary:
         """The one dictionary."""
         return self.dictionary
 
     @property
-    def target_dictionary(self):
+    def target_dictionary(self) -> Dictionary:
         """The one dictionary."""
         return self.dictionary
 
     # -- model and criterion --
 
-    def build_model(self, cfg, from_checkpoint: bool = False):
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build the model; one that is read from a checkpoint, to be used, has no discriminator.
 
         Raises:
@@ -174,7 +177,7 @@ class SeqVAETask(LatentGenerationTask):
         self._model = model
         return model
 
-    def build_criterion(self, cfg, from_checkpoint: bool = False):
+    def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build the criterion; without an adversarial one, the model loses its discriminator and every turn is ELBO."""
         run_checks.refuse_lone_process(self.cfg)
         self._learns = True
@@ -207,7 +210,15 @@ class SeqVAETask(LatentGenerationTask):
         """Whose turn update number *update_num* (from 0) is."""
         return GENERATOR_PRETRAIN if self.plan is None else self.plan.turn(update_num)
 
-    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+    def train_step(
+        self,
+        sample: dict[str, Any],
+        model: nn.Module,
+        criterion: Any,
+        optimizer: Any,
+        update_num: int,
+        ignore_grad: bool = False,
+    ) -> tuple[Tensor, int, dict[str, Any]]:
         """Forward and backward of the turn that this update is."""
         model.train()
         model.set_num_updates(update_num)
@@ -224,7 +235,7 @@ class SeqVAETask(LatentGenerationTask):
             optimizer.backward(loss)
         return loss, sample_size, logging_output
 
-    def optimizer_step(self, optimizer, model, update_num) -> None:
+    def optimizer_step(self, optimizer: Any, model: nn.Module, update_num: int) -> None:
         """Step the parts whose turn it is; no momentum and no decay acts on the others."""
         if self.plan is None:
             optimizer.step()
@@ -248,7 +259,7 @@ class SeqVAETask(LatentGenerationTask):
 
     # -- alarms --
 
-    def reduce_metrics(self, logging_outputs, criterion) -> None:
+    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         """Log, and look at the numbers, which are those of all processes and wait for no further one of a GPU.
 
         Raises:
@@ -258,7 +269,7 @@ class SeqVAETask(LatentGenerationTask):
             super().reduce_metrics(logging_outputs, criterion)
         self._watch.update(logged, self.turn(self._update_num), self._update_num, criterion.training)
 
-    def post_validate(self, model, stats, agg) -> None:
+    def post_validate(self, model: nn.Module, stats: dict[str, Any], agg: Any) -> None:
         """Look at the numbers of a whole validation."""
         run_checks.refuse_unknown_metric(self.cfg, stats)
         if self.plan is not None and self._update_num >= self.plan.adversarial_from:

@@ -15,13 +15,12 @@ import oracles
 import pytest
 import torch
 
+from fairseq_seqvae.cards import baselines as card_baselines
+from fairseq_seqvae.cards import report as card_report
 from fairseq_seqvae.oracle import Oracle
 from fairseq_seqvae.oracle.score import read_tokens
 
 FOLDER = commands.ROOT / "examples" / "oracle"
-sys.path.insert(0, str(FOLDER))
-import card_baselines  # noqa: E402
-import card_report  # noqa: E402
 
 # Three tokens; 2 is never followed by anything.
 TRAIN = torch.tensor([[0, 1, 2], [0, 0, 1], [1, 0, 2], [0, 1, 0]])

@@ -8,8 +8,6 @@ import importlib.util
 import io
 import json
 import math
-import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,8 +26,9 @@ from fairseq_seqvae.oracle.score import read_tokens
 from fairseq_seqvae.oracle.weights import draw_weights, read_weights
 from fairseq_seqvae.support import command_line
 from fairseq_seqvae.support.generate_output import KINDS, read_generate_output
+from fairseq_seqvae.tools import curves
 
-PLOT_CURVES = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "plot-curves"))
+PLOT_CURVES = vars(curves)
 
 
 def attempt(read, *arguments):

@@ -30,7 +30,9 @@ ROOMS = {
     "tasks": {"compat", "core", "inference", "models", "options", "support"},
     "measure": {"", "compat", "core", "inference", "metrics", "support"},
     "export": {"support"},
-    "cards": {"", "core", "measure", "metrics", "oracle", "support"},
+    "runs": {"", "support"},  # steps of run scripts
+    "cards": {"measure", "metrics", "oracle", "runs", "support"},
+    "tools": {"support"},
     "flags": {"", "inference", "options", "support"},
     "discriminators": {"core"},  # the address that extension files import from
     "": {"compat"},  # __init__.py: the version, and how to register

@@ -9,11 +9,10 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "fairseq_seqvae"
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class StepError(Exception):
@@ -58,12 +57,14 @@ class Steps:
     """Runs commands one after the other in a folder that remembers which of them are done.
 
     Args:
-        folder: where everything goes; a later run with the same commands goes on where this one ended
+        folder: where everything goes; a later run with the same commands continues where this one ended
+        root: where commands are run; paths below it are shown relative to it
         part_of: steps in another folder, to whose commands and time these are added
     """
 
-    def __init__(self, folder: Path, part_of: "Steps | None" = None):
+    def __init__(self, folder: Path, root: Path, part_of: "Steps | None" = None):
         self.folder = folder
+        self.root = root
         self.commands: list[str] = part_of.commands if part_of else []
         self.started = part_of.started if part_of else time.monotonic()
         (folder / "logs").mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ class Steps:
             # With a file for standard output, warnings go to the log alone.
             errors = log_file if output else subprocess.STDOUT
             process = subprocess.Popen(
-                words, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env=environment
+                words, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=self.root, env=environment
             )
             sink = open(partial, "w", encoding="utf-8") if partial else None  # noqa: SIM115  closed below
             try:
@@ -151,18 +152,17 @@ class Steps:
     def finish(self, results: dict[str, Path]) -> None:
         """Write down the commands and print where the results are."""
         script = self.folder / "commands.sh"
-        script.write_text("cd " + shlex.quote(str(ROOT)) + "\n" + "\n".join(self.commands) + "\n", encoding="utf-8")
+        script.write_text("cd " + shlex.quote(str(self.root)) + "\n" + "\n".join(self.commands) + "\n", encoding="utf-8")
         print(f"\nDone in {time.monotonic() - self.started:.0f} s. The commands above are in {script}.\n")
         width = max(map(len, results))
         for what, path in results.items():
             print(f"  {what:<{width}}  {path}")
 
-    @staticmethod
-    def _short(word: str | Path) -> str:
-        """Paths inside the repository relative to it: that is where the commands are run."""
+    def _short(self, word: str | Path) -> str:
+        """Paths below the root relative to it: that is where the commands are run."""
         path = Path(word)
-        if path.is_absolute() and path.is_relative_to(ROOT):
-            return str(path.relative_to(ROOT))
+        if path.is_absolute() and path.is_relative_to(self.root):
+            return str(path.relative_to(self.root))
         return str(word)
 
 
@@ -197,7 +197,8 @@ def plot_curves(steps: Steps, data_config: Path, smoke: dict[str, str]) -> Path:
         "draw the training curves",
         [
             sys.executable,
-            ROOT / "scripts" / "plot-curves",
+            "-m",
+            "fairseq_seqvae.tools.curves",
             log,
             "--out",
             picture,
@@ -209,8 +210,8 @@ def plot_curves(steps: Steps, data_config: Path, smoke: dict[str, str]) -> Path:
     return picture
 
 
-def parse_arguments(description: str, default_folder: str) -> argparse.Namespace:
-    """Arguments that all run scripts take."""
+def parse_arguments(description: str, default_folder: str, root: Path) -> argparse.Namespace:
+    """Arguments that all run scripts take; the default folder is below *root*."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--out", type=Path, help=f"folder for everything that is made (default: {default_folder} in the repository)"
@@ -218,12 +219,12 @@ def parse_arguments(description: str, default_folder: str) -> argparse.Namespace
     parser.add_argument("--smoke", action="store_true", help="a few updates only, to see that everything runs")
     parser.add_argument("--seed", type=int, default=1, help="seed of training and sampling (default: 1)")
     args = parser.parse_args()
-    folder = args.out or ROOT / (default_folder + ("-smoke" if args.smoke else ""))
+    folder = args.out or root / (default_folder + ("-smoke" if args.smoke else ""))
     args.out = folder.resolve()
     return args
 
 
-def main(body, args: argparse.Namespace) -> int:
+def main(body: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
     """Run *body* and turn failures into one message."""
     try:
         body(args)

@@ -17,17 +17,12 @@ import numpy as np
 import torch
 import yaml
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+from fairseq_seqvae.cards.baselines import baselines
+from fairseq_seqvae.oracle import Oracle
+from fairseq_seqvae.oracle.model import estimate
+from fairseq_seqvae.oracle.score import read_tokens
+from fairseq_seqvae.runs import steps as s
 
-import steps as s  # noqa: E402
-from card_baselines import baselines  # noqa: E402
-
-from fairseq_seqvae.oracle import Oracle  # noqa: E402
-from fairseq_seqvae.oracle.model import estimate  # noqa: E402
-from fairseq_seqvae.oracle.score import read_tokens  # noqa: E402
-
-CONFIG = HERE / "config"
 DATA_SEED = 1
 
 # With --smoke, options of a stage are lowered to these where its YAML file has them.
@@ -101,9 +96,12 @@ class Stage(NamedTuple):
     start: Path | None
 
 
-def read_methods() -> dict[str, Any]:
-    """config/methods.yaml."""
-    return yaml.safe_load((CONFIG / "methods.yaml").read_text(encoding="utf-8"))
+def read_methods(config: Path) -> dict[str, Any]:
+    """The file methods.yaml of the folder *config*; ValueError if there is none."""
+    file = config / "methods.yaml"
+    if not file.is_file():
+        raise ValueError(f"--config {config} has no methods.yaml: give a folder such as examples/oracle/config.")
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -130,20 +128,24 @@ class Cells:
 
     Args:
         out: folder of the card; T20/data, T20/train/STAGE-SEED, T20/measure/METHOD-SEED are in it
+        settings: what all cells have in common
+        config: folder with methods.yaml and a YAML file per stage
+        root: where commands are run
     """
 
-    def __init__(self, out: Path, settings: Settings):
+    def __init__(self, out: Path, settings: Settings, config: Path, root: Path):
         self.out = out
-        self.steps = s.Steps(out)
+        self.config = config
+        self.steps = s.Steps(out, root)
         self.settings = settings
-        self.recipes = read_methods()
+        self.recipes = read_methods(config)
         self.oracle = settings.oracle()
         self._made: set[Cell] = set()  # or found finished, by this process
 
     def make_data(self, length: int) -> Path:
         """Draw and binarise the data of a length."""
         folder = self.out / f"T{length}"
-        steps, text, data = s.Steps(folder, self.steps), folder / "text", folder / "data"
+        steps, text, data = s.Steps(folder, self.steps.root, self.steps), folder / "text", folder / "data"
         sizes = [word for split, size in self.settings.sizes for word in (f"--{split}", str(size))]
         generate = [sys.executable, "-m", "fairseq_seqvae.oracle", "generate", *self.settings.oracle_flags]
         steps.run(
@@ -229,7 +231,7 @@ class Cells:
     def _train(self, stage: str, cell: Cell, data: Path, start: Path | None) -> Stage:
         """Train a stage by fairseq-train; an interrupted training goes on from its last checkpoint."""
         folder = self._stage_folder(stage, cell)
-        file = CONFIG / f"{stage}.yaml"
+        file = self.config / f"{stage}.yaml"
         overrides = self.recipes["lengths"].get(stage, {}).get(cell.length, {})
         overrides = {key: str(value) for key, value in overrides.items()}
         overrides |= {"common.seed": str(cell.seed), "task.fixed_length": str(cell.length)}
@@ -237,7 +239,7 @@ class Cells:
             overrides |= _smoke_overrides(file)
         start_flags = ["--finetune-from-model", start] if start else []
         save_dir = folder / "checkpoints"
-        s.Steps(folder, self.steps).run(
+        s.Steps(folder, self.steps.root, self.steps).run(
             f"train {stage}, T {cell.length}, seed {cell.seed}",
             ["fairseq-train", data, "--user-dir", s.PACKAGE, *s.flags_from_yaml(file, overrides), *start_flags]
             + ["--save-dir", save_dir],
@@ -252,7 +254,7 @@ class Cells:
         curve = self._curve(stage.name, cell)
         checkpoints = _interval_checkpoints(stage.folder / "checkpoints")
         if not curve["complete"]:
-            from fairseq_seqvae.measure import figures
+            from fairseq_seqvae.measure import figures as measure
 
             last = stage.folder / "checkpoints" / "checkpoint_last.pt"
             # fairseq goes on counting the time of the checkpoint that it began with.
@@ -262,7 +264,7 @@ class Cells:
                 if any(point["updates"] == other["updates"] for other in curve["points"]):
                     continue
                 print(f"  scoring the samples after {point['updates']} updates", flush=True)
-                tokens = oracle_samples(*figures.load(checkpoint, data), self.settings.curve_draws, cell.seed)
+                tokens = oracle_samples(*measure.load(checkpoint, data), self.settings.curve_draws, cell.seed)
                 mean, standard_error = estimate(self.oracle.nll(tokens))
                 curve["points"].append(point | {"oracle_nll": mean, "oracle_nll_standard_error": standard_error})
                 write_json(path, curve)
@@ -277,7 +279,7 @@ class Cells:
         samples = folder / "samples.txt"
         if samples.exists() and samples.stat().st_mtime < checkpoint.stat().st_mtime:
             shutil.rmtree(folder)  # what was measured is of a model that has been trained anew
-        s.Steps(folder, self.steps).run(
+        s.Steps(folder, self.steps.root, self.steps).run(
             f"sample from {cell.method}, T {cell.length}, seed {cell.seed}",
             ["fairseq-generate", data, "--user-dir", s.PACKAGE, "--task", "seqvae", "--path", checkpoint, "--cpu"]
             + ["--gen-subset", "prior", "--num-draws", str(settings.draws), "--sampling", "--beam", "1"]
@@ -293,13 +295,15 @@ class Cells:
         once(folder / "measured.json", made_with, make)
 
     def _measured(self, cell: Cell, data: Path, checkpoint: Path, folder: Path) -> dict[str, Any]:
-        from fairseq_seqvae.measure import figures  # imports fairseq: seconds, which a finished cell need not wait
+        from fairseq_seqvae.measure import (
+            figures as measure,  # imports fairseq: seconds, which a finished cell need not wait
+        )
 
         settings = self.settings
-        model, task = figures.load(checkpoint, data)
-        held_out_set = figures.read_split(task, "test", settings.held_out)
+        model, task = measure.load(checkpoint, data)
+        held_out_set = measure.read_split(task, "test", settings.held_out)
         taus = settings.temperatures
-        figures, arrays = figures.measure_held_out(model, held_out_set, taus, settings.importance_samples, cell.seed)
+        figures, arrays = measure.measure_held_out(model, held_out_set, taus, settings.importance_samples, cell.seed)
         points, oracle_nlls = [], []
         for i, tau in enumerate(taus):
             if tau == 1:
@@ -317,7 +321,7 @@ class Cells:
                     "held_out_nll": figures["nll"][i],
                     "held_out_nll_standard_error": figures["nll_standard_error"][i],
                     "elbo_per_sequence": figures["elbo_per_sequence"][i],
-                    **figures.variety(tokens, torch.full((len(tokens),), cell.length)),
+                    **measure.variety(tokens, torch.full((len(tokens),), cell.length)),
                 }
             )
         partial = folder / "sequences.npz.partial"
@@ -328,11 +332,11 @@ class Cells:
         return {**{key: figures[key] for key in kept}, **_progress(checkpoint), "points": points}
 
 
-def oracle_samples(model, task, number: int, seed: int, temperature: float = 1.0) -> torch.Tensor:
+def oracle_samples(model: Any, task: Any, number: int, seed: int, temperature: float = 1.0) -> torch.Tensor:
     """Draws from the prior as the oracle numbers its tokens, (N, T)."""
-    from fairseq_seqvae.measure import figures
+    from fairseq_seqvae.measure import figures as measure
 
-    return figures.prior_samples(model, number, seed, temperature).tokens - task.dictionary.nspecial
+    return measure.prior_samples(model, number, seed, temperature).tokens - task.dictionary.nspecial
 
 
 def _smoke_overrides(file: Path) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """The run script of an example with lines of text: binarise, train, sample, reconstruct, interpolate, continue."""
 
-import sys
+import argparse
 from pathlib import Path
 
-import steps as s
+from fairseq_seqvae.runs import steps as s
 
 SMOKE = {
     "task.gen_pretrain_updates": "20",
@@ -17,10 +17,11 @@ SMOKE = {
 
 def main(example: Path, description: str, default_folder: str, ends: tuple[str, str]) -> int:
     """Run the example in the folder *example*; *ends* are the sentences to walk between."""
+    root = example.parents[1]
 
-    def body(args) -> None:
+    def body(args: argparse.Namespace) -> None:
         folder, smoke = args.out, SMOKE if args.smoke else {}
-        steps = s.Steps(folder)
+        steps = s.Steps(folder, root)
         data = folder / "data"
         steps.run(
             "binarise the text",
@@ -53,8 +54,5 @@ def main(example: Path, description: str, default_folder: str, ends: tuple[str, 
                 print("   ", line.split("\t")[2])
         steps.finish(results | {"model": checkpoint})
 
-    return s.main(body, s.parse_arguments(description, default_folder))
+    return s.main(body, s.parse_arguments(description, default_folder, root))
 
-
-if __name__ == "__main__":
-    sys.exit("this file is used by names/run and austen/run: run one of them.")

@@ -1,0 +1,1 @@
+"""The oracle card: the paper's synthetic experiment for a set of methods, lengths and seeds."""

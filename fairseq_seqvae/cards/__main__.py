@@ -1,0 +1,192 @@
+"""The oracle card: the paper's synthetic experiment for a set of methods, lengths and seeds.
+
+Every method is trained by fairseq-train with config/METHOD.yaml and measured at several temperatures, by two numbers:
+the oracle's NLL of samples (quality) and the model's NLL of held-out data (coverage). Writes card.md, card.json,
+card.csv and two figures, again after every cell, of all cells in the folder that were made with the same settings. What
+was finished is not done again: after an interruption, give the same command.
+"""
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fairseq_seqvae.cards import cells as c
+from fairseq_seqvae.cards import report as r
+from fairseq_seqvae.oracle import Oracle
+from fairseq_seqvae.runs import steps as s
+from fairseq_seqvae.support.command_line import positive, temperatures
+
+# Lowest published oracle NLL of samples at each length (Gao, Cui, Ding 2021), of the oracle with seed 88.
+PUBLISHED = {8: 7.46, 20: 8.42, 64: 8.18}
+FIGURES = ("quality_coverage", "learning")
+SMOKE_ORACLE = {"seed": 7, "vocab_size": 50, "embed_dim": 8, "hidden_dim": 8}
+SMOKE = {
+    "draws": 500,
+    "curve_draws": 200,
+    "held_out": 100,
+    "importance_samples": 8,
+    "sizes": (("train", 1000), ("valid", 100), ("test", 200)),
+    "smoke": True,
+}
+
+
+def body(args: argparse.Namespace) -> None:
+    """Make what is missing, report what is there."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    npz = args.npz.resolve() if args.npz else None
+    if args.smoke:
+        npz = args.out / "oracle.npz"
+        Oracle.from_seed(**SMOKE_ORACLE).save_npz(npz)
+    settings = c.Settings(tuple(args.temperatures), npz=str(npz) if npz else None, **(SMOKE if args.smoke else {}))
+    cells = c.Cells(args.out, settings, args.config, args.root)
+    unknown = [method for method in args.methods if method not in cells.recipes["methods"]]
+    if unknown:
+        raise s.StepError(
+            f"--methods: {', '.join(unknown)} is not in config/methods.yaml, which has "
+            f"{', '.join(cells.recipes['methods'])}."
+        )
+    targets = {} if settings.npz else PUBLISHED
+    for length in args.lengths:
+        cells.make_data(length)
+        cells.baselines(length)
+    failures = []
+    # All methods with the first seed come first: so an early look at the card compares them.
+    for cell in [c.Cell(m, length, seed) for seed in args.seeds for length in args.lengths for m in args.methods]:
+        try:
+            cells.make(cell)
+        except s.Interrupted:
+            raise
+        except s.StepError as error:  # the others can still be made
+            print(f"\nerror: {error}", file=sys.stderr)
+            failures.append("-".join(map(str, cell)))
+            continue
+        report(args.out, cells, targets)
+    figures = {f"figure of {name.replace('_', ' and ')}": args.out / f"{name}.png" for name in FIGURES}
+    cells.steps.finish({"card": args.out / "card.md", **figures})
+    if failures:
+        raise s.StepError(f"not in the card, since a step failed (see above): {', '.join(failures)}")
+
+
+def report(out: Path, cells: c.Cells, targets: dict[int, float]) -> None:
+    """Write the card of all cells that are there, whatever command has made them."""
+    done = [cells.read(cell) for cell in cells.finished()]
+    baselines = {length: cells.baselines(length) for length in sorted({cell["length"] for cell in done})}
+    blocks = []
+    for length in baselines:
+        own = [cell for cell in done if cell["length"] == length]
+        likelihood = [cell for cell in own if cell["method"] == r.MAXIMUM_LIKELIHOOD]
+        arrays = {cell["seed"]: cells.sequences(cell) for cell in likelihood}
+        blocks.append(
+            {
+                "length": length,
+                "target": targets.get(length),
+                "baselines": baselines[length],
+                "methods": r.summarise(own, targets.get(length)),
+                "mixtures": r.mixtures(arrays, {cell["seed"]: cell["points"] for cell in likelihood}) if arrays else [],
+            }
+        )
+    card = {"protocol": protocol(cells.settings), "lengths": blocks}
+    c.write_json(out / "card.json", {**_plain(card), "cells": done})
+    (out / "card.md").write_text(r.markdown(card), encoding="utf-8")
+    with_length = [{**row, "length": block["length"]} for block in blocks for row in block["baselines"]]
+    r.write_csv(out / "card.csv", done, with_length)
+    drawn = r.draw_quality_and_coverage(blocks, targets), r.draw_learning(blocks, done, targets)
+    for name, figure in zip(FIGURES, drawn, strict=True):
+        for suffix in ("png", "svg"):
+            figure.savefig(out / f"{name}.{suffix}", dpi=150)
+
+
+def protocol(settings: c.Settings) -> str:
+    """How the numbers were made."""
+    sizes = ", ".join(f"{size} for {split}" for split, size in settings.sizes)
+    return (
+        f"Sequences of {'another oracle' if settings.npz else 'the oracle of seed 88'}: {sizes}; the same data (seed "
+        f"{c.DATA_SEED}) for all methods and seeds. Oracle NLL: mean over {settings.draws} samples with z from the "
+        f"prior. Held-out NLL: importance-weighted bound with {settings.importance_samples} draws of z from q(z|x) "
+        f"(exact without z), mean over the first {settings.held_out} test sequences. Both in nats per token, at the "
+        "same temperature of the decoder. KL and MI (mutual information of x and z under q): nats per sequence. ± is "
+        "the 95 % t-interval over seeds, s.e. the standard error over sequences. Gap: held-out NLL less that of the "
+        "maximum-likelihood model (ml) at the temperature that gives the same oracle NLL (monotone cubic between those "
+        "measured), seed by seed; below 0 is better, - is beyond its temperatures, n the seeds that are within them. "
+        "Distinct: share of all, in brackets that of ml there. Training: wall time "
+        f"of all stages, validation and saving included. Time to quality: {settings.curve_draws} samples of each "
+        "checkpoint; the first one at or below the value from which on the mean of all evaluations is, too."
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Spreads as dictionaries."""
+    if isinstance(value, r.Spread):
+        return value._asdict()
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list) else value
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(text.split(",")))
+
+
+def _numbers(text: str) -> list[int]:
+    return [positive(part) for part in _names(text)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fairseq_seqvae card", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--methods", type=_names, help="names in config/methods.yaml (default: all)")
+    parser.add_argument("--lengths", type=_numbers, metavar="T,...", help="tokens a sequence (default: 8,20,64)")
+    parser.add_argument("--seeds", type=_numbers, default=[1], help="of training and sampling (default: 1)")
+    parser.add_argument(
+        "--temperatures",
+        type=temperatures,
+        default=[1.0, 0.9, 0.8, 0.75, 0.7, 0.6],
+        metavar="TAU,...",
+        help="of the decoder, 1 among them (default: 1,0.9,0.8,0.75,0.7,0.6)",
+    )
+    parser.add_argument("--out", type=Path, help="folder for everything that is made (default: runs/card)")
+    parser.add_argument("--npz", type=Path, help="an oracle of these arrays instead of the paper's")
+    parser.add_argument("--smoke", action="store_true", help="a tiny oracle and a few updates: see that all runs")
+    parser.add_argument(
+        "--config", type=Path, help="folder with methods.yaml and a YAML file per stage, such as examples/oracle/config"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, config: Path | None = None, root: Path | None = None) -> int:
+    """Run the command; 0, 1 after a step that failed, 2 after bad input, 130 after an interruption.
+
+    Args:
+        config: default of --config
+        root: where commands are run, and the parent of the default folder (default: the working directory)
+    """
+    # What fairseq says of reading a checkpoint is not wanted here.
+    logging.disable(logging.INFO)
+    # As Ctrl-C: the command that is running is stopped, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    args.root = (root or Path.cwd()).resolve()
+    args.config = args.config or config
+    if args.config is None:
+        parser.error("--config is missing: give a folder such as examples/oracle/config of the repository")
+    try:
+        known = list(c.read_methods(args.config)["methods"])
+    except ValueError as error:
+        parser.error(str(error))
+    args.config = args.config.resolve()
+    args.methods = args.methods or known
+    args.lengths = args.lengths or ([8] if args.smoke else [8, 20, 64])
+    args.out = (args.out or args.root / ("runs/card-smoke" if args.smoke else "runs/card")).resolve()
+    if 1 not in args.temperatures:
+        parser.error("--temperatures must have 1 among them, the model as it is")
+    return s.main(body, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

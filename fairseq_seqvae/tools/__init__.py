@@ -1,0 +1,1 @@
+"""Small tools as commands: subwords, curves of a training. They need neither torch nor fairseq."""
