@@ -24,7 +24,7 @@ from fairseq_seqvae.support.command_line import positive, temperatures
 PUBLISHED = {8: 7.46, 20: 8.42, 64: 8.18}
 FIGURES = ("quality_coverage", "learning")
 SMOKE_ORACLE = {"seed": 7, "vocab_size": 50, "embed_dim": 8, "hidden_dim": 8}
-SMOKE = {
+SMOKE: dict[str, Any] = {
     "draws": 500,
     "curve_draws": 200,
     "held_out": 100,

@@ -147,14 +147,27 @@ class Cells:
         folder = self.out / f"T{length}"
         steps, text, data = s.Steps(folder, self.steps.root, self.steps), folder / "text", folder / "data"
         sizes = [word for split, size in self.settings.sizes for word in (f"--{split}", str(size))]
-        generate = [sys.executable, "-m", "fairseq_seqvae.oracle", "generate", *self.settings.oracle_flags]
+        generate: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "fairseq_seqvae.oracle",
+            "generate",
+            *self.settings.oracle_flags,
+        ]
         steps.run(
             "draw the data",
             [*generate, "--length", str(length), "--data-seed", str(DATA_SEED), *sizes, "--out", text, "--force"],
             inputs=[Path(self.settings.npz)] if self.settings.npz else [],
         )
         splits = [part for split, _ in self.settings.sizes for part in (f"--{split}pref", text / f"{split}.txt")]
-        preprocess = ["fairseq-preprocess", "--only-source", "--srcdict", text / "dict.txt", "--destdir", data]
+        preprocess: list[str | Path] = [
+            "fairseq-preprocess",
+            "--only-source",
+            "--srcdict",
+            text / "dict.txt",
+            "--destdir",
+            data,
+        ]
         steps.run("binarise the data", [*preprocess, *splits])
         return data
 

@@ -113,10 +113,11 @@ def summarise(cells: list[dict[str, Any]], target: float | None) -> list[dict[st
                 for cell in own
                 if method != MAXIMUM_LIKELIHOOD and cell["seed"] in likelihood
             ]
-            compared = [(p, curve) for p, curve in compared if value_at(curve, p["oracle_nll"]) is not None]
             for key in ("held_out_nll", "distinct_bigrams"):
-                row[f"ml_{key}"] = spread([value_at(curve, p["oracle_nll"], key) for p, curve in compared])
-            row["gap"] = spread([p["held_out_nll"] - value_at(curve, p["oracle_nll"]) for p, curve in compared])
+                found = [value_at(curve, p["oracle_nll"], key) for p, curve in compared]
+                row[f"ml_{key}"] = spread([value for value in found if value is not None])
+            likely = [(p["held_out_nll"], value_at(curve, p["oracle_nll"])) for p, curve in compared]
+            row["gap"] = spread([own - other for own, other in likely if other is not None])
             points.append(row)
         summary = {"method": method, "length": own[0]["length"], "seeds": [cell["seed"] for cell in own]}
         summary["points"] = points
@@ -145,7 +146,8 @@ def mixtures(sequences: dict[int, dict[str, np.ndarray]], curves: dict[int, list
     for weight in MIXTURE_WEIGHTS:
         found = {seed: temperature_mixture(arrays, weight) for seed, arrays in sequences.items()}
         references = {seed: value_at(curves[seed], row["oracle_nll"]) for seed, row in found.items()}
-        gaps = [row["held_out_nll"] - references[seed] for seed, row in found.items() if references[seed] is not None]
+        pairs = [(row["held_out_nll"], references[seed]) for seed, row in found.items()]
+        gaps = [own - other for own, other in pairs if other is not None]
         any_row = next(iter(found.values()))
         rows.append(
             {
@@ -327,8 +329,8 @@ def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, f
             at = (plain["oracle_nll"].mean, plain["held_out_nll"].mean)
             axes.plot(*at, "o", color=colour, markersize=7, fillstyle="none")
         if block["mixtures"]:
-            xs, ys = ([row[key].mean for row in block["mixtures"]] for key in ("oracle_nll", "held_out_nll"))
-            axes.plot(xs, ys, "--", color="#777777", linewidth=1.2, label="ml, mixed temperatures")
+            mixed = [[row[key].mean for row in block["mixtures"]] for key in ("oracle_nll", "held_out_nll")]
+            axes.plot(*mixed, "--", color="#777777", linewidth=1.2, label="ml, mixed temperatures")
         oracle, *others = (row for row in block["baselines"] if row["held_out_nll"] is not None)
         for row in others:
             axes.plot(row["oracle_nll"], row["held_out_nll"], "x", color="black", markersize=6, label=row["name"])
@@ -396,7 +398,7 @@ def _in_order(block: dict[str, Any], blocks: list[dict[str, Any]]) -> list[dict[
 
 
 def _legend(figure, panels) -> None:
-    entries = {}
+    entries: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         for handle, label in zip(handles, labels, strict=True):

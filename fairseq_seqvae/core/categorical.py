@@ -6,6 +6,7 @@ exponential of a logit, so Gumbel noise or exponential races (``torch.multinomia
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,9 +53,7 @@ def pick(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_k: int =
     return chosen.view_as(uniform)
 
 
-def pick_in_blocks(
-    logits_of: Callable[[Tensor], Tensor], features: Tensor, uniform: Tensor, **options: float
-) -> Tensor:
+def pick_in_blocks(logits_of: Callable[[Tensor], Tensor], features: Tensor, uniform: Tensor, **options: Any) -> Tensor:
     """Draw tokens, int64, shape of *uniform*, from logits that are made for a block of rows at a time.
 
     Args:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
-from torch import Tensor, nn
+from torch import Tensor
 
 from fairseq_seqvae import options
 from fairseq_seqvae.core import sequences
@@ -20,6 +20,8 @@ from fairseq_seqvae.criterions.config import SeqVAEElboConfig
 from fairseq_seqvae.metrics.bigrams import bigram_counts
 from fairseq_seqvae.metrics.variety import count_distinct
 
+# A SeqVAEModel, or fairseq's wrapper of one, which hands its attributes on.
+Model = Any
 # What a criterion returns: the loss, the number of sequences, what is logged.
 Result = tuple[Tensor, int, dict[str, Any]]
 
@@ -44,7 +46,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
 
     def forward(
         self,
-        model: nn.Module,
+        model: Model,
         sample: dict[str, Any],
         reduce: bool = True,
         turn: Turn = GENERATOR_PRETRAIN,
@@ -62,7 +64,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
             loss, count, log = self.validation(model, sample)
         return loss, count, log | {"ntokens": sample["ntokens"], "nsentences": count, "sample_size": count}
 
-    def generator_pretrain(self, model: nn.Module, sample: dict[str, Any], draws: Draws) -> Result:
+    def generator_pretrain(self, model: Model, sample: dict[str, Any], draws: Draws) -> Result:
         """The generator moves by the ELBO alone."""
         streams = Stream.POSTERIOR, Stream.WORD_DROPOUT
         noise, keys = draws.noise_and_keys(*streams, sample["id"], model.prior.dim)
@@ -72,7 +74,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
         loss, log = self.elbo(log_likelihood, output.posterior, draws.update)
         return loss, sample["nsentences"], log
 
-    def validation(self, model: nn.Module, sample: dict[str, Any]) -> Result:
+    def validation(self, model: Model, sample: dict[str, Any]) -> Result:
         """The ELBO of one draw of z per sequence (weight 1, no free bits), the same draw at every validation."""
         target, ids, draws = sample["target"], sample["id"], Draws(self.cfg.seed)
         noise = draws.normal(Stream.VALIDATION_POSTERIOR, ids, model.prior.dim)
@@ -92,7 +94,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
             log |= self.validate_discriminator(model, target, samples)
         return loss, sample["nsentences"], log
 
-    def validate_discriminator(self, model: nn.Module, target: Tensor, samples: Samples) -> dict[str, Any]:
+    def validate_discriminator(self, model: Model, target: Tensor, samples: Samples) -> dict[str, Any]:
         """What the adversarial criterion logs about the discriminator on held-out data."""
         return {}
 
@@ -123,7 +125,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
 
     @torch.no_grad()
     def prior_samples(
-        self, model: nn.Module, ids: Tensor, draws: Draws, latent_stream: Stream, stream: Stream, max_len: int
+        self, model: Model, ids: Tensor, draws: Draws, latent_stream: Stream, stream: Stream, max_len: int
     ) -> Samples:
         """One sequence for each of *ids* (B,), with z from the prior."""
         noise, keys = draws.noise_and_keys(latent_stream, stream, ids, model.prior.dim)

@@ -20,7 +20,7 @@ from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Samples, Trajectory
 from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, GENERATOR_TURN, Turn
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
-from fairseq_seqvae.criterions.seqvae_elbo import Result, SeqVAEElboCriterion
+from fairseq_seqvae.criterions.seqvae_elbo import Model, Result, SeqVAEElboCriterion
 from fairseq_seqvae.metrics.variety import count_distinct
 
 
@@ -59,7 +59,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
 
     def forward(
         self,
-        model: nn.Module,
+        model: Model,
         sample: dict[str, Any],
         reduce: bool = True,
         turn: Turn = GENERATOR_PRETRAIN,
@@ -79,7 +79,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
 
     # -- the generator's turn --
 
-    def generator_turn(self, model: nn.Module, sample: dict[str, Any], draws: Draws) -> Result:
+    def generator_turn(self, model: Model, sample: dict[str, Any], draws: Draws) -> Result:
         """ELBO of the batch + policy gradient on trajectories + entropy."""
         cfg, target, ids = self.cfg, sample["target"], sample["id"]
         mask, max_len, dim = target.eq(self.padding_idx), self.task.max_sample_length(target), model.prior.dim
@@ -111,7 +111,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         return loss, sample["nsentences"], log
 
     @torch.no_grad()
-    def act(self, model: nn.Module, sample: dict[str, Any], noise: Tensor, keys: Tensor, max_len: int) -> Trajectory:
+    def act(self, model: Model, sample: dict[str, Any], noise: Tensor, keys: Tensor, max_len: int) -> Trajectory:
         """The sequences that are rewarded, and the z they belong to.
 
         Args:
@@ -131,7 +131,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         drawn = rollout.sample(model.decoder, z, keys, max_len)
         return Trajectory(drawn.tokens, drawn.lengths, drawn.mask, z, sample["id"])
 
-    def rewards(self, model: nn.Module, trajectory: Trajectory, draws: Draws, max_len: int) -> rollout.PrefixValues:
+    def rewards(self, model: Model, trajectory: Trajectory, draws: Draws, max_len: int) -> rollout.PrefixValues:
         """Values of the rewarded prefixes: completed by the rollout policy, judged by the reward."""
         plan = self._plan(max(trajectory.tokens.size(1), max_len))
         if self._reward is None or self._reward.discriminator is not model.discriminator:
@@ -148,7 +148,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
 
     # -- the discriminator's turn --
 
-    def discriminator_turn(self, model: nn.Module, sample: dict[str, Any], draws: Draws) -> Result:
+    def discriminator_turn(self, model: Model, sample: dict[str, Any], draws: Draws) -> Result:
         """Binary cross-entropy of the batch against as many samples with z from the prior."""
         target = sample["target"]
         fakes = self.fakes(model, sample["id"], draws, self.task.max_sample_length(target))
@@ -166,7 +166,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
             loss = loss + self.cfg.disc_l2 * sample["nsentences"] * output_penalty(model.discriminator)
         return loss, sample["nsentences"], log
 
-    def fakes(self, model: nn.Module, ids: Tensor, draws: Draws, max_len: int) -> Samples:
+    def fakes(self, model: Model, ids: Tensor, draws: Draws, max_len: int) -> Samples:
         """One sample of the decoder for each of *ids* (B,), fresh or from the pool."""
 
         def fresh(ids: Tensor, draws: Draws, max_len: int) -> Samples:
@@ -177,7 +177,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         rests_since = self.task.plan.generator_rests_since(draws.update)
         return self.pool.fakes(fresh, ids, draws, rests_since, max_len)
 
-    def validate_discriminator(self, model: nn.Module, target: Tensor, samples: Samples) -> dict[str, Any]:
+    def validate_discriminator(self, model: Model, target: Tensor, samples: Samples) -> dict[str, Any]:
         """Accuracy on held-out data and fresh samples: training data can be memorised."""
         if model.discriminator is None or not self.task.judges_discriminator:
             return {}

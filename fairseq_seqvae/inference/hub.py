@@ -96,7 +96,7 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
         seed: int | None = None,
         max_len: int = 200,
         prefixes: Sequence[str] | None = None,
-        **options: float,
+        **options: Any,
     ) -> list[str]:
         """One text for each z (B, Z): the likeliest token at each step, or with *seed* or *options* a draw.
 

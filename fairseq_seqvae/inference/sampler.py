@@ -67,6 +67,7 @@ class SeqVAESampler:
             max_lens = torch.maximum(max_lens, (prefix_tokens != self.pad).sum(dim=1))
         keys = Draws(self.seed).keys(Stream.GENERATION, ids[rows], numbers)
         drawn = rollout.sample(self.model.decoder, z[rows], keys, int(max_lens.max()), self.options, prefix_tokens)
+        assert drawn.log_probs is not None  # the options ask for them
         lengths = torch.minimum(drawn.lengths, max_lens).tolist()
         hypotheses = [
             self._hypothesis(tokens[:length], log_probs[:length])

@@ -24,7 +24,8 @@ def _windows(args: argparse.Namespace) -> None:
     refuse_existing(windows.split_paths(args.out), args.force)
     tunes = windows.read_tunes(args.tunes)
     splits, left_out = windows.tune_windows(tunes, args.bars, args.steps_per_bar, args.start)
-    used, unused = Counter(), Counter()
+    used: Counter[str] = Counter()
+    unused: Counter[str] = Counter()
     for tune in tunes:
         if tune.steps_per_bar != args.steps_per_bar:
             unused[f"of {tune.steps_per_bar} steps a bar"] += 1

@@ -42,9 +42,8 @@ class Account:
 
 def find_files(paths: Iterable[str | PathLike]) -> list[Path]:
     """The files named, and the .mid and .midi files in the folders named and below. `ValueError` if there is none."""
-    paths = [Path(path) for path in paths]
     found: set[Path] = set()
-    for path in paths:
+    for path in map(Path, paths):
         if path.is_dir():
             inside = [file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file()]
             if not inside:

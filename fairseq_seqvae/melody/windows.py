@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -120,7 +120,8 @@ def tune_windows(
     for tune in tunes:
         if tune.steps_per_bar == steps_per_bar:
             cut[tune.split].extend(cut_windows(tune.tokens, bars, steps_per_bar))
-    splits, left_out = {}, Counter()
+    splits: dict[str, Any] = {}
+    left_out: Counter[str] = Counter()
     for split in SPLITS:
         splits[split], reasons = select_windows(cut[split], start)
         left_out += reasons

@@ -77,7 +77,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
 
     def __init__(self, encoder: SeqVAEEncoder, decoder: SeqVAEDecoder, discriminator: nn.Module | None = None):
         super().__init__(encoder, decoder)
-        self.discriminator = discriminator
+        self.discriminator: Any = discriminator
         self.prior: StandardNormal = encoder.prior  # p(z)
         self.lagging = LaggingCopy(decoder) if discriminator is not None else None
         self.rollout_decoder = self.lagging.module if self.lagging else None
@@ -87,8 +87,9 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         parts = (encoder, ENCODER), (decoder, DECODER), (self.rollout_decoder, DECODER), (discriminator, DISCRIMINATOR)
         for module, part in parts:
             for parameter in module.parameters() if module is not None else ():
-                parameter.part = part
-                parameter.param_group = DISCRIMINATOR if part == DISCRIMINATOR else GENERATOR
+                tagged: Any = parameter
+                tagged.part = part
+                tagged.param_group = DISCRIMINATOR if part == DISCRIMINATOR else GENERATOR
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> "SeqVAEModel":
@@ -265,14 +266,15 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
 
     def _check_dictionary(self, state_dict: dict, prefix: str) -> None:
         weight = state_dict.get(f"{prefix}encoder.embedding.weight")
-        digest = state_dict.setdefault(f"{prefix}dictionary_version", self.dictionary_version)
+        own = self.get_buffer("dictionary_version")
+        digest = state_dict.setdefault(f"{prefix}dictionary_version", own)
         size = len(self.decoder.dictionary)
         if weight is not None and weight.size(0) != size:
             raise ValueError(
                 f"the checkpoint was trained with a dictionary of {weight.size(0)} symbols but the data folder has one "
                 f"of {size}: use the data folder (dict.txt) that the model was trained with."
             )
-        if int(digest) != int(self.dictionary_version):
+        if int(digest) != int(own):
             raise ValueError(
                 "the checkpoint was trained with a dictionary of the same size but of other symbols, or in another "
                 "order: use the data folder (dict.txt) that the model was trained with."

@@ -1,6 +1,7 @@
 """What the run scripts of the examples share: steps that are shown, run once, and skipped when done already."""
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -66,14 +67,14 @@ class Steps:
         self.folder = folder
         self.root = root
         self.commands: list[str] = part_of.commands if part_of else []
-        self.started = part_of.started if part_of else time.monotonic()
+        self.started: float = part_of.started if part_of else time.monotonic()
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         self.bin = Path(sys.executable).parent
 
     def run(
         self,
         name: str,
-        command: list[str | Path],
+        command: Sequence[object],
         output: Path | None = None,
         training: bool = False,
         inputs: Sequence[Path] = (),
@@ -82,7 +83,7 @@ class Steps:
 
         Args:
             name: shown, and the name of the log
-            command: program and arguments
+            command: program and arguments, strings and paths
             output: file for standard output, written as a whole or not at all
             training: show a line of figures now and then; if it is interrupted, the same command goes on with it
             inputs: files of whose content the result is made
@@ -109,7 +110,25 @@ class Steps:
             print(f"[done already] {name}", flush=True)
             return
         print(f"\n[{time.monotonic() - self.started:4.0f} s] {name}\n  $ {shown}", flush=True)
+        log.unlink(missing_ok=True)
+        if training:
+            begun.write_text(digest)
         partial = output.with_name(output.name + ".partial") if output else None
+        try:
+            code = self._execute(words, log, partial, training)
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted: run the same command again, and it goes on from '{name}'.") from None
+        if code != 0:
+            tail = "".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-12:])
+            raise StepError(f"the step '{name}' failed with exit status {code}; the end of {log}:\n{tail}")
+        if partial and output:
+            os.replace(partial, output)
+        new_stamp = stamp.with_suffix(".partial")
+        new_stamp.write_text(digest)
+        os.replace(new_stamp, stamp)
+
+    def _execute(self, words: list[str], log: Path, output: Path | None, training: bool) -> int:
+        """Run a command; its exit status. With a file for standard output, warnings go to the log alone."""
         # These models are too small for threads to pay; on a busy machine threads that wait for each other cost much.
         environment = {
             "OMP_NUM_THREADS": "1",
@@ -117,37 +136,21 @@ class Steps:
             "PYTHONUNBUFFERED": "1",
             "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
         }
-        log.unlink(missing_ok=True)
-        if training:
-            begun.write_text(digest)
-        with open(log, "a", encoding="utf-8") as log_file:
-            # With a file for standard output, warnings go to the log alone.
+        with open(log, "a", encoding="utf-8") as log_file, _opened(output) as sink:
             errors = log_file if output else subprocess.STDOUT
             process = subprocess.Popen(
                 words, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=self.root, env=environment
             )
-            sink = open(partial, "w", encoding="utf-8") if partial else None  # noqa: SIM115  closed below
             try:
-                for line in process.stdout:
+                for line in process.stdout or ():
                     (sink or log_file).write(line)
                     if training:
                         _show_progress(line)
-                code = process.wait()
+                return process.wait()
             except KeyboardInterrupt:
                 process.terminate()  # it need not have been told by the terminal
                 process.wait()
-                raise Interrupted(f"interrupted: run the same command again, and it goes on from '{name}'.") from None
-            finally:
-                if sink:
-                    sink.close()
-        if code != 0:
-            tail = "".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-12:])
-            raise StepError(f"the step '{name}' failed with exit status {code}; the end of {log}:\n{tail}")
-        if partial:
-            os.replace(partial, output)
-        new_stamp = stamp.with_suffix(".partial")
-        new_stamp.write_text(digest)
-        os.replace(new_stamp, stamp)
+                raise
 
     def finish(self, results: dict[str, Path]) -> None:
         """Write down the commands and print where the results are."""
@@ -235,6 +238,10 @@ def main(body: Callable[[argparse.Namespace], None], args: argparse.Namespace) -
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _opened(output: Path | None) -> contextlib.AbstractContextManager:
+    return open(output, "w", encoding="utf-8") if output else contextlib.nullcontext()
 
 
 def _content(file: Path) -> bytes:

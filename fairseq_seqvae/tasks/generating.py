@@ -78,6 +78,7 @@ class LatentGenerationTask(FairseqTask):
                 prefix_tokens = latents.without_eos(tokens, self.dictionary.eos(), self.dictionary.pad())
             if prefix_tokens is not None and prefix_tokens.size(1) == 0:
                 prefix_tokens = None
+            z: Tensor | None
             subset = self._subset_of_draws()
             if subset and "id" in sample and "prev_output_tokens" not in net_input:
                 z = self._latent_of_draws(models, subset, ids)

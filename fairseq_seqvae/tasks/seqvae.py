@@ -41,11 +41,13 @@ class SeqVAETask(LatentGenerationTask):
     def __init__(self, cfg: SeqVAETaskConfig, dictionary: Dictionary):
         options.check(cfg, SeqVAETaskConfig)
         super().__init__(cfg, dictionary)
-        self.plan = TurnPlan(cfg.gen_pretrain_updates, cfg.disc_pretrain_updates, cfg.adv_g_steps, cfg.adv_d_steps)
+        self.plan: TurnPlan | None = TurnPlan(
+            cfg.gen_pretrain_updates, cfg.disc_pretrain_updates, cfg.adv_g_steps, cfg.adv_d_steps
+        )
         self.needs_discriminator = True
         # Kept in checkpoints, so that fairseq-validate samples no longer sequences than training did.
         self.state.add_factory("longest", lambda: 0)
-        self._model = None
+        self._model: Any = None
         self._learns = False  # or judges: there is a criterion
         self._watch = Watch()
         self._update_num = 0
@@ -191,7 +193,7 @@ class SeqVAETask(LatentGenerationTask):
             self.plan = None
             if self._model is not None and hasattr(self._model, "drop_adversary"):
                 self._model.drop_adversary()
-        elif 0 < self.cfg.max_update <= self.plan.adversarial_from and is_master():
+        elif self.plan and 0 < self.cfg.max_update <= self.plan.adversarial_from and is_master():
             logger.warning(
                 f"--max-update {self.cfg.max_update} ends before the adversarial part, which begins at update "
                 f"{self.plan.adversarial_from} (--gen-pretrain-updates {self.plan.gen_pretrain_updates} + "
@@ -213,7 +215,7 @@ class SeqVAETask(LatentGenerationTask):
     def train_step(
         self,
         sample: dict[str, Any],
-        model: nn.Module,
+        model: Any,
         criterion: Any,
         optimizer: Any,
         update_num: int,
@@ -235,7 +237,7 @@ class SeqVAETask(LatentGenerationTask):
             optimizer.backward(loss)
         return loss, sample_size, logging_output
 
-    def optimizer_step(self, optimizer: Any, model: nn.Module, update_num: int) -> None:
+    def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
         """Step the parts whose turn it is; no momentum and no decay acts on the others."""
         if self.plan is None:
             optimizer.step()
@@ -269,7 +271,7 @@ class SeqVAETask(LatentGenerationTask):
             super().reduce_metrics(logging_outputs, criterion)
         self._watch.update(logged, self.turn(self._update_num), self._update_num, criterion.training)
 
-    def post_validate(self, model: nn.Module, stats: dict[str, Any], agg: Any) -> None:
+    def post_validate(self, model: Any, stats: dict[str, Any], agg: Any) -> None:
         """Look at the numbers of a whole validation."""
         run_checks.refuse_unknown_metric(self.cfg, stats)
         if self.plan is not None and self._update_num >= self.plan.adversarial_from:

@@ -132,7 +132,7 @@ def moving_mean(values: list[float], width: int) -> list[float]:
     return means
 
 
-def draw(logs: list[Log], boundaries: tuple[int, int] | None, smooth: int | None, title: str | None):
+def draw(logs: list[Log], boundaries: tuple[int, int] | None, smooth: int | None, title: str | None) -> Any:
     """Return the matplotlib figure; `smooth` is the number of points to average, None to choose it by their number."""
     import matplotlib
 
@@ -140,7 +140,6 @@ def draw(logs: list[Log], boundaries: tuple[int, int] | None, smooth: int | None
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     present = [
         panel
@@ -155,46 +154,17 @@ def draw(logs: list[Log], boundaries: tuple[int, int] | None, smooth: int | None
     figure = plt.figure(figsize=(10, 1.1 + 2.6 * rows), layout="constrained")
     grid = figure.add_gridspec(rows, 2)
     spans = turn_spans(boundaries, last)
-
     for index, panel in enumerate(present):
         row, column = (0, 0) if index == 0 else divmod(index + 1, 2)
         alone = index == 0 or (column == 0 and index == len(present) - 1)
         axes = figure.add_subplot(grid[row, :] if alone else grid[row, column])
         for start, end, tint, _ in spans:
             axes.axvspan(start, end, color=tint, linewidth=0, zorder=0)
-        handles = {}
-        for number, log in enumerate(logs):
-            for curve in panel.curves:
-                updates, values = log.series(curve.split, curve.key)
-                if not updates:
-                    continue
-                colour = curve.colour if len(logs) == 1 else RUN_COLOURS[number % len(RUN_COLOURS)]
-                draw_curve(axes, updates, values, colour, curve.style, smooth)
-                handles[curve.label] = Line2D(
-                    [],
-                    [],
-                    color=colour if len(logs) == 1 else "#555555",
-                    linestyle="--" if curve.style == "--" else "-",
-                    marker="o" if curve.style == "o-" else None,
-                    markersize=3.5,
-                    label=curve.label,
-                )
-        if panel.title.startswith("Accuracy"):
-            axes.axhline(0.5, color="#888888", linewidth=0.8, linestyle=":", zorder=1)
-            axes.set_ylim(-0.03, 1.03)
-        axes.set_title(panel.title)
-        axes.set_ylabel(panel.unit)
-        axes.set_xlabel("update")
-        axes.set_xlim(0, last * 1.01)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8 if alone else 5))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda update, _: f"{update:,.0f}"))
-        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        if len(handles) > 1:
-            axes.legend(handles=list(handles.values()), frameon=False, loc="best")
-
-    shown = [Patch(facecolor=tint, edgecolor="#bbbbbb", linewidth=0.5, label=name) for *_, tint, name in spans]
+        draw_panel(axes, panel, logs, smooth)
+        dress(axes, panel, last, ticks=8 if alone else 5)
+    shown: list[Any] = [
+        Patch(facecolor=tint, edgecolor="#bbbbbb", linewidth=0.5, label=name) for *_, tint, name in spans
+    ]
     if len(logs) > 1:
         shown += [
             Line2D([], [], color=RUN_COLOURS[i % len(RUN_COLOURS)], linewidth=2, label=log.name)
@@ -205,6 +175,49 @@ def draw(logs: list[Log], boundaries: tuple[int, int] | None, smooth: int | None
     if title:
         figure.suptitle(title, fontsize=12, fontweight="bold")
     return figure
+
+
+def draw_panel(axes: Any, panel: Panel, logs: list[Log], smooth: int | None) -> None:
+    """Draw the curves of all logs that a panel shows, with a legend if there is more than one kind."""
+    from matplotlib.lines import Line2D
+
+    handles = {}
+    for number, log in enumerate(logs):
+        for curve in panel.curves:
+            updates, values = log.series(curve.split, curve.key)
+            if not updates:
+                continue
+            colour = curve.colour if len(logs) == 1 else RUN_COLOURS[number % len(RUN_COLOURS)]
+            draw_curve(axes, updates, values, colour, curve.style, smooth)
+            handles[curve.label] = Line2D(
+                [],
+                [],
+                color=colour if len(logs) == 1 else "#555555",
+                linestyle="--" if curve.style == "--" else "-",
+                marker="o" if curve.style == "o-" else None,
+                markersize=3.5,
+                label=curve.label,
+            )
+    if len(handles) > 1:
+        axes.legend(handles=list(handles.values()), frameon=False, loc="best")
+
+
+def dress(axes: Any, panel: Panel, last: int, ticks: int) -> None:
+    """Title, labels, limits and grid of a panel whose updates reach up to *last*."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    if panel.title.startswith("Accuracy"):
+        axes.axhline(0.5, color="#888888", linewidth=0.8, linestyle=":", zorder=1)
+        axes.set_ylim(-0.03, 1.03)
+    axes.set_title(panel.title)
+    axes.set_ylabel(panel.unit)
+    axes.set_xlabel("update")
+    axes.set_xlim(0, last * 1.01)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=ticks))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda update, _: f"{update:,.0f}"))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def draw_curve(axes: Any, updates: list[int], values: list[float], colour: str, style: str, smooth: int | None) -> None:

@@ -89,7 +89,8 @@ def reason(error: Exception) -> str:
 def convert(args: argparse.Namespace) -> None:
     """Encode or decode standard input to standard output, line by line; an empty line stays one."""
     model = load_model(args.model)
-    for stream in (sys.stdin, sys.stdout):
+    streams: tuple[Any, Any] = sys.stdin, sys.stdout
+    for stream in streams:
         stream.reconfigure(encoding="utf-8", newline="\n")
     for line in sys.stdin:
         text = line.rstrip("\r\n")

@@ -24,7 +24,7 @@ ROOMS = {
     "oracle": {"core", "metrics", "support"},
     "melody": {"support"},
     "scoring": {"compat", "options", "oracle"},
-    "inference": {"", "core", "options", "support"},
+    "inference": {"", "core", "options"},
     "models": {"compat", "core", "inference", "options", "support"},
     "criterions": {"compat", "core", "metrics", "options"},
     "tasks": {"compat", "core", "inference", "models", "options", "support"},

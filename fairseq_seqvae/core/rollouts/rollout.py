@@ -66,7 +66,7 @@ def sample(
             given = prefix[rows, t]
             prev = torch.where(given == policy.pad, prev, given)
         tokens[rows, t] = prev
-        if log_probs is not None:
+        if log_probs is not None and logits is not None:
             log_probs[rows, t] = torch.log_softmax(logits, dim=1).gather(1, prev.unsqueeze(1)).squeeze(1)
         if z.device.type in DROP_FINISHED_ON:
             live = (prev != policy.eos).nonzero().squeeze(1)

@@ -71,7 +71,7 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         latent_dim, layers, hidden_dim = shape.latent_dim, shape.layers, shape.hidden_dim
 
         input_dim = embedding.embedding_dim + (latent_dim if shape.latent_input else 0)
-        self.layers = nn.ModuleList(
+        self.layers: Any = nn.ModuleList(
             nn.LSTM(input_dim if i == 0 else hidden_dim, hidden_dim, batch_first=True) for i in range(layers)
         )
         with warnings.catch_warnings():
@@ -171,6 +171,8 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         **unused: Any,
     ) -> tuple[Tensor, dict]:
         """Logits (B, T, V), or (B, 1, V) of the last step when given an *incremental_state*."""
+        if encoder_out is None:
+            raise TypeError("`encoder_out` is missing: the decoder begins from its z.")
         z = encoder_out["z"][0]
         if incremental_state is None:
             return self.teacher_forced(prev_output_tokens, z, regularize=False), {"attn": [None]}
