@@ -25,6 +25,7 @@ def read_readme() -> str:
 MELODY = ["mido>=1.3"]
 PLOT = ["matplotlib>=3.6"]
 CARD = [*PLOT, "scipy>=1.8"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocstrings[python]>=1.0"]
 
 setup(
     name="fairseq-seqvae",
@@ -64,6 +65,7 @@ setup(
         "melody": MELODY,
         "plot": PLOT,
         "card": CARD,
+        "docs": DOCS,
         "dev": [
             "pytest>=7",
             "pytest-xdist>=3",
@@ -74,6 +76,7 @@ setup(
             "psutil>=5.9",
             *MELODY,
             *CARD,
+            *DOCS,
         ],
     },
 )

@@ -8,11 +8,10 @@ from pathlib import Path
 import commands
 import pytest
 
+from fairseq_seqvae.runs import steps
+
 EXAMPLES = commands.ROOT / "examples"
 CONFIGS = [path for path in sorted(EXAMPLES.glob("*/config/*.yaml")) if path.name != "methods.yaml"]
-
-sys.path.insert(0, str(EXAMPLES))
-import steps  # noqa: E402
 
 
 def config_of_flags(flags: list[str]):
@@ -79,7 +78,7 @@ def test_flags_are_made_of_all_kinds_of_values(tmp_path):
 class TestSteps:
     def test_a_step_is_run_once(self, tmp_path, capsys):
         for _ in range(2):
-            run = steps.Steps(tmp_path / "out")
+            run = steps.Steps(tmp_path / "out", commands.ROOT)
             run.run("count", [sys.executable, "-c", "open('count', 'a').write('x')"])
         try:
             assert (commands.ROOT / "count").read_text() == "x"
@@ -88,33 +87,33 @@ class TestSteps:
         assert "[done already] count" in capsys.readouterr().out
 
     def test_another_command_in_the_same_folder_is_refused(self, tmp_path):
-        steps.Steps(tmp_path).run("step", [sys.executable, "-c", "1"])
+        steps.Steps(tmp_path, commands.ROOT).run("step", [sys.executable, "-c", "1"])
         with pytest.raises(steps.StepError, match="another command, .* for the step 'step'.*delete the folder"):
-            steps.Steps(tmp_path).run("step", [sys.executable, "-c", "2"])
+            steps.Steps(tmp_path, commands.ROOT).run("step", [sys.executable, "-c", "2"])
 
     def test_a_result_of_other_files_is_not_taken(self, tmp_path):
         checkpoint = tmp_path / "checkpoint.pt"
         checkpoint.write_text("one")
         for _ in range(2):
-            steps.Steps(tmp_path).run("step", [sys.executable, "-c", "1"], inputs=[checkpoint])
+            steps.Steps(tmp_path, commands.ROOT).run("step", [sys.executable, "-c", "1"], inputs=[checkpoint])
         checkpoint.write_text("two")
         with pytest.raises(steps.StepError, match="or of other files, for the step 'step'.*delete the folder"):
-            steps.Steps(tmp_path).run("step", [sys.executable, "-c", "1"], inputs=[checkpoint])
+            steps.Steps(tmp_path, commands.ROOT).run("step", [sys.executable, "-c", "1"], inputs=[checkpoint])
 
     def test_a_training_goes_on_by_the_command_that_began_it_alone(self, tmp_path):
         mine = "import pathlib, sys; file = pathlib.Path('{}'); sys.exit(0 if file.exists() else file.touch() or 1)"
         mine = [sys.executable, "-c", mine.format(tmp_path / "begun")]
         with pytest.raises(steps.StepError, match="failed with exit status 1"):
-            steps.Steps(tmp_path).run("train", mine, training=True)
+            steps.Steps(tmp_path, commands.ROOT).run("train", mine, training=True)
         with pytest.raises(steps.StepError, match="holds the results of another command"):
-            steps.Steps(tmp_path).run("train", [sys.executable, "-c", "1"], training=True)
-        steps.Steps(tmp_path).run("train", mine, training=True)
+            steps.Steps(tmp_path, commands.ROOT).run("train", [sys.executable, "-c", "1"], training=True)
+        steps.Steps(tmp_path, commands.ROOT).run("train", mine, training=True)
 
     def test_a_failure_shows_the_end_of_the_log_and_leaves_no_output(self, tmp_path):
         output = tmp_path / "output"
         program = "import sys; print('half'); sys.exit('what went wrong')"
         with pytest.raises(steps.StepError, match="(?s)'step' failed with exit status 1.*what went wrong"):
-            steps.Steps(tmp_path).run("step", [sys.executable, "-c", program], output=output)
+            steps.Steps(tmp_path, commands.ROOT).run("step", [sys.executable, "-c", program], output=output)
         assert not output.exists()
 
 

@@ -30,13 +30,13 @@ ROOMS = {
     "tasks": {"compat", "core", "inference", "models", "options", "support"},
     "measure": {"", "compat", "core", "inference", "metrics", "support"},
     "export": {"support"},
-    "runs": {"", "support"},  # steps of run scripts
+    "runs": set(),  # steps of run scripts: commands, nothing of the package itself
     "cards": {"measure", "metrics", "oracle", "runs", "support"},
     "tools": {"support"},
     "flags": {"", "inference", "options", "support"},
     "discriminators": {"core"},  # the address that extension files import from
     "": {"compat"},  # __init__.py: the version, and how to register
-    "__main__": {"", "compat", "options", "support"},  # finds the commands by name
+    "__main__": {"", "compat"},  # finds the commands by name
 }
 # fairseq imports this file of a --user-dir; so it registers the rooms that tasks do not use themselves.
 ENTRY = PACKAGE / "tasks" / "__init__.py"
