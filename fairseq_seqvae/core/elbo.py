@@ -52,6 +52,7 @@ def training_loss(
         log_likelihood: log p(x|z), summed over the batch
         kl: (B, Z), divergence of each dimension
         kl_weight: weight of the divergence
-        bits, mode: see :func:`free_bits`
+        bits: see :func:`free_bits`
+        mode: see :func:`free_bits`
     """
     return negative_elbo(log_likelihood, free_bits(kl, bits, mode).sum(), kl_weight)

@@ -184,7 +184,8 @@ def policy_terms(
     Args:
         log_probs: (B, T), of the tokens of the trajectories, with gradient, 0 at padding
         logits: (B, T, V) that they are from
-        rewards, positions: (B, T), values of prefixes
+        rewards: (B, T), values of prefixes
+        positions: (B, T) bool, where they are
         padding_mask: (B, T), True = padding
         how: see :class:`Credit`
     """

@@ -109,7 +109,8 @@ def cut_after_eos(tokens: Tensor, eos: int, pad: int) -> tuple[Tensor, Tensor, T
 
     Args:
         tokens: (B, T)
-        eos, pad: token numbers
+        eos: number of the token that ends a sequence
+        pad: number of the padding token
 
     Returns:
         tokens (B, T), lengths (B,), which count the EOS (a row without EOS keeps its length T), and the padding mask
