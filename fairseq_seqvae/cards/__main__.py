@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m fairseq_seqvae card", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--methods", type=_names, help="names in config/methods.yaml (default: all)")
-    parser.add_argument("--lengths", type=_numbers, metavar="T,...", help="tokens a sequence (default: 8,20,64)")
+    parser.add_argument("--lengths", type=_numbers, metavar="T,...", help="tokens per sequence (default: 8,20,64)")
     parser.add_argument("--seeds", type=_numbers, default=[1], help="of training and sampling (default: 1)")
     parser.add_argument(
         "--temperatures",

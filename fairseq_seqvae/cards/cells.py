@@ -86,7 +86,7 @@ class Stage(NamedTuple):
     Attributes:
         name: of its YAML file
         folder: its log, its checkpoints and curve.json
-        checkpoint: the one that goes on
+        checkpoint: the one that training continues from
         start: the checkpoint that it began with, if any
     """
 
@@ -113,7 +113,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def once(path: Path, made_with: dict, make: Callable[[], dict]) -> dict:
-    """The content of a JSON file, made anew if it is not there or was made with other settings."""
+    """The content of a JSON file, made if it is missing or was made with other settings."""
     if path.exists():
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["made_with"] == json.loads(json.dumps(made_with)):
@@ -192,7 +192,7 @@ class Cells:
         return self.out / f"T{cell.length}" / "train" / f"{stage}-{cell.seed}"
 
     def _checkpoint(self, stage: str, cell: Cell) -> Path:
-        """The one that goes on."""
+        """The one that training continues from."""
         name = self.recipes["checkpoints"].get(stage, "checkpoint_last.pt")
         return self._stage_folder(stage, cell) / "checkpoints" / name
 
@@ -209,7 +209,7 @@ class Cells:
             stages = self.recipes["methods"][method]
             complete = all(self._curve(stage, cell)["complete"] for stage in stages)
             if complete and made_with.items() >= settings.items():
-                # A stage that was trained anew makes what came of the former one out of date.
+                # Training a stage again makes what came of the former one out of date.
                 times = [self._checkpoint(stage, cell).stat().st_mtime for stage in stages]
                 if cell in self._made or (times == sorted(times) and times[-1] == made_with["trained"]):
                     found.append(cell)
@@ -242,7 +242,7 @@ class Cells:
         self._made.add(cell)
 
     def _train(self, stage: str, cell: Cell, data: Path, start: Path | None) -> Stage:
-        """Train a stage by fairseq-train; an interrupted training goes on from its last checkpoint."""
+        """Train a stage by fairseq-train; an interrupted training continues from its last checkpoint."""
         folder = self._stage_folder(stage, cell)
         file = self.config / f"{stage}.yaml"
         overrides = self.recipes["lengths"].get(stage, {}).get(cell.length, {})
@@ -270,7 +270,7 @@ class Cells:
             from fairseq_seqvae.measure import figures as measure
 
             last = stage.folder / "checkpoints" / "checkpoint_last.pt"
-            # fairseq goes on counting the time of the checkpoint that it began with.
+            # fairseq continues to count the time of the checkpoint that it began with.
             before = _progress(stage.start)["seconds"] if stage.start else 0.0
             for checkpoint in [*checkpoints, last]:
                 point = {"stage": stage.name, **_progress(checkpoint, before)}
@@ -291,7 +291,7 @@ class Cells:
         folder, settings = self._measure_folder(cell), self.settings
         samples = folder / "samples.txt"
         if samples.exists() and samples.stat().st_mtime < checkpoint.stat().st_mtime:
-            shutil.rmtree(folder)  # what was measured is of a model that has been trained anew
+            shutil.rmtree(folder)  # what was measured is of a model that was trained again since
         s.Steps(folder, self.steps.root, self.steps).run(
             f"sample from {cell.method}, T {cell.length}, seed {cell.seed}",
             ["fairseq-generate", data, "--user-dir", s.PACKAGE, "--task", "seqvae", "--path", checkpoint, "--cpu"]

@@ -298,7 +298,7 @@ def write_csv(path: Path, cells: list[dict[str, Any]], baselines: list[dict[str,
 # -- as pictures --
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5e3c99", "#b2182b", "#8c510a", "#808000")
-MARKERS = ("o", "s", "^", "D")  # the next one when the colours begin anew
+MARKERS = ("o", "s", "^", "D")  # the next one when the colours repeat
 
 
 def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, float]):

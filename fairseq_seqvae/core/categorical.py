@@ -1,6 +1,6 @@
 """Choosing tokens from logits by the inverse of the cumulative distribution.
 
-One uniform number a choice, none a vocabulary entry: on a CPU a random number costs 20 to 40 times as much as the
+One uniform number per choice, none per vocabulary entry: on a CPU a random number costs 20 to 40 times as much as the
 exponential of a logit, so Gumbel noise or exponential races (``torch.multinomial``) would dominate everything.
 """
 

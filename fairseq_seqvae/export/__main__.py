@@ -3,7 +3,7 @@
     python -m fairseq_seqvae.export checkpoints/checkpoint_last.pt --out model.pt
 
 fairseq-generate, fairseq-interactive, fairseq-validate, --finetune-from-model and SeqVAEModel.from_pretrained take it
-like the checkpoint that it was made of. A training cannot go on from it.
+like the checkpoint that it was made of. Training cannot continue from it.
 """
 
 import argparse

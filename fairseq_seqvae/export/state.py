@@ -1,10 +1,4 @@
-"""A checkpoint without what only training needs: discriminator, rollout policy, state of the optimizer.
-
-    python -m fairseq_seqvae.export checkpoints/checkpoint_last.pt --out model.pt
-
-fairseq-generate, fairseq-interactive, fairseq-validate, --finetune-from-model and SeqVAEModel.from_pretrained take it
-like the checkpoint that it was made of. A training cannot go on from it.
-"""
+"""Which parts of a checkpoint generation needs."""
 
 from typing import Any
 

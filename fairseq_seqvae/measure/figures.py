@@ -58,7 +58,7 @@ def measure_held_out(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Likelihood bounds and use of the latent: figures for a report, and arrays of values of each sequence.
 
-    Figures are nats a token in ``nll`` (a mean weighted by length, with its standard error over sequences), nats a
+    Figures are nats per token in ``nll`` (a mean weighted by length, with its standard error over sequences), nats a
     sequence in all others. One entry a temperature where there are lists.
     """
     device = next(model.parameters()).device

@@ -28,7 +28,7 @@ def _windows(args: argparse.Namespace) -> None:
     unused: Counter[str] = Counter()
     for tune in tunes:
         if tune.steps_per_bar != args.steps_per_bar:
-            unused[f"of {tune.steps_per_bar} steps a bar"] += 1
+            unused[f"of {tune.steps_per_bar} steps per bar"] += 1
         elif len(tune.tokens) < args.bars * args.steps_per_bar:
             unused[f"shorter than {args.bars} bars"] += 1
         else:

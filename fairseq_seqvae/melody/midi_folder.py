@@ -85,7 +85,7 @@ def _place(name: str) -> float:
 def melody_windows(
     melody: MidiMelody, bars: int, steps_per_bar: int, steps_per_quarter: int
 ) -> tuple[list[np.ndarray], int]:
-    """All windows of the parts whose meter has `steps_per_bar` steps a bar, and how many notes begin in no window.
+    """All windows of the parts whose meter has `steps_per_bar` steps per bar, and how many notes begin in no window.
 
     The windows lie between the bar of the first and the bar of the last note of each part. The last bar of the melody
     is completed by silence; a bar that a change of meter cuts short is not used.

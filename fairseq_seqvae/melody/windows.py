@@ -113,7 +113,7 @@ def tune_windows(
 ) -> tuple[dict[str, list[np.ndarray]], Counter]:
     """The windows of each split, as `select_windows` has them, and how many were left out for which reason.
 
-    Only tunes with `steps_per_bar` steps a bar are used.
+    Only tunes with `steps_per_bar` steps per bar are used.
     """
     start = resolve_start(start, bars)
     cut: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}

@@ -236,7 +236,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             reasons = str(error).splitlines()[1:]
             raise ValueError(
                 f"the checkpoint holds a model of other options ({len(reasons)} differences, the first: "
-                f"{reasons[0].strip()}): give the --arch and the sizes that it was trained with, or begin anew in "
+                f"{reasons[0].strip()}): give the --arch and the sizes that it was trained with, or start in "
                 "another --save-dir."
             ) from error
 
@@ -257,7 +257,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
                 for key in saved:
                     del state_dict[key]
             elif not saved:
-                start = "anew" if part == "discriminator" else "as a copy of the decoder"
+                start = "from scratch" if part == "discriminator" else "as a copy of the decoder"
                 logger.info(f"the checkpoint holds no {part}: it starts {start}")
                 for key, value in module.state_dict().items():
                     if part == "rollout_decoder":

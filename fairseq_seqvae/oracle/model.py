@@ -82,7 +82,7 @@ class Oracle:
         return zeros, zeros
 
     def advance(self, prev_tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Consume one token a row, (R,), `start_symbol` at first; h (R, H) and the new state."""
+        """Consume one token per row, (R,), `start_symbol` at first; h (R, H) and the new state."""
         h, c = state
         gates = torch.addmm(self._inputs[prev_tokens], h, self._recurrent)
         i, f, o, candidate = gates.chunk(len(arrays.GATES), dim=1)

@@ -24,7 +24,7 @@ def shapes(vocab_size: int, embed_dim: int, hidden_dim: int) -> dict[str, tuple[
 def draw_weights(seed: int, vocab_size: int = 5000, embed_dim: int = 32, hidden_dim: int = 32) -> Weights:
     """Standard normal float32 weights; seed 88 with the default sizes are those of the paper's experiment.
 
-    They are the first draws of ``numpy.random.RandomState(seed)``, whose stream numpy keeps the same for ever.
+    They are the first draws of ``numpy.random.RandomState(seed)``, whose stream numpy never changes.
     """
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"`seed` must be a whole number from 0 to 2^32 - 1 but is {seed!r}.")

@@ -85,7 +85,7 @@ class Steps:
             name: shown, and the name of the log
             command: program and arguments, strings and paths
             output: file for standard output, written as a whole or not at all
-            training: show a line of figures now and then; if it is interrupted, the same command goes on with it
+            training: show a line of figures now and then; if it is interrupted, the same command continues it
             inputs: files of whose content the result is made
 
         Raises:
@@ -117,7 +117,7 @@ class Steps:
         try:
             code = self._execute(words, log, partial, training)
         except KeyboardInterrupt:
-            raise Interrupted(f"interrupted: run the same command again, and it goes on from '{name}'.") from None
+            raise Interrupted(f"interrupted: run the same command again, and it continues from '{name}'.") from None
         if code != 0:
             tail = "".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-12:])
             raise StepError(f"the step '{name}' failed with exit status {code}; the end of {log}:\n{tail}")
@@ -232,7 +232,7 @@ def main(body: Callable[[argparse.Namespace], None], args: argparse.Namespace) -
     try:
         body(args)
     except (Interrupted, KeyboardInterrupt) as stop:  # within a step, and between two
-        print(f"\n{str(stop) or 'interrupted: run the same command again, and it goes on from here.'}", file=sys.stderr)
+        print(f"\n{str(stop) or 'interrupted: run the same command again, and it continues from here.'}", file=sys.stderr)
         return 130
     except (StepError, OSError) as error:
         print(f"\nerror: {error}", file=sys.stderr)

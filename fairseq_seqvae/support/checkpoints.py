@@ -59,7 +59,7 @@ def _remedy(damaged: Path) -> str:
     """What to do about a damaged checkpoint: the newest other one of its folder, if any, can take its place."""
     others = [file for file in damaged.parent.glob("checkpoint*.pt") if file.name != damaged.name]
     if not others:
-        return "move it away to begin anew, or give another"
+        return "move it away to start from scratch, or give another"
     newest = max(others, key=lambda file: file.stat().st_mtime)
     return f"the newest other one of its folder is {newest.name}; copy that over it, then give the same command again"
 

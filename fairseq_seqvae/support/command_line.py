@@ -36,7 +36,7 @@ def report(program: str, run: Callable, args: argparse.Namespace) -> int:
     try:
         run(args)
     except KeyboardInterrupt:
-        print(f"{program}: interrupted: files that are there are whole", file=sys.stderr)
+        print(f"{program}: interrupted: existing files are intact", file=sys.stderr)
         return 130
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)

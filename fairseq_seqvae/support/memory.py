@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Let the allocator of the C library keep what is freed, as torch's allocator does on a GPU; whether it could.
 
     Blocks as large as the logits of a batch come from the kernel and go back to it at once, and it fills each of their
-    pages with zeros anew: half of an update of a small language model of 5,000 tokens (``scripts/bench``,
+    pages with zeros again: half of an update of a small language model of 5,000 tokens (``scripts/bench``,
     lm-kept-memory). Nothing is done, and False returned, where the C library is not glibc or where the user has tuned
     it himself (``MALLOC_...``, ``GLIBC_TUNABLES``).
     """

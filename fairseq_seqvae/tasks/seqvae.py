@@ -65,7 +65,7 @@ class SeqVAETask(LatentGenerationTask):
             raise FileNotFoundError(f"there is no dictionary {path}: {hint}.")
         dictionary = cls.load_dictionary(path)
         if len(dictionary) == dictionary.nspecial:
-            raise ValueError(f"the dictionary {path} has no symbols: make it anew by fairseq-preprocess.")
+            raise ValueError(f"the dictionary {path} has no symbols: write it again with fairseq-preprocess.")
         for shard in utils.split_paths(cfg.data)[1:]:
             other = os.path.join(shard, "dict.txt")
             if os.path.isfile(other) and cls.load_dictionary(other).symbols != dictionary.symbols:

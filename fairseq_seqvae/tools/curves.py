@@ -42,24 +42,24 @@ class Panel(NamedTuple):
 PANELS = (
     Panel(
         "Loss",
-        "nats a sequence",
+        "nats per sequence",
         (Curve("train", "loss", "training", "#0072b2", "-"), Curve("valid", "loss", "validation", "#d55e00", "o-")),
     ),
     Panel(
         "KL divergence of the posterior from the prior",
-        "nats a sequence",
+        "nats per sequence",
         (Curve("train", "kl", "training", "#0072b2", "-"), Curve("valid", "kl", "validation", "#d55e00", "o-")),
     ),
     Panel("Reward", "mean reward", (Curve("train", "reward", "samples of the generator", "#009e73", "-"),)),
     Panel(
         "Accuracy of the discriminator",
-        "share told rightly",
+        "share judged correctly",
         (
             Curve("train", "d_acc_real", "real sequences", "#0072b2", "-"),
             Curve("train", "d_acc_fake", "generated sequences", "#cc79a7", "--"),
         ),
     ),
-    Panel("Entropy of the generator", "nats a token", (Curve("train", "entropy", "generator", "#e69f00", "-"),)),
+    Panel("Entropy of the generator", "nats per token", (Curve("train", "entropy", "generator", "#e69f00", "-"),)),
 )
 
 Points = dict[int, dict[str, float]]  # update number -> value by key

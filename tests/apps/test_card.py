@@ -247,7 +247,7 @@ def test_the_card_goes_on_after_an_interruption_and_is_complete(tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=300)
-    assert process.returncode == 130 and "run the same command again, and it goes on" in output
+    assert process.returncode == 130 and "run the same command again, and it continues" in output
     logs = tmp_path / "T8" / "train" / "ml-1" / "logs"
     was_training = not (logs / "train-ml-t-8-seed-1.done").exists()
 

@@ -53,7 +53,7 @@ def test_windows(here, capsys):
     assert Path("new/lines/test.txt").read_text() == f"62{hold}\n"
     out = capsys.readouterr().out
     assert "tunes: 3 (train 1, valid 1, test 1)\n" in out
-    assert "tunes left out: 1 of 12 steps a bar, 1 shorter than 1 bars\n" in out
+    assert "tunes left out: 1 of 12 steps per bar, 1 shorter than 1 bars\n" in out
     assert "windows: 4 (train 2, valid 1, test 1)\n" in out
     assert "windows left out: 1 without a note\n" in out
     assert "of the test windows, 1 are in train as well\n" in out

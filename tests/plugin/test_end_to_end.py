@@ -107,7 +107,7 @@ class TestTraining:
         vae = tmp_path / "elbo" / "checkpoint_last.pt"
         flags = ("--finetune-from-model", vae, "--gen-pretrain-updates 0 --max-update 3")
         log = commands.train(pipeline.data, tmp_path / "pg", *flags)
-        assert "the checkpoint holds no discriminator: it starts anew" in log
+        assert "the checkpoint holds no discriminator: it starts from scratch" in log
         before = load_checkpoint(vae)["model"]
         after = load_checkpoint(tmp_path / "pg" / "checkpoint_last.pt")["model"]
         # Two updates of the discriminator, one of the generator, whose rollout policy follows.

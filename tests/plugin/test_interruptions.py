@@ -80,7 +80,7 @@ class TestEndsOfCommands:
 @pytest.mark.parametrize(
     "end, status, message",
     [
-        (KeyboardInterrupt(), 130, "to-midi: interrupted: files that are there are whole"),
+        (KeyboardInterrupt(), 130, "to-midi: interrupted: existing files are intact"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.mid"), 2, "error: a.mid: No space left on device"),
     ],
 )

@@ -422,7 +422,7 @@ class TestCheckpoints:
         discriminator = {k: v.clone() for k, v in full.discriminator.state_dict().items()}
         with caplog.at_level(logging.INFO):
             full.load_state_dict(bare.state_dict(), strict=True)
-        assert "holds no discriminator: it starts anew" in caplog.text
+        assert "holds no discriminator: it starts from scratch" in caplog.text
         assert "holds no rollout_decoder: it starts as a copy of the decoder" in caplog.text
         for key, value in bare.state_dict().items():
             assert torch.equal(full.state_dict()[key], value), key

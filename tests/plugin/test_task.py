@@ -315,7 +315,7 @@ class TestAlarms:
         monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
         for rank, expected in ((1, 0), (0, 1)):
             monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-            training.task.build_criterion(training.cfg.criterion)  # alarms begin anew
+            training.task.build_criterion(training.cfg.criterion)  # alarms start again
             self.logged(training, kl_weight=4)
             assert caplog.text.count("the latent has collapsed") == expected
 

@@ -67,7 +67,7 @@ def completion_features(
     tokens = F.pad(completions.tokens, (0, max(0, widest - completions.tokens.size(1))), value=padding_idx)
     longest_prefix = max(prefix_length for _, prefix_length, _ in groups)
     features = embedding.new_empty(tokens.size(0), sum(bias.numel() for _, bias in convolutions))
-    # One memory for all tables: to fill it costs less than to ask for so much anew.
+    # One memory for all tables: filling it costs less than asking for so much again.
     memory = embedding.new_empty(
         embedding.size(0) * max(kernel.size(2) * bias.numel() for kernel, bias in convolutions)
     )
