@@ -294,6 +294,16 @@ REPAIRS = (
         until="fairseq deletes counts that have reached zero.",
         needed=training.remembers_ended_metrics,
     ),
+    Repair(
+        training.omit_missing_numbers,
+        module="fairseq.logging.metrics",
+        attribute="get_smoothed_values",
+        without="The log shows `loss=None` for an interval without a turn of the generator.",
+        line="fairseq/logging/metrics.py:317",
+        code="return _aggregators[name].get_smoothed_values()",
+        since=OLDEST,
+        until="fairseq omits numbers that do not exist.",
+    ),
 )
 
 

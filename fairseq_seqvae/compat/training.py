@@ -159,3 +159,16 @@ def forget_ended_metrics(original: Function) -> Function:
             del counts[name]
 
     return aggregate
+
+
+def omit_missing_numbers(original: Function) -> Function:
+    """Omit the numbers that no update of an interval had, such as the loss of turns in which the generator rests."""
+
+    @functools.wraps(original)
+    def get_smoothed_values(name: str) -> Any:
+        values = original(name)
+        for key in [key for key, value in values.items() if value is None]:
+            del values[key]
+        return values
+
+    return get_smoothed_values

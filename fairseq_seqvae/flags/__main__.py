@@ -1,6 +1,6 @@
 """`python -m fairseq_seqvae.flags`: all flags of the package, with defaults and bounds.
 
-`fairseq-train --help` lists the flags of fairseq alone.
+`fairseq-train ... --help` lists them too, among fairseq's own.
 """
 
 import argparse

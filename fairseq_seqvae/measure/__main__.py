@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 from fairseq_seqvae import compat
+from fairseq_seqvae.metrics.registry import LATENT_METRICS
 from fairseq_seqvae.support.command_line import positive, refuse_existing, report, temperatures
+from fairseq_seqvae.support.extensions import import_module_files
 from fairseq_seqvae.support.files import whole_file
 
 _PROG = "python -m fairseq_seqvae.measure"
@@ -32,6 +34,7 @@ def _run(args: argparse.Namespace) -> None:
     compat.require_fairseq()
     from fairseq_seqvae.measure.figures import load, measure_held_out, prior_samples, read_split, variety
 
+    import_module_files(args.module, "--module")
     if args.out:
         refuse_existing([args.out], args.force)
     model, task = load(args.path, args.data, use_cuda=torch.cuda.is_available() and not args.cpu)
@@ -70,6 +73,11 @@ def _sentences(figures: dict[str, Any]) -> str:
         f"KL {figures['kl']:.4f}, mutual information {figures['mutual_information']:.4f} nats per sequence, "
         f"{figures['active_units']} of {figures['latent_dim']} units active"
     )
+    further = [name for name in LATENT_METRICS if name not in ("mutual_information", "active_units")]
+    lines += [f"{name} {figures[name]:.4g}" for name in further]
+    for tau, sampled in zip(figures["temperatures"], figures.get("samples", []), strict=False):
+        new = [name for name in sampled if name not in ("samples", "distinct_sequences", "bigrams", "distinct_bigrams")]
+        lines += [f"temperature {tau:g}: {name} {sampled[name]:.4g}" for name in new]
     return "\n".join(lines)
 
 
@@ -88,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sequences", type=positive, default=1000, metavar="N", help="its first N sequences (default: %(default)s)"
     )
     parser.add_argument(
-        "--importance-samples", type=positive, default=64, metavar="K", help="draws of z a sequence (default: 64)"
+        "--importance-samples", type=positive, default=64, metavar="K", help="draws of z per sequence (default: 64)"
     )
     parser.add_argument(
         "--temperatures", type=temperatures, default=[1.0], metavar="TAU,...", help="of the decoder (default: 1)"
@@ -97,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         "--num-draws", type=int, default=0, metavar="N", help="also draw N samples from the prior (default: none)"
     )
     parser.add_argument("--seed", type=int, default=1, help="seed of all draws (default: %(default)s)")
+    parser.add_argument("--module", metavar="FILE", help="Python file that registers further metrics")
     parser.add_argument("--cpu", action="store_true", help="use no GPU")
     parser.add_argument("--json", action="store_true", help="print an object of JSON instead of sentences")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the values of each sequence, as .npz")

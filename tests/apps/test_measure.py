@@ -110,3 +110,25 @@ def test_bad_temperatures(temperatures, capsys):
     with pytest.raises(SystemExit):
         command.main(["DATA", "--path", "CHECKPOINT", f"--temperatures={temperatures}"])
     assert "must be different positive numbers" in capsys.readouterr().err
+
+
+def test_a_file_of_yours_adds_metrics(trained, capsys, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from fairseq_seqvae.metrics.registry import register_latent_metric, register_sample_metric\n"
+        "@register_latent_metric('widest')\n"
+        "def widest(posterior, **unused):\n"
+        "    return float(posterior.std.max())\n"
+        "@register_sample_metric('longest')\n"
+        "def longest(tokens, lengths):\n"
+        "    return int(lengths.max())\n"
+    )
+    try:
+        found = json.loads(run(capsys, trained, FEW, "--json --num-draws 5 --module", file))
+        sentences = run(capsys, trained, FEW, "--num-draws 5 --module", file)
+    finally:
+        metrics.LATENT_METRICS._known.pop("widest", None)
+        metrics.SAMPLE_METRICS._known.pop("longest", None)
+    assert 0 < found["widest"] < 10 and found["samples"][0]["longest"] >= 1
+    assert f"widest {found['widest']:.4g}" in sentences
+    assert f"temperature 1: longest {found['samples'][0]['longest']}" in sentences
