@@ -16,9 +16,7 @@ from fairseq_seqvae.core.registry import Registry
 
 def _check(name: str, thing: Any) -> None:
     if not callable(getattr(thing, "from_options", None)):
-        raise ValueError(
-            f"{thing.__qualname__} needs a class method from_options, see fairseq_seqvae/models/registry.py."
-        )
+        raise ValueError(f"{thing.__qualname__} needs a class method from_options, see {__name__}.")
 
 
 ENCODERS: Registry[Any] = Registry("encoder", _check)

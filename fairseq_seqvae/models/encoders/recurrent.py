@@ -12,7 +12,7 @@ class RecurrentFromOptions:
 
     @staticmethod
     def from_options(options: Any, input_dim: int) -> RecurrentSummary:
-        """Build from ``encoder_hidden_dim``, ``encoder_layers``, ``encoder_residual``, ``encoder_pooling``, ``dropout``."""
+        """Build from ``dropout`` and the options that begin with ``encoder_``."""
         return RecurrentSummary(
             input_dim,
             options.encoder_hidden_dim,
