@@ -200,8 +200,10 @@ class SeqVAETask(LatentGenerationTask):
                 f"--disc-pretrain-updates {self.plan.disc_pretrain_updates}): the policy gradient is never used"
             )
         has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
-        if "VALIDATION_METRICS" in vars(type(criterion)):
-            run_checks.refuse_unknown_metric(self.cfg, criterion.validation_metrics(has_latent))
+        if known := vars(type(criterion)).get("VALIDATION_METRICS"):
+            if hasattr(criterion, "validation_metrics"):
+                known = criterion.validation_metrics(has_latent)
+            run_checks.refuse_unknown_metric(self.cfg, known)
         if hasattr(criterion, "is_adversarial"):  # not one that logs other numbers
             self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent)
         return criterion

@@ -52,7 +52,7 @@ PANELS = (
     ),
     Panel(
         "Reconstruction of held-out sequences",
-        "share given back by greedy decoding",
+        "share given back",
         (
             Curve("valid", "rec_acc", "tokens", "#0072b2", "o-"),
             Curve("valid", "rec_acc_notes", "notes", "#009e73", "o--"),
