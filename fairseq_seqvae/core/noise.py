@@ -33,6 +33,8 @@ class Stream(IntEnum):
     FAKE_CHOICE = 13
     IMPORTANCE = 14
     MUTUAL_INFORMATION = 15
+    RECONSTRUCTION_PRIOR = 17
+    RECONSTRUCTION_POSTERIOR = 20
 
 
 def _signed(value: int) -> int:

@@ -199,10 +199,12 @@ class SeqVAETask(LatentGenerationTask):
                 f"{self.plan.adversarial_from} (--gen-pretrain-updates {self.plan.gen_pretrain_updates} + "
                 f"--disc-pretrain-updates {self.plan.disc_pretrain_updates}): the policy gradient is never used"
             )
+        has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
         if known := vars(type(criterion)).get("VALIDATION_METRICS"):
+            if hasattr(criterion, "validation_metrics"):
+                known = criterion.validation_metrics(has_latent)
             run_checks.refuse_unknown_metric(self.cfg, known)
         if hasattr(criterion, "is_adversarial"):  # not one that logs other numbers
-            has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
             self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent)
         return criterion
 
@@ -274,8 +276,8 @@ class SeqVAETask(LatentGenerationTask):
     def post_validate(self, model: Any, stats: dict[str, Any], agg: Any) -> None:
         """Look at the numbers of a whole validation."""
         run_checks.refuse_unknown_metric(self.cfg, stats)
-        if self.plan is not None and self._update_num >= self.plan.adversarial_from:
-            self._watch.validation(agg, self._update_num)
+        is_adversarial = self.plan is not None and self._update_num >= self.plan.adversarial_from
+        self._watch.validation(agg, self._update_num, is_adversarial)
 
     def explain_floating_point_error(self, error: FloatingPointError, update_num: int) -> str:
         """What to say of an update whose gradient is not finite, instead of fairseq's words; `compat` asks for it."""
