@@ -132,8 +132,9 @@ def _log(text: str) -> None:
 def _take_vectors(cfg: Any, encoder: nn.Module, decoder: nn.Module) -> None:
     dictionary: Dictionary = decoder.dictionary
     place = f"--init-embeddings {cfg.init_embeddings}"
-    # The vector of padding stays 0.
-    numbers = {s: n for n, s in enumerate(dictionary.symbols) if n != dictionary.pad() and not is_filler(s)}
+    # The vector of padding stays 0; <s> and fillers are in no sentence.
+    unused = (dictionary.pad(), dictionary.bos())
+    numbers = {s: n for n, s in enumerate(dictionary.symbols) if n not in unused and not is_filler(s)}
     vectors = read_vectors(cfg.init_embeddings, cfg.embed_dim, numbers, "--init-embeddings", "--embed-dim")
     if not vectors.found:
         raise ValueError(
@@ -147,8 +148,8 @@ def _take_vectors(cfg: Any, encoder: nn.Module, decoder: nn.Module) -> None:
             weight = part.get_parameter(EMBEDDING)
             weight[rows] = values.to(weight.dtype)
     _log(
-        f"{place}: taken: the embeddings of {len(rows)} of {len(numbers)} symbols; {len(numbers) - len(rows)} start "
-        f"afresh; {vectors.others} further lines of the file are not used"
+        f"{place}: taken: embeddings of {len(rows)} of {len(numbers)} symbols, the others start afresh; lines of the "
+        f"file that are not used: {vectors.others}"
     )
 
 

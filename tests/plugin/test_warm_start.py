@@ -61,24 +61,19 @@ def other(tmp_path_factory):
     return commands.preprocess(tmp_path_factory.mktemp("other") / "bin", train=lines, valid=lines[:20], test=lines[:20])
 
 
-def start(data, *flags, criterion=commands.ADVERSARIAL):
+def start(data, *flags):
     """The model of a training with these flags before its first update, in evaluation mode."""
-    return commands.make_training(data, *flags, criterion=criterion).model.eval()
+    from fairseq import tasks, utils
+
+    cfg = commands.make_config(data, *flags)
+    utils.set_torch_seed(cfg.common.seed)
+    return tasks.setup_task(cfg.task).build_model(cfg.model).eval()
 
 
 def logged(caplog, data, *flags):
-    caplog.clear()
     with caplog.at_level(logging.INFO):
-        start_logging(data, *flags)
+        start(data, *flags)
     return [record.getMessage() for record in caplog.records if record.getMessage().startswith("--init")]
-
-
-def start_logging(data, *flags):
-    """Build the model outside of `captured`, so that its log is seen."""
-    from fairseq import tasks
-
-    cfg = commands.make_config(data, *flags)
-    return tasks.setup_task(cfg.task).build_model(cfg.model)
 
 
 def sentences(dictionary):
@@ -234,7 +229,7 @@ class TestADecoderFromASeqVAE:
     def test_without_a_latent_is_that_language_model_at_z_0(self, toy, seqvae, ours):
         path = seqvae("--latent-dim 0 --decoder-layers 2 --decoder-residual")
         theirs = commands.load_checkpoint(path)["model"]
-        source = start(toy.folder, "--latent-dim 0 --decoder-layers 2 --decoder-residual", criterion=commands.ELBO)
+        source = start(toy.folder, "--latent-dim 0 --decoder-layers 2 --decoder-residual")
         source.load_state_dict(theirs)
         model = start(toy.folder, "--decoder-layers 2 --decoder-residual", ours, "--init-decoder", path)
         for tokens in sentences(model.decoder.dictionary):
@@ -276,7 +271,7 @@ class TestAnEncoderFromASeqVAE:
 
     def test_gives_the_same_posterior_and_a_fresh_decoder(self, toy, seqvae):
         path = seqvae(self.AUTOENCODER)
-        source = start(toy.folder, criterion=commands.ELBO)
+        source = start(toy.folder)
         source.load_state_dict(commands.load_checkpoint(path)["model"])
         model, fresh = start(toy.folder, "--init-encoder", path), start(toy.folder)
         tokens = torch.stack([row[:4] for row in sentences(model.decoder.dictionary) if len(row) >= 4])
@@ -358,10 +353,10 @@ class TestVectors:
     def test_how_many_symbols_were_found_is_logged(self, toy, tmp_path, caplog):
         path = self.write(tmp_path, "a 1 2 3", "zebra 1 2 3", "c 1 2 3")
         (line,) = logged(caplog, toy.folder, self.FLAGS, path)
-        # 10 letters, <s>, </s> and <unk>
+        # 10 letters, </s> and <unk>
         assert line == (
-            f"--init-embeddings {path}: taken: the embeddings of 2 of 13 symbols; 11 start afresh; 1 further lines of "
-            "the file are not used"
+            f"--init-embeddings {path}: taken: embeddings of 2 of 12 symbols, the others start afresh; lines of the "
+            "file that are not used: 1"
         )
 
     @pytest.mark.parametrize(
