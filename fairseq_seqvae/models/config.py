@@ -86,6 +86,20 @@ class SeqVAEConfig(FairseqDataclass):
     )
     no_share_embeddings: bool = option(False, "give encoder and decoder separate embeddings")
     share_output_embed: bool = option(False, "use the decoder's embeddings as its output matrix too")
+    init_decoder: Optional[str] = option(
+        None,
+        "start the decoder and its embeddings from this checkpoint, of a SeqVAE or of fairseq's lstm_lm",
+        group="Warm start",
+    )
+    init_encoder: Optional[str] = option(None, "start the encoder and its embeddings from this checkpoint of a SeqVAE")
+    init_embeddings: Optional[str] = option(
+        None, "start the embeddings from this text file of vectors, as word2vec and GloVe write them"
+    )
+    init_dictionary: Optional[str] = option(
+        None,
+        "dict.txt of the data that the checkpoints above were trained on, where it is another one: symbols are then "
+        "matched by name",
+    )
     module: Optional[str] = option(
         None,
         "Python file that registers parts of your own, today discriminators; several are separated by commas",
@@ -138,6 +152,22 @@ class SeqVAEConfig(FairseqDataclass):
             ("latent_positions", "fixed_length"),
             lambda positions, fixed: not positions or positions >= fixed,
             "--latent-positions {latent_positions} is below --fixed-length {fixed_length}: omit it.",
+        ),
+        Relation(
+            ("latent_dim", "init_encoder"),
+            lambda latent_dim, init: latent_dim > 0 or not init,
+            "--init-encoder needs an encoder, but --latent-dim {latent_dim} has none: omit one of the two.",
+        ),
+        Relation(
+            ("init_embeddings", "init_decoder", "init_encoder"),
+            lambda vectors, decoder, encoder: not vectors or not (decoder or encoder),
+            "--init-embeddings and a checkpoint of --init-decoder or --init-encoder both bring embeddings: omit one.",
+        ),
+        Relation(
+            ("init_dictionary", "init_decoder", "init_encoder"),
+            lambda dictionary, decoder, encoder: not dictionary or bool(decoder or encoder),
+            "--init-dictionary {init_dictionary} is the dictionary of a checkpoint: give --init-decoder or "
+            "--init-encoder too.",
         ),
     ]
 

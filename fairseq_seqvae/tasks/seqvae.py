@@ -45,6 +45,7 @@ class SeqVAETask(LatentGenerationTask):
             cfg.gen_pretrain_updates, cfg.disc_pretrain_updates, cfg.adv_g_steps, cfg.adv_d_steps
         )
         self.needs_discriminator = True
+        self.restored_checkpoint: str | None = None  # that replaces the parameters of a model which is built
         # Kept in checkpoints, so that fairseq-validate samples no longer sequences than training did.
         self.state.add_factory("longest", lambda: 0)
         self._model: Any = None
@@ -173,6 +174,7 @@ class SeqVAETask(LatentGenerationTask):
         if not issubclass(ARCH_MODEL_REGISTRY.get(name, unnamed), SeqVAEModel):
             raise ValueError(f"--task seqvae needs a SeqVAE, but the model is {name!r}: give one of --arch seqvae.")
         self.needs_discriminator = not from_checkpoint
+        self.restored_checkpoint = None if from_checkpoint else run_checks.restored_checkpoint(self.cfg)
         model = super().build_model(cfg, from_checkpoint)
         # Generation knows the model's options only from its checkpoint.
         self.fixed_length = getattr(cfg, "fixed_length", self.fixed_length)
