@@ -33,6 +33,8 @@ class Stream(IntEnum):
     FAKE_CHOICE = 13
     IMPORTANCE = 14
     MUTUAL_INFORMATION = 15
+    LATENT_ORACLE = 19
+    LATENT_ORACLE_TOKENS = 21
 
 
 def _signed(value: int) -> int:
