@@ -75,9 +75,7 @@ def _commands() -> Commands:
             f"--{split}", type=positive, default=size, metavar="N", help="sequences (default: %(default)s)"
         )
     added.add_argument("--out", required=True, metavar="DIR", help="folder for the three splits and dict.txt")
-    added.add_argument(
-        "--data-seed", type=seed, default=1, metavar="N", help="seed of the data (default: %(default)s)"
-    )
+    added.add_argument("--data-seed", type=seed, default=1, metavar="N", help="seed of the data (default: %(default)s)")
     added.add_argument("--force", action="store_true", help="overwrite existing files")
 
     added = command("nll", _nll, "oracle NLL of sequences", "nll generated.txt --length 20")

@@ -34,9 +34,7 @@ def add_to(commands: Commands) -> None:
             f"--{split}", type=positive, default=size, metavar="N", help="sequences (default: %(default)s)"
         )
     added.add_argument("--out", required=True, metavar="DIR", help="folder for the three splits and dict.txt")
-    added.add_argument(
-        "--data-seed", type=seed, default=1, metavar="N", help="seed of the data (default: %(default)s)"
-    )
+    added.add_argument("--data-seed", type=seed, default=1, metavar="N", help="seed of the data (default: %(default)s)")
     added.add_argument("--force", action="store_true", help="overwrite existing files")
 
     _add_file(command("latent-nll", _nll, "exact NLL of sequences", "latent-nll generated.txt"))

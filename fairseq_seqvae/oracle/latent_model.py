@@ -69,7 +69,11 @@ class LatentOracle:
     def start(self, z: Tensor) -> State:
         """States h and c, (R, H), and what z adds to the gates of each step, (R, 4H), for z (R, 2)."""
         features = torch.addmm(self._net["net_bias"], z.float(), self._net["z_to_net"]).tanh()
-        return (features @ self._net["net_to_h"]).tanh(), features @ self._net["net_to_c"], features @ self._net_to_gates
+        return (
+            (features @ self._net["net_to_h"]).tanh(),
+            features @ self._net["net_to_c"],
+            features @ self._net_to_gates,
+        )
 
     def advance(self, prev_tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Consume one token per row, (R,), `eos` at first; h (R, H) and the new state."""

@@ -9,10 +9,10 @@ from fairseq_seqvae.oracle.quadrature import Truth
 
 
 def summarise(truth: Truth, length: int) -> dict[str, Any]:
-    """Means over the sequences, with standard errors; of the oracle's own samples only are they what they are called.
+    """Means over the sequences, with standard errors.
 
-    ``nll_per_sequence`` estimates the entropy, ``mutual_information`` is the mean of KL(p(z|x) || p(z)): of the oracle's
-    own samples it estimates I(x; z), without the chance of z. Both in nats per sequence; ``nll`` is per token.
+    Of the oracle's own samples ``nll_per_sequence`` estimates the entropy and ``mutual_information`` I(x; z): it is the
+    mean of KL(p(z|x) || p(z)), which has no chance of z in it. Both in nats per sequence; ``nll`` is per token.
     """
     nll, information = estimate(-truth.log_likelihood), estimate(truth.divergence)
     axes = torch.linalg.eigvalsh(truth.covariance).clamp(min=0).sqrt().mean(dim=0)

@@ -8,8 +8,8 @@ from fairseq_seqvae.oracle import weights as arrays
 
 LATENT_DIM = 2
 
-# Of the net, in this order and before the oracle's own arrays they are drawn:
-# f = tanh(z z_to_net + net_bias), h = tanh(f net_to_h), c = f net_to_c; f net_to_x is added to the embedding of each token that is read.
+# The net, drawn in this order and before the arrays of the LSTM: f = tanh(z z_to_net + net_bias), the first states are
+# h = tanh(f net_to_h) and c = f net_to_c, and f net_to_x is added to the embedding of each token that is read.
 NET = ("z_to_net", "net_bias", "net_to_h", "net_to_c", "net_to_x")
 
 

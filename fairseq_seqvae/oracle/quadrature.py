@@ -36,7 +36,7 @@ class Lattice:
 
     step: float = 0.5
     reach: float = 6.0
-    cut: float = 10.0
+    cut: float = 12.0
     tolerance: float = 0.01
     halvings: int = 5
 
@@ -79,8 +79,9 @@ def integrate(log_probs: LogProbs, tokens: Tensor, lattice: Lattice) -> Truth:
     Raises:
         ValueError: log p(x) of a sequence does not settle within the halvings of the lattice
     """
-    parts = [_integrate_some(log_probs, some, lattice) for some in tokens.split(_SEQUENCES_AT_A_TIME)]
-    return Truth(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    different, which = tokens.unique(dim=0, return_inverse=True)
+    parts = [_integrate_some(log_probs, some, lattice) for some in different.split(_SEQUENCES_AT_A_TIME)]
+    return Truth(*(torch.cat(part)[which] for part in zip(*parts, strict=True)))
 
 
 def _integrate_some(log_probs: LogProbs, tokens: Tensor, lattice: Lattice) -> Truth:
