@@ -38,7 +38,7 @@ class Lattice:
     reach: float = 6.0
     cut: float = 12.0
     tolerance: float = 0.01
-    halvings: int = 5
+    halvings: int = 4
 
     def __post_init__(self) -> None:
         for name in ("step", "reach", "cut", "tolerance"):
@@ -89,18 +89,19 @@ def _integrate_some(log_probs: LogProbs, tokens: Tensor, lattice: Lattice) -> Tr
     places = torch.arange(-side, side + 1, dtype=torch.float64) * lattice.step
     wanted = (places.square().unsqueeze(1) + places.square() <= lattice.reach**2).expand(len(tokens), -1, -1)
     values = torch.full(wanted.shape, -math.inf, dtype=torch.float64)
-    rows, before, found = torch.arange(len(tokens)), None, []
-    for _ in range(lattice.halvings + 1):
+    rows, found = torch.arange(len(tokens)), []
+    before = torch.full((len(tokens),), math.inf, dtype=torch.float64)
+    done = torch.zeros(len(tokens), dtype=torch.bool)
+    for halving in range(lattice.halvings + 1):
+        if halving:
+            values, wanted, places = _refined(values[~done], places, lattice)
         values[wanted] = _evaluated(log_probs, tokens[rows], wanted, places)
-        result = _moments(values, places)
-        if before is not None:
-            result = result._replace(change=(result.log_likelihood - before).abs())
+        result = _moments(values, places, before)
         done = result.change < lattice.tolerance
         found.append((rows[done], Truth(*(part[done] for part in result))))
         if bool(done.all()):
             break
         rows, before = rows[~done], result.log_likelihood[~done]
-        values, wanted, places = _refined(values[~done], places, lattice)
     else:
         raise ValueError(
             f"log p(x) of {len(rows)} sequences, the first of them {tokens[rows[0]].tolist()}, still changes by up to "
@@ -126,8 +127,11 @@ def _log_joint(values: Tensor, places: Tensor) -> Tensor:
     return values + log_prior.unsqueeze(1) + log_prior
 
 
-def _moments(values: Tensor, places: Tensor) -> Truth:
-    """The integrals as sums over the lattice, of log p(x|z) (B, N, N), -inf where it is not evaluated."""
+def _moments(values: Tensor, places: Tensor, before: Tensor) -> Truth:
+    """The integrals as sums over the lattice, of log p(x|z) (B, N, N), -inf where it is not evaluated.
+
+    *before* is log p(x) of the lattice of twice the step, (B,), inf where there is none.
+    """
     flat = values.flatten(1)
     log_joint = _log_joint(values, places).flatten(1)
     log_likelihood = log_joint.logsumexp(dim=1) + 2 * torch.log(places[1] - places[0])
@@ -136,9 +140,9 @@ def _moments(values: Tensor, places: Tensor) -> Truth:
     mean = weights @ z
     second = (weights @ (z.unsqueeze(2) * z.unsqueeze(1)).flatten(1)).view(-1, 2, 2)
     divergence = (weights * flat.masked_fill(flat == -math.inf, 0.0)).sum(dim=1) - log_likelihood
-    unknown = torch.full_like(divergence, math.inf)
+    change = (log_likelihood - before).abs()
     covariance = second - mean.unsqueeze(2) * mean.unsqueeze(1)
-    return Truth(log_likelihood, mean, covariance, divergence, unknown, (flat > -math.inf).sum(dim=1))
+    return Truth(log_likelihood, mean, covariance, divergence, change, (flat > -math.inf).sum(dim=1))
 
 
 def _refined(values: Tensor, places: Tensor, lattice: Lattice) -> tuple[Tensor, Tensor, Tensor]:
