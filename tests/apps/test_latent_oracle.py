@@ -292,6 +292,16 @@ class TestOurEstimators:
         exact = (density * ratio).sum() * 0.01 / len(density)
         assert found == pytest.approx(exact, abs=0.02)
 
+    def test_mutual_information_of_exact_gaussian_posteriors_is_the_closed_form(self):
+        """x = z + s e in 2 dimensions: p(z|x) is N(x / (1 + s^2), s^2 / (1 + s^2)), I(x; z) = ln(1 + 1 / s^2)."""
+        s, n = 0.2, 2000
+        x = math.sqrt(1 + s**2) * torch.randn(n, 2, generator=torch.Generator().manual_seed(0))
+        q = DiagonalGaussian(x / (1 + s**2), torch.full((n, 2), s / math.sqrt(1 + s**2)))
+        found = metrics.mutual_information(q, ids=torch.arange(n), seed=1)
+        # Of z: a variance of 1 per sequence; of the noise: 1 per draw, of which there are 4; bias: e^I / n.
+        tolerance = 4 * math.sqrt((1 + 1 / 4) / n) + (1 + 1 / s**2) / n
+        assert found == pytest.approx(math.log(1 + 1 / s**2), abs=tolerance)
+
     @pytest.mark.slow
     def test_mutual_information_estimates_the_true_one(self, default):
         tokens = default.sample(500, 10, seed=13)
