@@ -22,7 +22,11 @@ COMMANDS = {
     "export": ("fairseq_seqvae.export.__main__", "a checkpoint without what only training needs"),
     "flags": ("fairseq_seqvae.flags.__main__", "all flags of the plugin, with defaults, bounds and units"),
     "melody": ("fairseq_seqvae.melody.__main__", "training lines from tunes and MIDI files; MIDI and pictures"),
-    "oracle": ("fairseq_seqvae.oracle.__main__", "data from a random LSTM, and its judgement of samples"),
+    "oracle": (
+        "fairseq_seqvae.oracle.__main__",
+        "data from a random LSTM, with or without a latent; its judgement",
+    ),
+    "compare": ("fairseq_seqvae.cards.compare", "a checkpoint against the truth of the oracle with a latent"),
     "card": ("fairseq_seqvae.cards.__main__", "the paper's synthetic experiment: methods, lengths, seeds, figures"),
     "spm": ("fairseq_seqvae.tools.spm", "train a sentencepiece model; encode and decode lines"),
     "curves": ("fairseq_seqvae.tools.curves", "curves of a training from fairseq's JSON log"),

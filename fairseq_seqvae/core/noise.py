@@ -35,6 +35,8 @@ class Stream(IntEnum):
     MUTUAL_INFORMATION = 15
     RECONSTRUCTION_PRIOR = 17
     RECONSTRUCTION_POSTERIOR = 20
+    LATENT_ORACLE = 19
+    LATENT_ORACLE_TOKENS = 21
 
 
 def _signed(value: int) -> int:

@@ -1,4 +1,4 @@
-"""The commands `python -m fairseq_seqvae.oracle generate | nll`."""
+"""The commands `python -m fairseq_seqvae.oracle generate | nll`, and those of the oracle with a latent."""
 
 import argparse
 import json
@@ -6,10 +6,10 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 
-from fairseq_seqvae.oracle import data
+from fairseq_seqvae.oracle import data, latent_commands
 from fairseq_seqvae.oracle.model import Oracle
 from fairseq_seqvae.oracle.score import read_tokens, score
-from fairseq_seqvae.support.command_line import Commands, positive, refuse_existing
+from fairseq_seqvae.support.command_line import Commands, positive, refuse_existing, seed
 
 _PROG = "python -m fairseq_seqvae.oracle"
 _PAPER_SEED = 88
@@ -48,12 +48,6 @@ def _oracle(args: argparse.Namespace) -> Oracle:
     return Oracle.from_npz(args.npz) if args.npz else Oracle.from_seed(args.seed)
 
 
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 0 to 2^32 - 1")
-    return int(text)
-
-
 def _commands() -> Commands:
     commands = Commands(
         _PROG, "The synthetic experiment: data from a random LSTM, and the judgement of that LSTM on samples."
@@ -64,7 +58,7 @@ def _commands() -> Commands:
         which = added.add_mutually_exclusive_group()
         which.add_argument(
             "--seed",
-            type=_seed,
+            type=seed,
             default=_PAPER_SEED,
             metavar="N",
             help="oracle of 5000 tokens drawn from this seed (default: %(default)s, the paper's)",
@@ -81,9 +75,7 @@ def _commands() -> Commands:
             f"--{split}", type=positive, default=size, metavar="N", help="sequences (default: %(default)s)"
         )
     added.add_argument("--out", required=True, metavar="DIR", help="folder for the three splits and dict.txt")
-    added.add_argument(
-        "--data-seed", type=_seed, default=1, metavar="N", help="seed of the data (default: %(default)s)"
-    )
+    added.add_argument("--data-seed", type=seed, default=1, metavar="N", help="seed of the data (default: %(default)s)")
     added.add_argument("--force", action="store_true", help="overwrite existing files")
 
     added = command("nll", _nll, "oracle NLL of sequences", "nll generated.txt --length 20")
@@ -95,6 +87,7 @@ def _commands() -> Commands:
         "--kind", choices=("D", "H", "T"), default="D", help="lines of fairseq-generate's output (default: %(default)s)"
     )
     added.add_argument("--json", action="store_true", help="print an object of JSON instead of a sentence")
+    latent_commands.add_to(commands)
     return commands
 
 

@@ -3,17 +3,24 @@
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Protocol
 
 from torch import Tensor
 
-from fairseq_seqvae.oracle.model import Oracle
 from fairseq_seqvae.support.files import whole_file
 
 # Each split is an independent sample of its own; 0 is that of `Oracle.sample(n, length, seed)` itself.
 DRAWS = {"train": 1, "valid": 2, "test": 3}
 
 
-def sample_splits(oracle: Oracle, sizes: Mapping[str, int], length: int, seed: int) -> dict[str, Tensor]:
+class Sampler(Protocol):
+    """What data are drawn from: an oracle, with or without a latent."""
+
+    def sample(self, n: int, length: int, seed: int, draw: int = 0) -> Tensor:
+        """Sequences (n, length)."""
+
+
+def sample_splits(oracle: Sampler, sizes: Mapping[str, int], length: int, seed: int) -> dict[str, Tensor]:
     """Sequences (size, length) of each split in *sizes*; the size of one split does not change another."""
     return {split: oracle.sample(size, length, seed, DRAWS[split]) for split, size in sizes.items()}
 

@@ -31,6 +31,13 @@ def estimate(values: Tensor) -> Estimate:
     return Estimate(float(values.mean()), float(values.std()) / len(values) ** 0.5 if len(values) > 1 else float("nan"))
 
 
+def cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """States h and c, (R, H), after a step of the LSTM with *gates* (R, 4H) from the former *c* (R, H)."""
+    i, f, o, candidate = gates.chunk(len(arrays.GATES), dim=1)
+    c = f.sigmoid() * c + i.sigmoid() * candidate.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
 class Oracle:
     """An LSTM language model over tokens 0 .. V-1, of sequences of any given length without end symbol.
 
@@ -54,7 +61,7 @@ class Oracle:
         inputs = torch.addmm(b, tensors["embedding"], w)
         self._inputs = torch.cat([inputs, inputs[START_TOKEN : START_TOKEN + 1]])
         self._recurrent = u
-        self._output, self._output_bias = tensors["Wo"], tensors["bo"]
+        self.output, self.output_bias = tensors["Wo"], tensors["bo"]
 
     @classmethod
     def from_seed(cls, seed: int, vocab_size: int = 5000, embed_dim: int = 32, hidden_dim: int = 32) -> "Oracle":
@@ -84,15 +91,16 @@ class Oracle:
     def advance(self, prev_tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Consume one token per row, (R,), `start_symbol` at first; h (R, H) and the new state."""
         h, c = state
-        gates = torch.addmm(self._inputs[prev_tokens], h, self._recurrent)
-        i, f, o, candidate = gates.chunk(len(arrays.GATES), dim=1)
-        c = f.sigmoid() * c + i.sigmoid() * candidate.tanh()
-        h = o.sigmoid() * c.tanh()
+        h, c = cell(self.gates(prev_tokens, h), c)
         return h, (h, c)
+
+    def gates(self, prev_tokens: Tensor, h: Tensor) -> Tensor:
+        """Gates before their nonlinearities, (R, 4H) in the order of `GATES`, of tokens (R,) after the state h."""
+        return torch.addmm(self._inputs[prev_tokens], h, self._recurrent)
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits (R, V) of the next token from h (R, H)."""
-        return torch.addmm(self._output_bias, features, self._output)
+        return torch.addmm(self.output_bias, features, self.output)
 
     # -- use --
 
@@ -102,7 +110,7 @@ class Oracle:
         Args:
             tokens: (B, T), int64, T at least 1; all T tokens count. Memory does not grow with B.
         """
-        self._check_tokens(tokens)
+        self.check_tokens(tokens)
         return torch.cat([self._nll_of_some(rows) for rows in tokens.split(_ROWS_AT_A_TIME)])
 
     def sample(self, n: int, length: int, seed: int, draw: int = 0) -> Tensor:
@@ -132,7 +140,8 @@ class Oracle:
         log_probs = sequence_log_probs(self, no_latent, tokens, lengths)
         return (-log_probs[:, 0] / tokens.size(1)).float()
 
-    def _check_tokens(self, tokens: Tensor) -> None:
+    def check_tokens(self, tokens: Tensor) -> None:
+        """Raise a ValueError or TypeError unless *tokens* are sequences (B, T) of this oracle."""
         if tokens.dim() != 2 or tokens.size(1) < 1:
             raise ValueError(
                 f"`tokens` must have the shape (B, T) with T at least 1 but has {tuple(tokens.shape)}: one sequence a "

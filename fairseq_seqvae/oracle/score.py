@@ -3,13 +3,20 @@
 import re
 from collections.abc import Sequence
 from os import PathLike
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from fairseq_seqvae.oracle.model import Oracle, estimate
+from fairseq_seqvae.oracle.model import estimate
 from fairseq_seqvae.support.generate_output import KINDS, read_generate_output
+
+
+class Judge(Protocol):
+    """What sequences are judged by: an oracle, with or without a latent."""
+
+    def nll(self, tokens: Tensor) -> Tensor:
+        """Negative log-likelihood of each sequence (B, T), nats per token, (B,)."""
 
 
 class Score(NamedTuple):
@@ -36,7 +43,7 @@ class Score(NamedTuple):
         )
 
 
-def score(oracle: Oracle, tokens: Tensor) -> Score:
+def score(oracle: Judge, tokens: Tensor) -> Score:
     """Oracle NLL of *tokens* (N, T)."""
     mean, standard_error = estimate(oracle.nll(tokens))
     sequences, length = tokens.shape

@@ -22,6 +22,13 @@ def positive(text: str) -> int:
     return whole(1)(text)
 
 
+def seed(text: str) -> int:
+    """A whole number from 0 to 2^32 - 1, as an argparse type."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 0 to 2^32 - 1")
+    return int(text)
+
+
 def temperatures(text: str) -> list[float]:
     """Positive numbers, separated by commas and each given once, as an argparse type."""
     try:

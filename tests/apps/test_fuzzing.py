@@ -21,7 +21,6 @@ from fairseq_seqvae.melody.tokens import MAX_STEPS, SYMBOLS, decode_notes, encod
 from fairseq_seqvae.melody.windows import read_tunes
 from fairseq_seqvae.options import whole_numbers
 from fairseq_seqvae.oracle import Oracle
-from fairseq_seqvae.oracle import __main__ as oracle
 from fairseq_seqvae.oracle.score import read_tokens
 from fairseq_seqvae.oracle.weights import draw_weights, read_weights
 from fairseq_seqvae.support import command_line
@@ -181,7 +180,9 @@ def test_lists_of_numbers(text):
 
 
 @given(text=st.text() | st.integers().map(str) | st.from_regex(r"\d+/\d+"))
-@pytest.mark.parametrize("read", [command_line.positive, oracle._seed, melody._meter, PLOT_CURVES["parse_boundaries"]])
+@pytest.mark.parametrize(
+    "read", [command_line.positive, command_line.seed, melody._meter, PLOT_CURVES["parse_boundaries"]]
+)
 def test_arguments(read, text):
     result = attempt(read, text)
     assert not isinstance(result, int) or result == read(str(result))

@@ -31,7 +31,7 @@ ROOMS = {
     "measure": {"", "compat", "core", "inference", "metrics", "support"},
     "export": {"support"},
     "runs": set(),  # steps of run scripts: commands, nothing of the package itself
-    "cards": {"measure", "metrics", "oracle", "runs", "support"},
+    "cards": {"compat", "measure", "metrics", "oracle", "runs", "support"},
     "tools": {"support"},
     "flags": {"", "inference", "options", "support"},
     "discriminators": {"core"},  # the address that extension files import from
