@@ -9,7 +9,8 @@ from typing import Optional  # fairseq's parser knows Optional but not `| None`
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II, MISSING
 
-from fairseq_seqvae.options import Relation, at_least, between, option
+from fairseq_seqvae.melody.tokens import MAX_PITCH, MIN_PITCH
+from fairseq_seqvae.options import Relation, at_least, between, option, whole_numbers
 
 
 @dataclass
@@ -24,6 +25,11 @@ class SeqVAETaskConfig(FairseqDataclass):
     max_positions: int = option(1024, "longest sequence in tokens, EOS included", at_least(2))
     fixed_length: int = option(
         0, "number of tokens of every sequence, which then has no EOS", at_least(0), {0: "sequences end with EOS"}
+    )
+    transpose: Optional[str] = option(
+        None,
+        "melodies: lowest and highest MIDI pitch, such as 52,90; each update of a training transposes each of its "
+        "sentences by a random interval that keeps all onsets within; without this flag no sentence is transposed",
     )
     gen_pretrain_updates: int = option(
         2000,
@@ -76,6 +82,21 @@ class SeqVAETaskConfig(FairseqDataclass):
     dataset_impl: Optional[str] = II("dataset.dataset_impl")
 
     RELATIONS = [
+        Relation(
+            ("transpose",),
+            lambda pitches: pitches is None or len(whole_numbers(pitches)) == 2,
+            "--transpose must be two MIDI pitches, the lowest and the highest, such as 52,90, but is '{transpose}'.",
+        ),
+        Relation(
+            ("transpose",),
+            lambda pitches: pitches is None or whole_numbers(pitches) == sorted(whole_numbers(pitches)),
+            "--transpose {transpose} has its lowest pitch above its highest: exchange them.",
+        ),
+        Relation(
+            ("transpose",),
+            lambda pitches: pitches is None or set(whole_numbers(pitches)) <= set(range(MIN_PITCH, MAX_PITCH + 1)),
+            f"--transpose {{transpose}} goes beyond the pitches of melodies: stay within {MIN_PITCH},{MAX_PITCH}.",
+        ),
         Relation(
             ("adv_g_steps", "adv_d_steps"),
             lambda generator, discriminator: generator + discriminator > 0,

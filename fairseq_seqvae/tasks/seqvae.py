@@ -18,11 +18,13 @@ from fairseq.tasks import register_task
 from torch import Tensor, nn
 
 from fairseq_seqvae import options
+from fairseq_seqvae.core.augmentation import Transposition
+from fairseq_seqvae.core.noise import Draws
 from fairseq_seqvae.core.schedules.turns import DISCRIMINATOR, GENERATOR_PRETRAIN, GENERATOR_TURN, Turn, TurnPlan
 from fairseq_seqvae.models import SeqVAEModel
 from fairseq_seqvae.support.memory import keep_freed_memory
 from fairseq_seqvae.support.processes import is_master
-from fairseq_seqvae.tasks import alarms, run_checks
+from fairseq_seqvae.tasks import alarms, run_checks, transposing
 from fairseq_seqvae.tasks.config import SeqVAETaskConfig
 from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset, read_split
 from fairseq_seqvae.tasks.generating import INTERPOLATE, PRIOR, LatentGenerationTask
@@ -49,6 +51,7 @@ class SeqVAETask(LatentGenerationTask):
         self.state.add_factory("longest", lambda: 0)
         self._model: Any = None
         self._learns = False  # or judges: there is a criterion
+        self._transposition: Transposition | None = None
         self._watch = Watch()
         self._update_num = 0
         self._turn = (-1, GENERATOR_PRETRAIN)  # number and turn of the update that is being made
@@ -183,6 +186,7 @@ class SeqVAETask(LatentGenerationTask):
         """Build the criterion; without an adversarial one, the model loses its discriminator and every turn is ELBO."""
         run_checks.refuse_lone_process(self.cfg)
         self._learns = True
+        self._transposition = transposing.transposition(self.cfg.transpose, self.dictionary)
         # fairseq 0.12.2 does not know the second argument, and does not give it.
         criterion = super().build_criterion(cfg, *([True] if from_checkpoint else []))
         if hasattr(cfg, "disc_scoring") and getattr(self._model, "discriminator", None) is not None:
@@ -226,6 +230,8 @@ class SeqVAETask(LatentGenerationTask):
         model.set_num_updates(update_num)
         self._update_num = update_num
         self._turn = update_num, self.turn(update_num)
+        if self._transposition is not None:
+            sample = transposing.transposed(sample, self._transposition, Draws(self.cfg.seed, update_num))
         knows_turns = hasattr(criterion, "is_adversarial")
         turn = {"turn": self._turn[1], "update_num": update_num} if knows_turns else {}
         autocast = torch.autocast("cuda", enabled=isinstance(optimizer, AMPOptimizer))

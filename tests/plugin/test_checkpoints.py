@@ -195,9 +195,7 @@ class TestDamage:
 
     def test_alone_it_is_not_to_be_deleted(self, tmp_path):
         (tmp_path / "checkpoint_last.pt").touch()
-        with pytest.raises(
-            ValueError, match="checkpoint_last.pt is damaged.* away to start from scratch, or give"
-        ):
+        with pytest.raises(ValueError, match="checkpoint_last.pt is damaged.* away to start from scratch, or give"):
             checkpoints_read(tmp_path / "checkpoint_last.pt")
 
     @pytest.mark.parametrize(
