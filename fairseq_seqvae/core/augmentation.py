@@ -60,7 +60,8 @@ class Transposition:
             tokens: (B, T)
             uniforms: (B,), uniform in [0, 1)
         """
-        allowed = (self.table >= 0).t()[tokens].all(dim=1)  # (B, S)
+        occurs = torch.zeros(len(tokens), self.table.size(1), device=tokens.device).scatter_(1, tokens, 1.0)  # (B, V)
+        allowed = occurs @ (self.table < 0).float().t() == 0  # (B, S)
         count = allowed.sum(dim=1)
         rank = torch.minimum((uniforms * count).long(), (count - 1).clamp(min=0))
         # As many intervals precede the allowed one of this rank (from 0) as have at most so many allowed up to them.

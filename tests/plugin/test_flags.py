@@ -73,6 +73,7 @@ PROMISED = {
         "data": "???",
         "--max-positions": 1024,
         "--fixed-length": 0,
+        "--transpose": None,
         "--gen-pretrain-updates": 2000,
         "--disc-pretrain-updates": 200,
         "--adv-g-steps": 1,
