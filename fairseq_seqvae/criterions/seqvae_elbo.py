@@ -14,6 +14,8 @@ from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.rollouts import rollout
 from fairseq_seqvae.core.rollouts.policy import Samples
 from fairseq_seqvae.core.schedules.annealing import kl_weight
+from fairseq_seqvae.core.schedules.kl_control import KLControl, KLController
+from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, Turn
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEElboConfig
@@ -38,6 +40,11 @@ class SeqVAEElboCriterion(FairseqCriterion):
         super().__init__(task)
         self.cfg = cfg
         options.check(cfg, SeqVAEElboConfig)
+        # The task puts that of the model here, which is part of checkpoints.
+        self.run_state = RunState()
+        self.kl_controller: KLController | None = None
+        if cfg.kl_target:
+            self.kl_controller = KLController(cfg.kl_target, cfg.kl_weight, cfg.kl_target_horizon)
 
     @classmethod
     def build_criterion(cls, cfg: SeqVAEElboConfig, task: Any) -> "SeqVAEElboCriterion":
@@ -112,7 +119,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
         """
         cfg = self.cfg
         kl = posterior.kl()
-        weight = kl_weight(update_num, cfg.kl_weight, cfg.kl_anneal, cfg.kl_anneal_updates, cfg.kl_cycles, cfg.kl_ramp)
+        weight = self.kl_weight(update_num)
         loss = training_loss(log_likelihood, kl, weight, cfg.free_bits, cfg.free_bits_mode)
         log = {
             "loss": loss.detach(),
@@ -122,6 +129,24 @@ class SeqVAEElboCriterion(FairseqCriterion):
             "weight": len(kl),
         }
         return loss, log
+
+    def kl_weight(self, update_num: int) -> float:
+        """Weight of the KL term in update number *update_num*."""
+        cfg = self.cfg
+        if self.kl_controller is not None:
+            return self._kl_control(self.kl_controller).weight
+        return kl_weight(update_num, cfg.kl_weight, cfg.kl_anneal, cfg.kl_anneal_updates, cfg.kl_cycles, cfg.kl_ramp)
+
+    def _kl_control(self, controller: KLController) -> KLControl:
+        known = self.run_state.get("kl_control")
+        return KLControl(*known) if known else controller.start()
+
+    def after_update(self, logs: logged.Logs) -> None:
+        """Learn from what all processes have logged of one update."""
+        total = logged.totals(logs)
+        if self.kl_controller is not None and (sentences := float(total("weight"))):
+            kl = sum(float(log["kl"]) for log in logs) / sentences
+            self.run_state.set("kl_control", self.kl_controller.step(self._kl_control(self.kl_controller), kl))
 
     @torch.no_grad()
     def prior_samples(

@@ -207,6 +207,8 @@ class SeqVAETask(LatentGenerationTask):
             run_checks.refuse_unknown_metric(self.cfg, known)
         if hasattr(criterion, "is_adversarial"):  # not one that logs other numbers
             has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
+            run_checks.refuse_without_latent(has_latent, kl_target=criterion.cfg.kl_target)
+            criterion.run_state = getattr(self._model, "run_state", criterion.run_state)
             self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent)
         return criterion
 
@@ -276,6 +278,8 @@ class SeqVAETask(LatentGenerationTask):
         with metrics.aggregate() as logged:
             super().reduce_metrics(logging_outputs, criterion)
         self._watch.update(logged, self.turn(self._update_num), self._update_num, criterion.training)
+        if criterion.training and hasattr(criterion, "after_update"):
+            criterion.after_update(logging_outputs)
 
     def post_validate(self, model: Any, stats: dict[str, Any], agg: Any) -> None:
         """Look at the numbers of a whole validation."""

@@ -39,6 +39,8 @@ ELBO = {
     "--kl-anneal-updates": 0,
     "--kl-cycles": 4,
     "--kl-ramp": 0.5,
+    "--kl-target": 0.0,
+    "--kl-target-horizon": 200,
     "--free-bits": 0.0,
     "--free-bits-mode": "total",
     "--no-valid-samples": False,
