@@ -20,6 +20,7 @@ from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, Turn
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEElboConfig
 from fairseq_seqvae.metrics.bigrams import bigram_counts
+from fairseq_seqvae.metrics.latent_use import mutual_information
 from fairseq_seqvae.metrics.variety import count_distinct
 
 # A SeqVAEModel, or fairseq's wrapper of one, which hands its attributes on.
@@ -91,6 +92,9 @@ class SeqVAEElboCriterion(FairseqCriterion):
         kl = output.posterior.kl().sum()
         loss = negative_elbo(log_likelihood, kl)
         log = {"loss": loss, "rec": -log_likelihood, "kl": kl, "weight": sample["nsentences"]}
+        if getattr(self.task, "measures_mutual_information", False):
+            known = mutual_information(output.posterior, ids=ids, seed=self.cfg.seed, num_samples=1)
+            log["mutual_information"] = known * sample["nsentences"]
         if not self.cfg.no_valid_samples:
             max_len = self.task.max_sample_length(target)
             samples = self.prior_samples(model, ids, draws, Stream.VALIDATION_LATENT, Stream.VALIDATION_SAMPLE, max_len)

@@ -50,6 +50,20 @@ class SeqVAETaskConfig(FairseqDataclass):
         between(0, 1, high_open=True),
         {0: "a copy of the decoder"},
     )
+    lagging_updates: int = option(
+        0,
+        "lagging inference: updates of the encoder alone before each update of encoder and decoder, while the "
+        "generator is trained by the ELBO alone",
+        at_least(0),
+        {0: "off"},
+        group="Lagging inference",
+    )
+    lagging_until: int = option(
+        0,
+        "number of updates of the run after which lagging inference ends; sooner if the mutual information falls from "
+        "one validation of --validate-interval-updates to the next",
+        at_least(0),
+    )
     alarm_window: int = option(
         500,
         "window of the alarms, in updates of one player: warn once if the mean over it shows a collapsed latent, a "
@@ -79,6 +93,7 @@ class SeqVAETaskConfig(FairseqDataclass):
     seed: int = II("common.seed")
     max_update: int = II("optimization.max_update")
     best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
+    validate_interval_updates: int = II("dataset.validate_interval_updates")
     dataset_impl: Optional[str] = II("dataset.dataset_impl")
 
     RELATIONS = [
@@ -101,6 +116,11 @@ class SeqVAETaskConfig(FairseqDataclass):
             ("adv_g_steps", "adv_d_steps"),
             lambda generator, discriminator: generator + discriminator > 0,
             "--adv-g-steps and --adv-d-steps are both 0: give at least one of the players a step.",
+        ),
+        Relation(
+            ("lagging_updates", "lagging_until"),
+            lambda updates, until: updates == 0 or until > 0,
+            "--lagging-updates {lagging_updates} needs --lagging-until: the number of updates after which it ends.",
         ),
         Relation(
             ("fixed_length", "max_positions"),

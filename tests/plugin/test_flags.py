@@ -82,6 +82,8 @@ PROMISED = {
         "--adv-d-steps": 1,
         "--disc-lr": None,
         "--rollout-lag": 0.8,
+        "--lagging-updates": 0,
+        "--lagging-until": 0,
         "--alarm-window": 500,
         "--alarm-kl": 0.1,
         "--latent": "mean",
@@ -220,7 +222,15 @@ def test_the_discriminators_of_presets_can_be_built(name):
 
 def test_flags_mentioned_in_help_texts_exist():
     known = {one.name for section in sections() for flags in section.groups.values() for one in flags}
-    known |= {"--gen-subset", "--sampling", "--only-source", "--criterion", "--task", "--arch"}  # of fairseq
+    known |= {
+        "--validate-interval-updates",
+        "--gen-subset",
+        "--sampling",
+        "--only-source",
+        "--criterion",
+        "--task",
+        "--arch",
+    }  # of fairseq
     for section in sections():
         for one in (one for flags in section.groups.values() for one in flags):
             assert set(re.findall(r"--[a-z][a-z0-9-]*", one.text)) <= known, one.name
