@@ -9,7 +9,6 @@ from typing import Optional  # fairseq's parser knows Optional but not `| None`
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II, MISSING
 
-from fairseq_seqvae.melody.tokens import MAX_PITCH, MIN_PITCH
 from fairseq_seqvae.options import Relation, at_least, between, option, whole_numbers
 
 
@@ -106,11 +105,6 @@ class SeqVAETaskConfig(FairseqDataclass):
             ("transpose",),
             lambda pitches: pitches is None or whole_numbers(pitches) == sorted(whole_numbers(pitches)),
             "--transpose {transpose} has its lowest pitch above its highest: exchange them.",
-        ),
-        Relation(
-            ("transpose",),
-            lambda pitches: pitches is None or set(whole_numbers(pitches)) <= set(range(MIN_PITCH, MAX_PITCH + 1)),
-            f"--transpose {{transpose}} goes beyond the pitches of melodies: stay within {MIN_PITCH},{MAX_PITCH}.",
         ),
         Relation(
             ("adv_g_steps", "adv_d_steps"),

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from fairseq_seqvae.core.augmentation import Transposition
 from fairseq_seqvae.core.noise import Draws, Stream
-from fairseq_seqvae.melody.tokens import MAX_PITCH, MIN_PITCH, PITCH_OF, SYMBOLS
 from fairseq_seqvae.options import whole_numbers
 from fairseq_seqvae.support.processes import is_master
 
@@ -25,11 +24,17 @@ def transposition(pitches: str | None, dictionary: Dictionary) -> Transposition 
         dictionary: the symbols of the data
 
     Raises:
-        ValueError: they are not those of melodies
+        ValueError: the pitches or the symbols are not those of melodies
     """
     if pitches is None:
         return None
+    from fairseq_seqvae.melody.tokens import MAX_PITCH, MIN_PITCH, PITCH_OF, SYMBOLS
+
     low, high = whole_numbers(pitches)
+    if low < MIN_PITCH or high > MAX_PITCH:
+        raise ValueError(
+            f"--transpose {pitches} goes beyond the pitches of melodies: stay within {MIN_PITCH},{MAX_PITCH}."
+        )
     symbols = {dictionary[token]: token for token in range(dictionary.nspecial, len(dictionary))}
     symbols = {symbol: token for symbol, token in symbols.items() if not symbol.startswith(FILLER)}
     if foreign := symbols.keys() - set(SYMBOLS):

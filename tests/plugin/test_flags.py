@@ -222,15 +222,8 @@ def test_the_discriminators_of_presets_can_be_built(name):
 
 def test_flags_mentioned_in_help_texts_exist():
     known = {one.name for section in sections() for flags in section.groups.values() for one in flags}
-    known |= {
-        "--validate-interval-updates",
-        "--gen-subset",
-        "--sampling",
-        "--only-source",
-        "--criterion",
-        "--task",
-        "--arch",
-    }  # of fairseq
+    known |= {"--gen-subset", "--sampling", "--only-source", "--criterion", "--task", "--arch"}  # of fairseq
+    known |= {"--validate-interval-updates"}
     for section in sections():
         for one in (one for flags in section.groups.values() for one in flags):
             assert set(re.findall(r"--[a-z][a-z0-9-]*", one.text)) <= known, one.name

@@ -159,7 +159,7 @@ def test_resume_is_exact_across_the_end(toy, tmp_path, flags, criterion):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["pytorch_ddp", "legacy_ddp"])
 def test_two_processes_agree_with_one_with_twice_the_batches(toy, tmp_path, backend):
-    # Without clipping, whose factor is rounded differently where gradients are as large as here.
+    # Where clipping acts on gradients as large as these, processes differ in the last bit, also without turns.
     flags = f"{FALLS} --clip-norm 0 --dropout 0 --disc-dropout 0 --max-update 14 --gen-pretrain-updates 11"
     commands.train(toy.folder, tmp_path / "alone", flags, "--update-freq 2")
     command = commands.training_flags(toy.folder, tmp_path / "both", flags, distributed(2), "--ddp-backend", backend)
