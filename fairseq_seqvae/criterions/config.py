@@ -45,6 +45,13 @@ class SeqVAEElboConfig(FairseqDataclass):
     free_bits_mode: ChoiceEnum(["total", "per-dim"]) = option(
         "total", "whether --free-bits counts for the whole latent vector or for each of its dimensions"
     )
+    auxiliary_weight: float = option(
+        0.2,
+        "weight of the auxiliary loss, of a decoder that has one: what its convolutions alone say of the tokens "
+        "(--decoder hybrid)",
+        at_least(0),
+        {0: "off"},
+    )
     no_valid_samples: bool = option(
         False, "draw no samples in validation, which omits the metrics bigram_jsd, distinct, d_acc_real and d_acc_fake"
     )

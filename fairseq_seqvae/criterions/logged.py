@@ -33,6 +33,8 @@ def log_elbo(logs: Logs) -> None:
         bound = float(total("rec") + total("kl")) / float(total("ntokens"))
         metrics.log_scalar("nats_per_token", bound, total("ntokens"), round=4, priority=60)
         metrics.log_derived("ppl", _perplexity, priority=61)
+    if any("auxiliary" in log for log in logs):
+        metrics.log_scalar("auxiliary", float(total("auxiliary")) / weight, weight, round=3)
     if any("kl_weight" in log for log in logs):
         metrics.log_scalar("kl_weight", total("kl_weight") / weight, weight, round=4)
     if any("mutual_information" in log for log in logs):

@@ -9,7 +9,6 @@ from torch import Tensor
 from fairseq_seqvae import options
 from fairseq_seqvae.core import sequences
 from fairseq_seqvae.core.elbo import negative_elbo, training_loss
-from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.rollouts import rollout
 from fairseq_seqvae.core.rollouts.policy import Samples
@@ -79,7 +78,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
         output = model(**sample["net_input"], mode="generator", noise=noise, word_dropout_keys=keys)
         target = sample["target"]
         log_likelihood = sequences.token_log_probs(output.logits, target, target.eq(self.padding_idx)).sum()
-        loss, log = self.elbo(log_likelihood, output.posterior, draws.update)
+        loss, log = self.elbo(log_likelihood, output, target, draws.update)
         return loss, sample["nsentences"], log
 
     def validation(self, model: Model, sample: dict[str, Any]) -> Result:
@@ -112,17 +111,18 @@ class SeqVAEElboCriterion(FairseqCriterion):
     # -- parts that the adversarial criterion uses too --
 
     def elbo(
-        self, log_likelihood: Tensor, posterior: DiagonalGaussian, update_num: int
+        self, log_likelihood: Tensor, output: Any, target: Tensor, update_num: int
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Weighted negative ELBO, nats, summed over the batch, and what is logged.
+        """Weighted negative ELBO and auxiliary loss, nats, summed over the batch, and what is logged.
 
         Args:
             log_likelihood: log p(x|z), a sum over the batch
-            posterior: q(z|x), (B, Z)
+            output: a :class:`fairseq_seqvae.models.seqvae.GeneratorOutput`
+            target: (B, T), the data
             update_num: number of the update, for the weight of the KL term
         """
         cfg = self.cfg
-        kl = posterior.kl()
+        kl = output.posterior.kl()
         weight = self.kl_weight(update_num)
         loss = training_loss(log_likelihood, kl, weight, cfg.free_bits, cfg.free_bits_mode)
         log = {
@@ -132,6 +132,11 @@ class SeqVAEElboCriterion(FairseqCriterion):
             "kl_weight": weight * len(kl),
             "weight": len(kl),
         }
+        if output.auxiliary_logits is not None:
+            mask = target.eq(self.padding_idx)
+            auxiliary = -sequences.token_log_probs(output.auxiliary_logits, target, mask).sum()
+            log["auxiliary"] = auxiliary.detach()
+            loss = loss + cfg.auxiliary_weight * auxiliary
         return loss, log
 
     def kl_weight(self, update_num: int) -> float:

@@ -92,7 +92,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         output = model(**sample["net_input"], **inputs)
         log_likelihood = sequences.token_log_probs(output.logits, target, mask).sum()
         log_probs = sequences.token_log_probs(output.policy_logits, trajectory.tokens, trajectory.mask)
-        elbo_loss, log = self.elbo(log_likelihood, output.posterior, draws.update)
+        elbo_loss, log = self.elbo(log_likelihood, output, target, draws.update)
         terms = policy_terms(log_probs, output.policy_logits, *values, trajectory.mask, self.credit)
         pg_loss = terms.loss.sum()
         loss = cfg.elbo_weight * elbo_loss + cfg.pg_weight * pg_loss - cfg.entropy_weight * terms.weighed_entropy.sum()

@@ -1,14 +1,34 @@
 """Options of the model, and the presets as options with other defaults."""
 
-from dataclasses import dataclass
-from typing import Optional  # fairseq's parser knows Optional but not `| None`
+# mypy: disable-error-code="valid-type"
+# (fairseq takes choices from an Enum that is made in the annotation)
 
-from fairseq.dataclass import FairseqDataclass
+from dataclasses import dataclass
+from typing import Any, Optional  # fairseq's parser knows Optional but not `| None`
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II
 
+from fairseq_seqvae.core.networks.convolutions import STRIDE
+from fairseq_seqvae.core.networks.lstm import POOLINGS
 from fairseq_seqvae.options import Relation, at_least, between, option, whole_numbers
 
 _SHARE_BELOW_ONE = between(0, 1, high_open=True)
+
+
+def conv_channels(options: Any) -> list[int]:
+    """Channels of the encoder's convolutions, from ``conv_channels``."""
+    return whole_numbers(options.conv_channels)
+
+
+def conv_positions(options: Any) -> int:
+    """Positions that the convolutions are made for: ``conv_positions`` or ``fixed_length``, rounded up."""
+    unit = STRIDE ** len(conv_channels(options))
+    return -(-(options.conv_positions or options.fixed_length) // unit) * unit
+
+
+def _uses_convolutions(encoder: str, decoder: str) -> bool:
+    return "convolutional" in str(encoder) or "hybrid" in str(decoder)
 
 
 @dataclass
@@ -16,9 +36,14 @@ class SeqVAEConfig(FairseqDataclass):
     """Options of ``--arch seqvae``: a small model for a first try on a CPU."""
 
     embed_dim: int = option(128, "size of the token embeddings", at_least(1), group="Encoder and decoder")
+    encoder: str = option("recurrent", "recurrent, convolutional, or a name that a file of --module registers")
+    decoder: str = option("recurrent", "recurrent, hybrid, or a name that a file of --module registers")
     encoder_hidden_dim: int = option(256, "size of each direction of the encoder", at_least(1))
     encoder_layers: int = option(1, "number of encoder layers", at_least(1))
     encoder_residual: bool = option(False, "add residual connections between the encoder's layers")
+    encoder_pooling: ChoiceEnum(list(POOLINGS)) = option(
+        "last", "recurrent encoder: the states that z is made of: the last ones, or the mean or maximum of all"
+    )
     decoder_hidden_dim: int = option(256, "size of each decoder layer", at_least(1))
     decoder_layers: int = option(1, "number of decoder layers", at_least(1))
     decoder_residual: bool = option(False, "add residual connections between the decoder's layers")
@@ -26,6 +51,18 @@ class SeqVAEConfig(FairseqDataclass):
         32, "size of the latent vector z", at_least(0), {0: "a language model, which has no encoder"}
     )
     latent_input: bool = option(False, "give z to the decoder at each step, not only as its initial state")
+    latent_output: bool = option(False, "add a linear map of z to what the decoder's output is made of")
+    conv_channels: str = option(
+        "96,160,224",
+        "encoder convolutional and decoder hybrid: channels of the encoder's convolutions, separated by commas; each "
+        "halves the number of positions, and the decoder has them in reverse",
+    )
+    conv_positions: int = option(
+        0,
+        "encoder convolutional and decoder hybrid: tokens of the longest sequence, EOS included",
+        at_least(0),
+        {0: "as many as --fixed-length"},
+    )
     dropout: float = option(
         0.1,
         "share of numbers set to 0 in training, in embeddings, between layers and before the output",
@@ -70,6 +107,28 @@ class SeqVAEConfig(FairseqDataclass):
             ("latent_dim", "no_share_embeddings"),
             lambda latent_dim, separate: latent_dim > 0 or not separate,
             "--no-share-embeddings needs an encoder, but --latent-dim {latent_dim} has none: omit one of the two.",
+        ),
+        Relation(
+            ("latent_dim", "decoder", "latent_output"),
+            lambda latent_dim, decoder, latent_output: latent_dim > 0 or (decoder != "hybrid" and not latent_output),
+            "--latent-dim {latent_dim} leaves no z for --decoder hybrid and --latent-output: omit them.",
+        ),
+        Relation(
+            ("conv_channels",),
+            lambda channels: bool(whole_numbers(channels)),
+            "--conv-channels must be whole numbers of at least 1, separated by commas, such as 96,160,224, but is "
+            "'{conv_channels}'.",
+        ),
+        Relation(
+            ("encoder", "decoder", "conv_positions", "fixed_length"),
+            lambda encoder, decoder, positions, fixed: not _uses_convolutions(encoder, decoder) or positions or fixed,
+            "--encoder {encoder} with --decoder {decoder} needs the length of the longest sequence: give "
+            "--conv-positions (EOS included), or --fixed-length if all have the same.",
+        ),
+        Relation(
+            ("conv_positions", "fixed_length"),
+            lambda positions, fixed: not positions or positions >= fixed,
+            "--conv-positions {conv_positions} is below --fixed-length {fixed_length}: omit it.",
         ),
     ]
 

@@ -18,9 +18,12 @@ from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.core.schedules.turns import DECODER, DISCRIMINATOR, DISCRIMINATOR_PARTS, ENCODER, GENERATOR_PARTS
 from fairseq_seqvae.models import discriminators  # noqa: F401  (registers the built-in ones)
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
-from fairseq_seqvae.models.decoders.recurrent import DecoderShape, SeqVAEDecoder
-from fairseq_seqvae.models.encoders.recurrent import SeqVAEEncoder
+from fairseq_seqvae.models.decoders import hybrid  # noqa: F401
+from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder
+from fairseq_seqvae.models.encoders import convolutional, recurrent  # noqa: F401
+from fairseq_seqvae.models.encoders.encoder import SeqVAEEncoder
 from fairseq_seqvae.models.lagging import LaggingCopy
+from fairseq_seqvae.models.registry import DECODERS
 from fairseq_seqvae.support import checkpoints
 from fairseq_seqvae.support.extensions import import_module_files
 
@@ -41,11 +44,13 @@ class GeneratorOutput(NamedTuple):
         logits: (B, T, V), of the data given z ~ q(z|x)
         posterior: q(z|x)
         policy_logits: (B, T', V), of the trajectories given the z that they were sampled with; or None
+        auxiliary_logits: (B, T, V), of the data given z alone, from a decoder that has such a part; or None
     """
 
     logits: Tensor
     posterior: DiagonalGaussian
     policy_logits: Tensor | None
+    auxiliary_logits: Tensor | None
 
 
 def shift_right(tokens: Tensor, mask: Tensor, first: int, pad: int) -> Tensor:
@@ -100,20 +105,13 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         """Build from the options; *task* gives the dictionary and says whether a discriminator is of use."""
         dictionary = task.source_dictionary
         options.check(cfg, SeqVAEConfig)
+        import_module_files(cfg.module, "--module")
+        import_module_files(cfg.disc_module, "--disc-module")
 
-        encoder_embedding = _embedding(cfg, dictionary)
-        encoder = SeqVAEEncoder(
-            dictionary,
-            encoder_embedding,
-            cfg.encoder_hidden_dim,
-            cfg.encoder_layers,
-            cfg.latent_dim,
-            cfg.dropout,
-            cfg.encoder_residual,
-            cfg.max_positions,
-        )
-        decoder_embedding = _embedding(cfg, dictionary) if cfg.no_share_embeddings else encoder_embedding
-        decoder = SeqVAEDecoder(dictionary, decoder_embedding, _decoder_shape(cfg))
+        embedding = _embedding(cfg, dictionary)
+        encoder = SeqVAEEncoder(dictionary, embedding, cfg)
+        decoder_embedding = _embedding(cfg, dictionary) if cfg.no_share_embeddings else embedding
+        decoder = DECODERS[cfg.decoder].from_options(cfg, dictionary, decoder_embedding)
         discriminator = None
         if getattr(task, "needs_discriminator", True):
             discriminator = _discriminator(cfg, dictionary)
@@ -183,18 +181,19 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
 
         Args:
             noise: (B, Z), standard normal, that draws z from the posterior
-            word_dropout_keys: (B,), see :meth:`SeqVAEDecoder.teacher_forced`
+            word_dropout_keys: (B,), see :meth:`SeqVAEDecoder.reconstruct`
             trajectory: sequences to score given the z that they were drawn with
         """
         posterior = self.encoder.posterior(src_tokens, src_lengths)
-        logits = self.decoder.teacher_forced(
+        said = self.decoder.reconstruct(
             prev_output_tokens, posterior.sample(noise), regularize=True, keys=word_dropout_keys
         )
         policy_logits = None
         if trajectory is not None:
             previous = shift_right(trajectory.tokens, trajectory.mask, self.decoder.eos, self.decoder.pad)
             policy_logits = self.decoder.teacher_forced(previous, trajectory.z, regularize=False)
-        return GeneratorOutput(logits + self._untouched(DISCRIMINATOR_PARTS), posterior, policy_logits)
+        logits = said.logits + self._untouched(DISCRIMINATOR_PARTS)
+        return GeneratorOutput(logits, posterior, policy_logits, said.auxiliary_logits)
 
     def discriminator_turn(
         self, real_tokens: Tensor, real_mask: Tensor, fake_tokens: Tensor, fake_mask: Tensor
@@ -292,25 +291,8 @@ def _embedding(cfg: Any, dictionary: Any) -> nn.Embedding:
     return nn.Embedding(len(dictionary), cfg.embed_dim, dictionary.pad())
 
 
-def _decoder_shape(cfg: Any) -> DecoderShape:
-    return DecoderShape(
-        hidden_dim=cfg.decoder_hidden_dim,
-        layers=cfg.decoder_layers,
-        latent_dim=cfg.latent_dim,
-        dropout=cfg.dropout,
-        word_dropout=cfg.word_dropout,
-        residual=cfg.decoder_residual,
-        latent_input=cfg.latent_input,
-        share_output=cfg.share_output_embed,
-        fixed_length=cfg.fixed_length,
-        max_positions=cfg.max_positions,
-    )
-
-
 def _discriminator(cfg: Any, dictionary: Any) -> nn.Module:
     """The discriminator that the options name, from a file of the user if need be."""
-    import_module_files(cfg.module, "--module")
-    import_module_files(cfg.disc_module, "--disc-module")
     if cfg.discriminator not in DISCRIMINATORS:
         raise ValueError(
             f"unknown discriminator {cfg.discriminator!r}: choose one of {', '.join(sorted(DISCRIMINATORS))}, or name "

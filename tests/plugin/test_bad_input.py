@@ -373,7 +373,7 @@ class TestDictionaries:
             commands.train(data, tmp_path / "new", "--finetune-from-model", short, "--max-update 1")
 
     FILES = {
-        "no symbols": ("", "the dictionary .*dict.txt has no symbols: make it anew"),
+        "no symbols": ("", "the dictionary .*dict.txt has no symbols: write it again with fairseq-preprocess"),
         "a symbol twice": ("a 1\na 1\n", "Duplicate word found when loading Dictionary: 'a'"),
         "not a dictionary": ("hello\n", "Incorrect dictionary format, expected '<token> <cnt>"),
         "fewer symbols than the data": ("a 1\n", "tokens beyond the 5 symbols of its dictionary: .* binarise the text"),

@@ -55,7 +55,7 @@ class TestTraining:
         assert [int(line["num_updates"]) for line in logged] == list(range(1, 15))
         for number, line in enumerate(logged):
             turn = "GGGDDGGDGGDGGD"[number]
-            assert (line["loss"] is not None) == (turn == "G")
+            assert ("loss" in line) == (turn == "G")
             assert (line.get("d_loss") is not None) == (turn == "D")
             assert (line.get("pg_loss") is not None) == (turn == "G" and number > 4)
 

@@ -14,7 +14,8 @@ from fairseq_seqvae.core.noise import Draws, Stream  # noqa: E402
 from fairseq_seqvae.core.schedules.turns import TurnPlan  # noqa: E402
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig  # noqa: E402
 from fairseq_seqvae.criterions.seqvae_pg import SeqVAEPolicyGradientCriterion  # noqa: E402
-from fairseq_seqvae.models.decoders.recurrent import DecoderShape, SeqVAEDecoder  # noqa: E402
+from fairseq_seqvae.models.config import SeqVAEConfig  # noqa: E402
+from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder  # noqa: E402
 
 LATENT, MAX_LEN = 3, 9
 IDS = torch.tensor([5, 0, 17, 8])
@@ -27,7 +28,8 @@ def model():
     for symbol in "abcdefgh":
         dictionary.add_symbol(symbol)
     embedding = nn.Embedding(len(dictionary), 4, dictionary.pad())
-    decoder = SeqVAEDecoder(dictionary, embedding, DecoderShape(5, 1, LATENT, max_positions=99))
+    options = SeqVAEConfig(decoder_hidden_dim=5, latent_dim=LATENT, dropout=0.0, fixed_length=0, max_positions=99)
+    decoder = SeqVAEDecoder(dictionary, embedding, options)
     with torch.no_grad():
         decoder.output.weight.mul_(8)
     return types.SimpleNamespace(decoder=decoder, prior=StandardNormal(LATENT), dictionary=dictionary)

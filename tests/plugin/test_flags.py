@@ -30,7 +30,7 @@ CONFIGS = {
 }
 CHECKED = {**CONFIGS, "generation": GenerationOptions, "cnn": ConvolutionalOptions}
 # Names in relations that are no fields: what `check` is given besides, flags of fairseq, options of the model.
-FOREIGN = {"gen_subset", "score_reference", "disc_widths", "disc_features", "max_positions"}
+FOREIGN = {"fixed_length", "gen_subset", "score_reference", "disc_widths", "disc_features", "max_positions"}
 
 # Flags and defaults that scripts and checkpoints of users rely on. A line may be added, none may change.
 ELBO = {

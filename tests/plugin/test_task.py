@@ -528,7 +528,7 @@ class TestWholeTrainings:
     @pytest.mark.parametrize("precision", ["--fp16 --fp16-init-scale 4", "--bf16", "--memory-efficient-fp16", "--amp"])
     def test_precisions_train_and_validate(self, toy, tmp_path, precision):
         output = commands.train(toy.folder, tmp_path, precision, "--max-update 8 --fp16-init-scale 4")
-        losses = [float(line["loss"]) for line in commands.json_lines(output, "train_inner") if line["loss"]]
+        losses = [float(line["loss"]) for line in commands.json_lines(output, "train_inner") if "loss" in line]
         assert len(losses) == 5 and all(map(math.isfinite, losses))
         assert math.isfinite(float(commands.json_lines(output, "valid")[-1]["valid_loss"]))
         text = commands.generate(toy.folder, tmp_path / "checkpoint_last.pt", "--gen-subset test --beam 2 --fp16")

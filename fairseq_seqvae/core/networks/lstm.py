@@ -1,8 +1,10 @@
-"""A bidirectional LSTM over sequences of different lengths."""
+"""A bidirectional LSTM over sequences of different lengths, and a summary of them."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+POOLINGS = ("last", "mean", "max")
 
 
 def reverse_sequences(x: Tensor, lengths: Tensor) -> Tensor:
@@ -55,3 +57,48 @@ class BidirectionalLSTM(nn.Module):
         last = (lengths - 1).view(-1, 1, 1).expand(-1, 1, half)
         final = torch.cat([x[:, :, :half].gather(1, last).squeeze(1), x[:, 0, half:]], dim=1)
         return x, final
+
+
+class RecurrentSummary(BidirectionalLSTM):
+    """Sequences to one vector each: the last states of a bidirectional LSTM, or a pool of its outputs.
+
+    Args:
+        input_dim, hidden_dim, layers, dropout, residual: see :class:`BidirectionalLSTM`
+        pooling: ``last``: the last forward and the last backward state; ``mean`` or ``max``: see :func:`pool`
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int,
+        layers: int = 1,
+        dropout: float = 0.0,
+        residual: bool = False,
+        pooling: str = "last",
+    ):
+        super().__init__(input_dim, hidden_dim, layers, dropout, residual)
+        self.pooling = pooling
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
+        """Features (B, 2H) of *x* (B, T, D) of *lengths* (B,)."""
+        outputs, final = super().forward(x, lengths)
+        return final if self.pooling == "last" else pool(outputs, lengths, self.pooling)
+
+
+def pool(outputs: Tensor, lengths: Tensor, kind: str) -> Tensor:
+    """Mean or maximum over the first *lengths* (B,) steps of *outputs* (B, T, D): (B, D).
+
+    Long, Cao, Cheung 2019, "On posterior collapse and encoder feature dispersion in sequence VAEs": with pooled states
+    the features of different sequences lie further apart than the last states do.
+
+    Args:
+        outputs: (B, T, D)
+        lengths: (B,), at least 1
+        kind: ``mean`` or ``max``
+    """
+    inside = (torch.arange(outputs.size(1), device=outputs.device) < lengths.unsqueeze(1)).unsqueeze(2)
+    if kind == "mean":
+        return (outputs * inside).sum(dim=1) / lengths.unsqueeze(1).to(outputs.dtype)
+    if kind == "max":
+        return outputs.masked_fill(~inside, torch.finfo(outputs.dtype).min).amax(dim=1)
+    raise ValueError(f"`kind` must be 'mean' or 'max' but is {kind!r}.")

@@ -5,13 +5,27 @@ logits. Rows are independent.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 from fairseq_seqvae.core.categorical import check_temperature
 
-State = tuple[Tensor, ...]
+
+class Shared:
+    """A part of a state that all rows have in common: a table that rows hold numbers of, so that it is never copied.
+
+    Attributes:
+        value: whatever :meth:`Policy.start` has put there
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+
+State = tuple[Any, ...]  # of tensors, whose dimension 0 is rows, and of Shared
 
 
 class Policy(Protocol):
@@ -25,7 +39,7 @@ class Policy(Protocol):
     pad: int
 
     def start(self, z: Tensor) -> State:
-        """State before the first token, for z (R, Z): tensors whose dimension 0 is rows."""
+        """State before the first token, for z (R, Z): tensors whose dimension 0 is rows, or :class:`Shared`."""
 
     def advance(self, prev_tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Consume one token per row, (R,); features (R, D) of the next token and the new state."""

@@ -19,6 +19,7 @@ from fairseq_seqvae.core.rollouts.policy import (
     RolloutPlan,
     Samples,
     SamplingOptions,
+    Shared,
     State,
     Trajectory,
 )
@@ -28,6 +29,17 @@ from fairseq_seqvae.core.rollouts.policy import (
 DROP_FINISHED_ON = ("cpu",)
 
 PLAIN = SamplingOptions()
+
+
+def select_rows(state: State, index: Tensor) -> State:
+    """The state of the rows *index* (R,)."""
+    return tuple(part if isinstance(part, Shared) else part[index] for part in state)
+
+
+def join_rows(first: State, second: State) -> State:
+    """The rows of both states, which have come from one call of :meth:`Policy.start`."""
+    pairs = zip(first, second, strict=True)
+    return tuple(a if isinstance(a, Shared) else torch.cat([a, b]) for a, b in pairs)
 
 
 @torch.no_grad()
@@ -74,7 +86,7 @@ def sample(
                 break
             if live.numel() < rows.numel():
                 rows, keys, prev = rows[live], keys[live], prev[live]
-                state = tuple(s[live] for s in state)
+                state = select_rows(state, live)
     return _trimmed(policy, tokens[:, : t + 1], log_probs)
 
 
@@ -249,10 +261,10 @@ class _Completing:
         new = torch.arange(self.joined, stop, device=self.device)
         self.joined = stop
         repeated = local.repeat_interleave(self.per_prefix)
-        state = tuple(s[repeated] for s in self.path_state)
+        state = select_rows(self.path_state, repeated)
         if self.live.numel():
             new, chosen = torch.cat([self.live, new]), torch.cat([self.prev, chosen])
-            state = tuple(torch.cat(pair) for pair in zip(self.state, state, strict=True))
+            state = join_rows(self.state, state)
         self.live, self.prev, self.state = new, chosen, state
 
     def _drop_finished(self) -> None:
@@ -261,7 +273,7 @@ class _Completing:
         unfinished = (self.prev != self.policy.eos).nonzero().squeeze(1)
         if unfinished.numel() < self.live.numel():
             self.live, self.prev = self.live[unfinished], self.prev[unfinished]
-            self.state = tuple(s[unfinished] for s in self.state)
+            self.state = select_rows(self.state, unfinished)
 
 
 class PrefixValues(NamedTuple):

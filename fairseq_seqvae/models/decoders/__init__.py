@@ -1,1 +1,1 @@
-"""Decoders: p(y|z), as fairseq decoders and as policies of rollouts."""
+"""Decoders: p(y|z), fused over time for training, a policy for sampling. Each file registers one."""

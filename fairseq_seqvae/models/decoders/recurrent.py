@@ -1,8 +1,7 @@
-"""Decoder p(y|z): fused over time for training, one step at a time for sampling."""
+"""The recurrent decoder: fused over time for training, one step at a time for sampling. Other decoders extend it."""
 
 import warnings
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,117 +10,125 @@ from fairseq.models import FairseqIncrementalDecoder
 from torch import Tensor, nn
 
 from fairseq_seqvae.core import noise
+from fairseq_seqvae.core.rollouts.policy import State
+from fairseq_seqvae.core.rollouts.rollout import select_rows
+from fairseq_seqvae.models.registry import register_decoder
 
 # Log-odds of symbols that are no outputs: far enough for a probability of exactly 0, finite in half precision.
 FORBIDDEN_LOGIT = -1e4
 
 
-@dataclass(frozen=True)
-class DecoderShape:
-    """What a decoder is like.
+class TeacherForced(NamedTuple):
+    """What a decoder says of given tokens.
 
     Attributes:
-        hidden_dim: size of a layer
-        layers: number of layers
-        latent_dim: Z; 0: the initial state is a parameter
-        dropout: probability, on the inputs, between layers and before the output, when training
-        word_dropout: probability of replacing an input token by <unk>, when training
-        residual: residual connections between layers
-        latent_input: give z at each step too
-        share_output: use the embeddings as the output matrix, after a linear map to their size if sizes differ
-        fixed_length: number of tokens of every sequence, which then has no EOS; 0: sequences end with EOS
-        max_positions: longest sequence, EOS included
+        logits: (B, T, V)
+        auxiliary_logits: (B, T, V), what a part of the decoder says that sees z alone; or None
     """
 
-    hidden_dim: int
-    layers: int
-    latent_dim: int
-    dropout: float = 0.0
-    word_dropout: float = 0.0
-    residual: bool = False
-    latent_input: bool = False
-    share_output: bool = False
-    fixed_length: int = 0
-    max_positions: int = 1024
+    logits: Tensor
+    auxiliary_logits: Tensor | None = None
 
 
+@register_decoder("recurrent")
 class SeqVAEDecoder(FairseqIncrementalDecoder):
     """LSTM decoder. The latent vector gives its initial state and, by option, is an input at each step.
 
     It is a :class:`fairseq_seqvae.core.rollouts.policy.Policy`; the state is (z, h_0, c_0, h_1, c_1, ...), each
-    (R, size).
+    (R, size). A decoder with other inputs defines :meth:`add_inputs`, :meth:`start`, :meth:`advance`, :meth:`read`.
 
     Args:
         dictionary: fairseq dictionary; its symbols that stand for nothing are never outputs
         embedding: token embeddings (V, E)
-        shape: sizes and options
+        options: of the model (:class:`fairseq_seqvae.models.config.SeqVAEConfig`)
     """
 
-    def __init__(self, dictionary: Dictionary, embedding: nn.Embedding, shape: DecoderShape):
+    def __init__(self, dictionary: Dictionary, embedding: nn.Embedding, options: Any):
         super().__init__(dictionary)
         self.embedding = embedding
-        self.hidden_dim = shape.hidden_dim
-        self.dropout = shape.dropout
-        self.word_dropout = shape.word_dropout
-        self.residual = shape.residual
-        self.latent_input = shape.latent_input
-        self.fixed_length = shape.fixed_length
-        self._max_positions = shape.max_positions
+        self.latent_dim: int = options.latent_dim
+        self.hidden_dim: int = options.decoder_hidden_dim
+        self.residual: bool = options.decoder_residual
+        self.dropout: float = options.dropout
+        self.word_dropout: float = options.word_dropout
+        self.latent_input: bool = options.latent_input
+        self.fixed_length: int = options.fixed_length
+        self._max_positions: int = options.max_positions
         self.eos, self.pad, self.unk = dictionary.eos(), dictionary.pad(), dictionary.unk()
-        latent_dim, layers, hidden_dim = shape.latent_dim, shape.layers, shape.hidden_dim
+        input_dim = embedding.embedding_dim + self.add_inputs(options)
+        self._add_layers(options.decoder_layers, input_dim)
+        self._add_output(options.share_output_embed, options.latent_output)
 
-        input_dim = embedding.embedding_dim + (latent_dim if shape.latent_input else 0)
+    @classmethod
+    def from_options(cls, options: Any, dictionary: Dictionary, embedding: nn.Embedding) -> "SeqVAEDecoder":
+        """Build from the model's options."""
+        return cls(dictionary, embedding, options)
+
+    def add_inputs(self, options: Any) -> int:
+        """Build what makes inputs of z; how many numbers stand beside the embeddings at each step."""
+        return self.latent_dim if self.latent_input else 0
+
+    def _add_layers(self, layers: int, input_dim: int) -> None:
+        hidden_dim = self.hidden_dim
         self.layers: Any = nn.ModuleList(
             nn.LSTM(input_dim if i == 0 else hidden_dim, hidden_dim, batch_first=True) for i in range(layers)
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
-            self.initial_state = nn.Linear(latent_dim, 2 * layers * hidden_dim)
-        self.share_output = shape.share_output
-        self.to_embedding = None
-        if shape.share_output:
-            if embedding.embedding_dim != hidden_dim:
-                self.to_embedding = nn.Linear(hidden_dim, embedding.embedding_dim, bias=False)
-            self.output_bias = nn.Parameter(torch.zeros(len(dictionary)))
-        else:
-            self.output = nn.Linear(hidden_dim, len(dictionary))
-        self.register_buffer("output_mask", self._output_mask(dictionary), persistent=False)
+            self.initial_state = nn.Linear(self.latent_dim, 2 * layers * hidden_dim)
 
-    def _output_mask(self, dictionary: Dictionary) -> Tensor:
+    def _add_output(self, share_output: bool, latent_output: bool) -> None:
+        self.share_output = share_output
+        self.to_embedding = None
+        if share_output:
+            if self.embedding.embedding_dim != self.hidden_dim:
+                self.to_embedding = nn.Linear(self.hidden_dim, self.embedding.embedding_dim, bias=False)
+            self.output_bias = nn.Parameter(torch.zeros(len(self.dictionary)))
+        else:
+            self.output = nn.Linear(self.hidden_dim, len(self.dictionary))
+        self.register_buffer("output_mask", self._output_mask(), persistent=False)
+        self.latent_output = nn.Linear(self.latent_dim, self.hidden_dim, bias=False) if latent_output else None
+
+    def _output_mask(self) -> Tensor:
         """Added to the logits, (V,): symbols that are never outputs become impossible."""
         # fairseq-preprocess fills the dictionary up to a multiple of 8 with symbols of this name.
-        forbidden = [i for i, symbol in enumerate(dictionary.symbols) if symbol.startswith("madeupword")]
-        forbidden += [dictionary.bos(), dictionary.pad()] + ([dictionary.eos()] if self.fixed_length else [])
-        mask = torch.zeros(len(dictionary))
+        forbidden = [i for i, symbol in enumerate(self.dictionary.symbols) if symbol.startswith("madeupword")]
+        forbidden += [self.dictionary.bos(), self.pad] + ([self.eos] if self.fixed_length else [])
+        mask = torch.zeros(len(self.dictionary))
         mask[forbidden] = FORBIDDEN_LOGIT
         return mask
 
     # -- the policy: one step for all rows --
 
-    def start(self, z: Tensor) -> tuple[Tensor, ...]:
+    def start(self, z: Tensor) -> State:
         """State before the first token, for *z* (R, Z)."""
         z = z.to(self.initial_state.weight.dtype)
         return (z, *self.initial_state(z).split(self.hidden_dim, dim=1))
 
-    def advance(self, prev_tokens: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def advance(self, prev_tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Consume *prev_tokens* (R,); features (R, H) for the next token and the new state."""
-        z = state[0]
+        z, *cells = state
         x = self.embedding(prev_tokens)
         if self.latent_input:
             x = torch.cat([x, z], dim=1)
-        new_state = [z]
+        features, cells = self.step(x, cells, z)
+        return features, (z, *cells)
+
+    def step(self, x: Tensor, cells: list[Tensor], z: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """One step of all layers: inputs (R, D) and cells h_0, c_0, ..., each (R, H), to features and new cells."""
+        new = []
         for i, layer in enumerate(self.layers):
             h, c = torch.lstm_cell(
                 x,
-                (state[1 + 2 * i], state[2 + 2 * i]),
+                (cells[2 * i], cells[2 * i + 1]),
                 layer.weight_ih_l0,
                 layer.weight_hh_l0,
                 layer.bias_ih_l0,
                 layer.bias_hh_l0,
             )
-            new_state += [h, c]
+            new += [h, c]
             x = h + x if self.residual and i > 0 else h
-        return x, tuple(new_state)
+        return x if self.latent_output is None else x + self.latent_output(z), new
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits (..., V) of features (..., H)."""
@@ -133,10 +140,32 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
 
     # -- teacher forcing: one fused call a layer for all time steps --
 
-    def teacher_forced(
+    def read(self, prev_output_tokens: Tensor, z: Tensor, regularize: bool) -> tuple[Tensor, Tensor | None]:
+        """Features (B, T, H) for each token, and auxiliary logits (B, T, V) if the decoder has such.
+
+        *regularize* is true in training only, and words are dropped already; see :meth:`reconstruct`.
+        """
+        z, *initial = self.start(z)
+        x = self.embedding(prev_output_tokens)
+        if self.latent_input:
+            x = torch.cat([x, z.unsqueeze(1).expand(-1, x.size(1), -1)], dim=2)
+        return self.run(x, initial, z, regularize), None
+
+    def run(self, x: Tensor, initial: list[Tensor], z: Tensor, regularize: bool) -> Tensor:
+        """All steps of all layers: inputs (B, T, D) and initial cells to features (B, T, H)."""
+        for i, layer in enumerate(self.layers):
+            x = F.dropout(x, self.dropout, regularize)
+            h, c = initial[2 * i].unsqueeze(0), initial[2 * i + 1].unsqueeze(0)
+            outputs, _ = layer(x, (h.contiguous(), c.contiguous()))
+            x = outputs + x if self.residual and i > 0 else outputs
+        if self.latent_output is not None:
+            x = x + self.latent_output(z).unsqueeze(1)
+        return F.dropout(x, self.dropout, regularize)
+
+    def reconstruct(
         self, prev_output_tokens: Tensor, z: Tensor, regularize: bool, keys: Tensor | None = None
-    ) -> Tensor:
-        """Logits (B, T, V) given the previous tokens (B, T) and z (B, Z).
+    ) -> TeacherForced:
+        """What the decoder says of each token given the previous tokens (B, T) and z (B, Z).
 
         Args:
             regularize: apply dropout and word dropout (in training mode); a policy gradient is taken without, since
@@ -146,20 +175,18 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         regularize = regularize and self.training
         if regularize and self.word_dropout > 0:
             if keys is None:
-                raise ValueError("word dropout needs `keys`, from fairseq_seqvae.noise.row_keys.")
+                raise ValueError("word dropout needs `keys`, from fairseq_seqvae.core.noise.row_keys.")
             drop = noise.uniforms(keys, prev_output_tokens.size(1)) < self.word_dropout
             drop[:, 0] = False  # the start symbol says nothing that could be hidden
             prev_output_tokens = prev_output_tokens.masked_fill(drop, self.unk)
-        z, *initial = self.start(z)
-        x = self.embedding(prev_output_tokens)
-        if self.latent_input:
-            x = torch.cat([x, z.unsqueeze(1).expand(-1, x.size(1), -1)], dim=2)
-        for i, layer in enumerate(self.layers):
-            x = F.dropout(x, self.dropout, regularize)
-            h, c = initial[2 * i].unsqueeze(0), initial[2 * i + 1].unsqueeze(0)
-            outputs, _ = layer(x, (h.contiguous(), c.contiguous()))
-            x = outputs + x if self.residual and i > 0 else outputs
-        return self.logits(F.dropout(x, self.dropout, regularize))
+        features, auxiliary_logits = self.read(prev_output_tokens, z, regularize)
+        return TeacherForced(self.logits(features), auxiliary_logits)
+
+    def teacher_forced(
+        self, prev_output_tokens: Tensor, z: Tensor, regularize: bool, keys: Tensor | None = None
+    ) -> Tensor:
+        """The logits (B, T, V) of :meth:`reconstruct`."""
+        return self.reconstruct(prev_output_tokens, z, regularize, keys).logits
 
     # -- fairseq's interface --
 
@@ -184,7 +211,7 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         else:
             state = tuple(cached[str(i)] for i in range(len(cached)))
         features, state = self.advance(prev_output_tokens[:, -1], state)
-        self.set_incremental_state(incremental_state, "state", {str(i): s for i, s in enumerate(state)})
+        self._cache(incremental_state, state)
         logits = self.logits(features).unsqueeze(1)
         if self.fixed_length and prev_output_tokens.size(1) > self.fixed_length:
             # The sequence is complete. fairseq's beam search ends hypotheses with EOS only: it gets it for nothing.
@@ -198,8 +225,11 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         """Select rows of the cached state for beam search."""
         cached = self.get_incremental_state(incremental_state, "state")
         if cached is not None:
-            reordered = {name: s.index_select(0, new_order) for name, s in cached.items()}
-            self.set_incremental_state(incremental_state, "state", reordered)
+            state = tuple(cached[str(i)] for i in range(len(cached)))
+            self._cache(incremental_state, select_rows(state, new_order))
+
+    def _cache(self, incremental_state: dict[str, dict[str, Tensor | None]], state: State) -> None:
+        self.set_incremental_state(incremental_state, "state", {str(i): part for i, part in enumerate(state)})
 
     def max_positions(self) -> int:
         """Longest sequence, EOS included."""

@@ -1,1 +1,1 @@
-"""Encoders: tokens to the posterior q(z|x)."""
+"""Encoders: tokens to q(z|x). Each file registers one."""
