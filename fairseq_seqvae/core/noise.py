@@ -34,6 +34,8 @@ class Stream(IntEnum):
     IMPORTANCE = 14
     MUTUAL_INFORMATION = 15
     TRANSPOSITION = 16
+    RECONSTRUCTION_PRIOR = 17
+    RECONSTRUCTION_POSTERIOR = 20
 
 
 def _signed(value: int) -> int:

@@ -55,6 +55,11 @@ class SeqVAEElboConfig(FairseqDataclass):
     no_valid_samples: bool = option(
         False, "draw no samples in validation, which omits the metrics bigram_jsd, distinct, d_acc_real and d_acc_fake"
     )
+    no_valid_reconstruction: bool = option(
+        False,
+        "decode nothing in validation to compare it with the data, which omits the metrics rec_acc, rec_acc_notes and "
+        "rec_acc_other",
+    )
     seed: int = II("common.seed")
 
     RELATIONS = [

@@ -50,6 +50,14 @@ def log_elbo(logs: Logs) -> None:
         metrics.log_derived("bigram_jsd", _bigram_divergence, priority=62)
 
 
+def log_reconstruction(logs: Logs) -> None:
+    """Log the shares of tokens and of notes that come back from the latent vector of a sequence, and of another one."""
+    total = totals(logs)
+    for name in ("rec_acc", "rec_acc_notes", "rec_acc_other"):
+        if places := float(total(f"{name}_places")):
+            metrics.log_scalar(name, float(total(f"{name}_hits")) / places, places, round=4, priority=64)
+
+
 def log_policy_gradient(logs: Logs) -> None:
     """Log the rewards and the policy's entropy, in nats per token."""
     total = totals(logs)
@@ -74,6 +82,26 @@ def log_discriminator(logs: Logs) -> None:
         if count := float(total(f"d_num_{kind}")):
             correct = float(total(f"d_correct_{kind}"))
             metrics.log_scalar(f"d_acc_{kind}", correct / count, count, round=3, priority=75)
+
+
+def reconstructions(decoded: Tensor, target: Tensor, mask: Tensor, notes: Tensor | None) -> dict[str, Any]:
+    """What is logged of a batch that was decoded from its latent vectors: how many places are right, of how many.
+
+    The latent vector of another sequence is that of the one before in the batch; a batch of one has none.
+
+    Args:
+        decoded: (B, T)
+        target: (B, T), the originals
+        mask: (B, T), True = padding
+        notes: (V,) bool, tokens that are notes; None if *target* are no melodies
+    """
+    places, hits = ~mask, decoded == target
+    others = places if len(target) > 1 else torch.zeros_like(places)
+    counted = {"rec_acc": (hits, places), "rec_acc_other": (decoded.roll(1, dims=0) == target, others)}
+    if notes is not None:
+        counted["rec_acc_notes"] = hits, places & notes.to(target.device)[target]
+    log = {f"{name}_hits": (right & where).sum() for name, (right, where) in counted.items()}
+    return log | {f"{name}_places": where.sum() for name, (_, where) in counted.items()}
 
 
 def judgements(logits_real: Tensor, logits_fake: Tensor) -> dict[str, Any]:

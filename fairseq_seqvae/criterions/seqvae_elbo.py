@@ -18,8 +18,10 @@ from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, Turn
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEElboConfig
+from fairseq_seqvae.metrics import reconstruction
 from fairseq_seqvae.metrics.bigrams import bigram_counts
 from fairseq_seqvae.metrics.latent_use import mutual_information
+from fairseq_seqvae.metrics.notes import note_tokens
 from fairseq_seqvae.metrics.variety import count_distinct
 
 # A SeqVAEModel, or fairseq's wrapper of one, which hands its attributes on.
@@ -34,7 +36,10 @@ class SeqVAEElboCriterion(FairseqCriterion):
 
     is_adversarial = False
     # What a validation logs, each of them a possible --best-checkpoint-metric.
-    VALIDATION_METRICS: tuple[str, ...] = ("loss", "rec", "kl", "nats_per_token", "ppl", "distinct", "bigram_jsd")
+    VALIDATION_METRICS: tuple[str, ...] = (
+        *("loss", "rec", "kl", "nats_per_token", "ppl", "distinct", "bigram_jsd"),
+        *("rec_acc", "rec_acc_notes", "rec_acc_other"),
+    )
 
     def __init__(self, cfg: SeqVAEElboConfig, task: Any):
         super().__init__(task)
@@ -45,6 +50,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
         self.kl_controller: KLController | None = None
         if cfg.kl_target:
             self.kl_controller = KLController(cfg.kl_target, cfg.kl_weight, cfg.kl_target_horizon)
+        self.notes = note_tokens(task.target_dictionary)
 
     @classmethod
     def build_criterion(cls, cfg: SeqVAEElboConfig, task: Any) -> "SeqVAEElboCriterion":
@@ -102,11 +108,25 @@ class SeqVAEElboCriterion(FairseqCriterion):
             log |= {"distinct_data": count_distinct(target, mask)}
             log |= {"distinct": count_distinct(samples.tokens, samples.mask)}
             log |= self.validate_discriminator(model, target, samples)
+        if model.prior.dim and not self.cfg.no_valid_reconstruction:
+            decoded = reconstruction.greedy(model.decoder, output.posterior.mean, target.size(1))
+            log |= logged.reconstructions(decoded, target, mask, self.notes)
         return loss, sample["nsentences"], log
 
     def validate_discriminator(self, model: Model, target: Tensor, samples: Samples) -> dict[str, Any]:
         """What the adversarial criterion logs about the discriminator on held-out data."""
         return {}
+
+    def validation_metrics(self, has_latent: bool) -> list[str]:
+        """Those of `VALIDATION_METRICS` that validations log with these options, this dictionary and such a model."""
+        omitted: set[str] = set()
+        if self.cfg.no_valid_samples:
+            omitted |= {"bigram_jsd", "distinct", "d_acc_real", "d_acc_fake"}
+        if self.cfg.no_valid_reconstruction or not has_latent:
+            omitted |= {"rec_acc", "rec_acc_notes", "rec_acc_other"}
+        if self.notes is None:
+            omitted |= {"rec_acc_notes"}
+        return [name for name in self.VALIDATION_METRICS if name not in omitted]
 
     # -- parts that the adversarial criterion uses too --
 
@@ -171,6 +191,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
         """Log sums over batches and processes as means, see :mod:`fairseq_seqvae.criterions.logged`."""
         logged.log_elbo(logging_outputs)
+        logged.log_reconstruction(logging_outputs)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

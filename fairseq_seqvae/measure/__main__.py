@@ -11,14 +11,12 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from fairseq_seqvae import compat
-from fairseq_seqvae.metrics.registry import LATENT_METRICS
-from fairseq_seqvae.support.command_line import positive, refuse_existing, report, temperatures
+from fairseq_seqvae.support.command_line import positive, refuse_existing, report, temperatures, whole
 from fairseq_seqvae.support.extensions import import_module_files
 from fairseq_seqvae.support.files import whole_file
 
@@ -32,60 +30,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     compat.require_fairseq()
-    from fairseq_seqvae.measure.figures import load, measure_held_out, prior_samples, read_split, variety
+    from fairseq_seqvae.measure import figures as measure
+    from fairseq_seqvae.measure.sentences import sentences
 
     import_module_files(args.module, "--module")
     if args.out:
         refuse_existing([args.out], args.force)
-    model, task = load(args.path, args.data, use_cuda=torch.cuda.is_available() and not args.cpu)
-    held_out_set = read_split(task, args.gen_subset, args.sequences)
-    figures, arrays = measure_held_out(model, held_out_set, args.temperatures, args.importance_samples, args.seed)
+    model, task = measure.load(args.path, args.data, use_cuda=torch.cuda.is_available() and not args.cpu)
+    held_out_set = measure.read_split(task, args.gen_subset, args.sequences)
+    figures, arrays = measure.measure_held_out(
+        model, held_out_set, args.temperatures, args.importance_samples, args.seed
+    )
     figures = {"checkpoint": args.path, "subset": args.gen_subset, **figures}
+    figures |= measure.measure_reconstruction(
+        model, held_out_set, task.dictionary, args.seed, args.walks, args.walk_points
+    )
     if args.num_draws:
-        drawn = [prior_samples(model, args.num_draws, args.seed, tau) for tau in args.temperatures]
-        figures["samples"] = [variety(samples.tokens, samples.lengths) for samples in drawn]
+        drawn = [measure.prior_samples(model, args.num_draws, args.seed, tau) for tau in args.temperatures]
+        figures["samples"] = [measure.variety(samples.tokens, samples.lengths) for samples in drawn]
     if args.out:
         buffer = io.BytesIO()  # where a zip file cannot be written, it complains after the error
         np.savez_compressed(buffer, temperatures=args.temperatures, **arrays)
         with whole_file(args.out) as partial:
             partial.write_bytes(buffer.getbuffer())
-    print(json.dumps(figures) if args.json else _sentences(figures))
-
-
-def _sentences(figures: dict[str, Any]) -> str:
-    lines = [
-        f"{figures['sequences']} sequences of {figures['subset']}, {figures['tokens']} tokens, "
-        f"{figures['importance_samples']} importance samples each"
-    ]
-    for i, tau in enumerate(figures["temperatures"]):
-        line = (
-            f"temperature {tau:g}: NLL {figures['nll'][i]:.4f} +- {figures['nll_standard_error'][i]:.4f} nats per "
-            f"token, {figures['nll_per_sequence'][i]:.3f} per sequence (ELBO {-figures['elbo_per_sequence'][i]:.3f})"
-        )
-        if "samples" in figures:
-            sampled = figures["samples"][i]
-            line += (
-                f"; {sampled['distinct_sequences']} of {sampled['samples']} samples and {sampled['distinct_bigrams']} "
-                f"of {sampled['bigrams']} bigrams distinct"
-            )
-        lines.append(line)
-    lines.append(
-        f"KL {figures['kl']:.4f}, mutual information {figures['mutual_information']:.4f} nats per sequence, "
-        f"{figures['active_units']} of {figures['latent_dim']} units active"
-    )
-    further = [name for name in LATENT_METRICS if name not in ("mutual_information", "active_units")]
-    lines += [f"{name} {figures[name]:.4g}" for name in further]
-    for tau, sampled in zip(figures["temperatures"], figures.get("samples", []), strict=False):
-        new = [name for name in sampled if name not in ("samples", "distinct_sequences", "bigrams", "distinct_bigrams")]
-        lines += [f"temperature {tau:g}: {name} {sampled[name]:.4g}" for name in new]
-    return "\n".join(lines)
+    print(json.dumps(figures) if args.json else sentences(figures))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=_PROG,
         description="Likelihood of held-out sequences (importance-weighted bound), KL, mutual information, active "
-        "units, and variety of samples.",
+        "units, what greedy decoding gives back of them, walks between them, and variety of samples.",
         epilog=f"example:\n  {_PROG} data --path checkpoints/checkpoint_best.pt --temperatures 1,0.8 --num-draws 1000",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -103,6 +78,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--num-draws", type=int, default=0, metavar="N", help="also draw N samples from the prior (default: none)"
+    )
+    parser.add_argument(
+        "--walks",
+        type=whole(0),
+        default=20,
+        metavar="N",
+        help="walk between N pairs of the sequences (default: %(default)s; 0: none)",
+    )
+    parser.add_argument(
+        "--walk-points",
+        type=whole(2),
+        default=8,
+        metavar="N",
+        help="points of a walk, ends included (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=1, help="seed of all draws (default: %(default)s)")
     parser.add_argument("--module", metavar="FILE", help="Python file that registers further metrics")

@@ -1,5 +1,6 @@
 """The figures of one checkpoint on held-out sequences, and its samples from the prior."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -63,8 +64,7 @@ def measure_held_out(
     """
     device = next(model.parameters()).device
     ids, tokens, lengths = (part.to(device) for part in held_out_set)
-    parts = [model.encoder.posterior(t, n) for t, n in zip(tokens.split(_BATCH), lengths.split(_BATCH), strict=True)]
-    posterior = type(parts[0]).cat(parts)
+    posterior = _posterior(model, tokens, lengths)
     found = metrics.held_out(
         model.decoder,
         posterior,
@@ -89,11 +89,51 @@ def measure_held_out(
         "nll_per_sequence": (-found.bound.mean(dim=0)).tolist(),
         "elbo_per_sequence": found.elbo.mean(dim=0).tolist(),
         "kl": float(found.kl.mean()),
-        **{name: metric(posterior, ids=ids, seed=seed) for name, metric in metrics.LATENT_METRICS.items()},
+        **_applied(metrics.LATENT_METRICS, posterior, ids=ids, seed=seed),
+        "mutual_information_ceiling": math.log(count),
         "latent_dim": posterior.mean.size(1),
     }
     arrays = {"ids": ids, "lengths": lengths, "log_likelihood": found.bound, "elbo": found.elbo, "kl": found.kl}
     return figures, {name: value.cpu().numpy() for name, value in arrays.items()}
+
+
+@torch.no_grad()
+def measure_reconstruction(
+    model: Any, held_out_set: HeldOutSet, dictionary: Any, seed: int, num_walks: int, walk_points: int
+) -> dict[str, float]:
+    """What comes back of held-out sequences, and how walks between pairs of them go: figures for a report.
+
+    Nothing for a model without a latent space.
+
+    Args:
+        dictionary: fairseq's, which says whether tokens are notes
+        num_walks: most walks; 0: none
+        walk_points: points of each walk
+    """
+    if not model.prior.dim:
+        return {}
+    device = next(model.parameters()).device
+    ids, tokens, lengths = (part.to(device) for part in held_out_set)
+    notes = metrics.note_tokens(dictionary)
+    notes = None if notes is None else notes.to(device)
+    posterior = _posterior(model, tokens, lengths)
+    made = metrics.Reconstruction(model.decoder, model.prior, posterior, tokens, lengths, ids, seed, notes)
+    figures = _applied(metrics.RECONSTRUCTION_METRICS, made)
+    if num_walks and len(tokens) > 1:
+        figures |= metrics.walk_figures(made, num_walks, walk_points)
+    return figures
+
+
+def _posterior(model: Any, tokens: Tensor, lengths: Tensor) -> Any:
+    """q(z|x) of all sequences."""
+    parts = [model.encoder.posterior(t, n) for t, n in zip(tokens.split(_BATCH), lengths.split(_BATCH), strict=True)]
+    return type(parts[0]).cat(parts)
+
+
+def _applied(registry: Any, *arguments: Any, **options: Any) -> dict[str, float]:
+    """The numbers of all metrics of a registry that apply."""
+    found = {name: metric(*arguments, **options) for name, metric in registry.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @torch.no_grad()

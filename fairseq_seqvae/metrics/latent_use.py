@@ -19,8 +19,8 @@ def mutual_information(posterior: DiagonalGaussian, *, ids: Tensor, seed: int, n
     """I_q(x; z) = E_x KL(q(z|x) || q(z)), nats, q(z) being the mean of q(z|x) over these B sequences.
 
     Hoffman, Johnson 2016, "ELBO surgery"; estimated by draws of z as in He et al. 2019, "Lagging inference networks".
-    It cannot exceed log B. It is the KL less the divergence of q(z) from the prior, and so small in two cases: the
-    latent is unused, or every x has the same q.
+    It cannot exceed log B; see :func:`mutual_information_bound`. It is the KL less the divergence of q(z) from the
+    prior, and so small in two cases: the latent is unused, or every x has the same q.
 
     Args:
         posterior: q(z|x), (B, Z)
@@ -39,6 +39,17 @@ def mutual_information(posterior: DiagonalGaussian, *, ids: Tensor, seed: int, n
             own = log_q.gather(1, some.unsqueeze(1)).squeeze(1)
             total += float((own - log_q.logsumexp(dim=1) + math.log(num_rows)).sum())
     return total / (num_rows * num_samples)
+
+
+@register_latent_metric("mutual_information_bound")
+def mutual_information_bound(posterior: Any, **unused: Any) -> float | None:
+    """A bound of the mutual information of x and z from above, nats, which is not limited by the number of sequences.
+
+    E_x KL(q(z|x) || N(m, S)), with the mean m and the covariance S of the aggregate posterior. It is the mutual
+    information where that posterior is a Gaussian. None for families of posteriors that have no closed form of it.
+    """
+    divergence = getattr(posterior, "divergence_from_moments", None)
+    return None if divergence is None else float(divergence())
 
 
 @register_latent_metric("active_units")

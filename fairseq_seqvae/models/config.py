@@ -22,13 +22,18 @@ def conv_channels(options: Any) -> list[int]:
 
 
 def conv_positions(options: Any) -> int:
-    """Positions that the convolutions are made for: ``conv_positions`` or ``fixed_length``, rounded up."""
+    """Positions that the convolutions are made for: ``latent_positions`` or ``fixed_length``, rounded up."""
     unit = STRIDE ** len(conv_channels(options))
-    return -(-(options.conv_positions or options.fixed_length) // unit) * unit
+    return -(-(options.latent_positions or options.fixed_length) // unit) * unit
 
 
-def _uses_convolutions(encoder: str, decoder: str) -> bool:
-    return "convolutional" in str(encoder) or "hybrid" in str(decoder)
+def num_segments(options: Any) -> int:
+    """Segments of the longest sequence, from ``latent_positions`` or ``fixed_length`` and ``segment_length``."""
+    return -(-(options.latent_positions or options.fixed_length) // options.segment_length)
+
+
+def _knows_positions(encoder: str, decoder: str) -> bool:
+    return encoder == "convolutional" or decoder in ("hybrid", "hierarchical")
 
 
 @dataclass
@@ -37,7 +42,7 @@ class SeqVAEConfig(FairseqDataclass):
 
     embed_dim: int = option(128, "size of the token embeddings", at_least(1), group="Encoder and decoder")
     encoder: str = option("recurrent", "recurrent, convolutional, or a name that a file of --module registers")
-    decoder: str = option("recurrent", "recurrent, hybrid, or a name that a file of --module registers")
+    decoder: str = option("recurrent", "recurrent, hybrid, hierarchical, or a name that a file of --module registers")
     encoder_hidden_dim: int = option(256, "size of each direction of the encoder", at_least(1))
     encoder_layers: int = option(1, "number of encoder layers", at_least(1))
     encoder_residual: bool = option(False, "add residual connections between the encoder's layers")
@@ -57,12 +62,16 @@ class SeqVAEConfig(FairseqDataclass):
         "encoder convolutional and decoder hybrid: channels of the encoder's convolutions, separated by commas; each "
         "halves the number of positions, and the decoder has them in reverse",
     )
-    conv_positions: int = option(
+    latent_positions: int = option(
         0,
-        "encoder convolutional and decoder hybrid: tokens of the longest sequence, EOS included",
+        "encoder convolutional, decoders hybrid and hierarchical: tokens of the longest sequence, EOS included",
         at_least(0),
         {0: "as many as --fixed-length"},
     )
+    segment_length: int = option(
+        16, "decoder hierarchical: tokens of a segment, such as a bar, which has a vector of its own", at_least(1)
+    )
+    conductor_dim: int = option(256, "decoder hierarchical: size of the LSTM that makes these vectors", at_least(1))
     dropout: float = option(
         0.1,
         "share of numbers set to 0 in training, in embeddings, between layers and before the output",
@@ -77,6 +86,20 @@ class SeqVAEConfig(FairseqDataclass):
     )
     no_share_embeddings: bool = option(False, "give encoder and decoder separate embeddings")
     share_output_embed: bool = option(False, "use the decoder's embeddings as its output matrix too")
+    init_decoder: Optional[str] = option(
+        None,
+        "start the decoder and its embeddings from this checkpoint, of a SeqVAE or of fairseq's lstm_lm",
+        group="Warm start",
+    )
+    init_encoder: Optional[str] = option(None, "start the encoder and its embeddings from this checkpoint of a SeqVAE")
+    init_embeddings: Optional[str] = option(
+        None, "start the embeddings from this text file of vectors, as word2vec and GloVe write them"
+    )
+    init_dictionary: Optional[str] = option(
+        None,
+        "dict.txt of the data that the checkpoints above were trained on, where it is another one: symbols are then "
+        "matched by name",
+    )
     module: Optional[str] = option(
         None,
         "Python file that registers parts of your own, today discriminators; several are separated by commas",
@@ -110,8 +133,8 @@ class SeqVAEConfig(FairseqDataclass):
         ),
         Relation(
             ("latent_dim", "decoder", "latent_output"),
-            lambda latent_dim, decoder, latent_output: latent_dim > 0 or (decoder != "hybrid" and not latent_output),
-            "--latent-dim {latent_dim} leaves no z for --decoder hybrid and --latent-output: omit them.",
+            lambda latent_dim, decoder, latent_output: latent_dim > 0 or (decoder == "recurrent" and not latent_output),
+            "--latent-dim {latent_dim} leaves no z for --decoder {decoder} or --latent-output: omit them.",
         ),
         Relation(
             ("conv_channels",),
@@ -120,15 +143,31 @@ class SeqVAEConfig(FairseqDataclass):
             "'{conv_channels}'.",
         ),
         Relation(
-            ("encoder", "decoder", "conv_positions", "fixed_length"),
-            lambda encoder, decoder, positions, fixed: not _uses_convolutions(encoder, decoder) or positions or fixed,
+            ("encoder", "decoder", "latent_positions", "fixed_length"),
+            lambda encoder, decoder, positions, fixed: not _knows_positions(encoder, decoder) or positions or fixed,
             "--encoder {encoder} with --decoder {decoder} needs the length of the longest sequence: give "
-            "--conv-positions (EOS included), or --fixed-length if all have the same.",
+            "--latent-positions (EOS included), or --fixed-length if all have the same.",
         ),
         Relation(
-            ("conv_positions", "fixed_length"),
+            ("latent_positions", "fixed_length"),
             lambda positions, fixed: not positions or positions >= fixed,
-            "--conv-positions {conv_positions} is below --fixed-length {fixed_length}: omit it.",
+            "--latent-positions {latent_positions} is below --fixed-length {fixed_length}: omit it.",
+        ),
+        Relation(
+            ("latent_dim", "init_encoder"),
+            lambda latent_dim, init: latent_dim > 0 or not init,
+            "--init-encoder needs an encoder, but --latent-dim {latent_dim} has none: omit one of the two.",
+        ),
+        Relation(
+            ("init_embeddings", "init_decoder", "init_encoder"),
+            lambda vectors, decoder, encoder: not vectors or not (decoder or encoder),
+            "--init-embeddings and a checkpoint of --init-decoder or --init-encoder both bring embeddings: omit one.",
+        ),
+        Relation(
+            ("init_dictionary", "init_decoder", "init_encoder"),
+            lambda dictionary, decoder, encoder: not dictionary or bool(decoder or encoder),
+            "--init-dictionary {init_dictionary} is the dictionary of a checkpoint: give --init-decoder or "
+            "--init-encoder too.",
         ),
     ]
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import zlib
 from typing import Any, NamedTuple
 
 import torch
@@ -18,12 +17,14 @@ from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.core.schedules.turns import DECODER, DISCRIMINATOR, DISCRIMINATOR_PARTS, ENCODER, GENERATOR_PARTS
 from fairseq_seqvae.models import discriminators  # noqa: F401  (registers the built-in ones)
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
-from fairseq_seqvae.models.decoders import hybrid  # noqa: F401
+from fairseq_seqvae.models.decoders import hierarchical, hybrid  # noqa: F401
 from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder
+from fairseq_seqvae.models.dictionaries import dictionary_digest
 from fairseq_seqvae.models.encoders import convolutional, recurrent  # noqa: F401
 from fairseq_seqvae.models.encoders.encoder import SeqVAEEncoder
 from fairseq_seqvae.models.lagging import LaggingCopy
 from fairseq_seqvae.models.registry import DECODERS
+from fairseq_seqvae.models.warm_start import warm_start
 from fairseq_seqvae.support import checkpoints
 from fairseq_seqvae.support.extensions import import_module_files
 
@@ -64,11 +65,6 @@ def shift_right(tokens: Tensor, mask: Tensor, first: int, pad: int) -> Tensor:
     """
     shifted = torch.cat([tokens.new_full((tokens.size(0), 1), first), tokens[:, :-1]], dim=1)
     return shifted.masked_fill(mask, pad)
-
-
-def dictionary_digest(dictionary: Any) -> int:
-    """A number that tells dictionaries apart, from their symbols in their order."""
-    return zlib.crc32("\n".join(dictionary.symbols).encode()) & 0x7FFFFFFF
 
 
 @register_model("seqvae", dataclass=SeqVAEConfig)
@@ -113,8 +109,9 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         decoder_embedding = _embedding(cfg, dictionary) if cfg.no_share_embeddings else embedding
         decoder = DECODERS[cfg.decoder].from_options(cfg, dictionary, decoder_embedding)
         discriminator = None
-        if getattr(task, "needs_discriminator", True):
+        if getattr(task, "needs_discriminator", True):  # in training
             discriminator = _discriminator(cfg, dictionary)
+            warm_start(cfg, encoder, decoder, getattr(task, "restored_checkpoint", None))
         return cls(encoder, decoder, discriminator)
 
     @classmethod

@@ -1,5 +1,6 @@
 """Reading checkpoints without trusting them."""
 
+import argparse
 import contextlib
 import errno
 import os
@@ -7,6 +8,7 @@ import pickle
 import re
 from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import Any
 
 # torch reads the first of these since 1.13, the second, which says the opposite, since 2.6. Since then its own
 # default is to load tensors and plain values alone.
@@ -67,3 +69,23 @@ def _remedy(damaged: Path) -> str:
 def is_seqvae(parameters: Container[str], prefix: str = "") -> bool:
     """Whether these are names of a SeqVAE's parameters, each with *prefix*; whatever its options, it has this one."""
     return f"{prefix}decoder.initial_state.weight" in parameters
+
+
+def load(path: str | os.PathLike) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU: tensors and plain values.
+
+    fairseq's older models keep their options in an argparse.Namespace. It is accepted here: its loading sets
+    attributes and runs no code.
+
+    Raises:
+        ValueError: it contains anything else, or is no checkpoint
+    """
+    import torch  # not above: most commands that import this module need not wait for torch
+
+    # The class came with torch 2.5. An older torch refuses a file with a Namespace.
+    allow = getattr(torch.serialization, "safe_globals", lambda classes: contextlib.nullcontext())
+    with reading(path), allow([argparse.Namespace]):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or not isinstance(state["model"], dict):
+            raise TypeError("it holds no parameters of a model")
+    return state

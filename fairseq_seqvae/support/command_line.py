@@ -6,11 +6,20 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 
+def whole(least: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least *least*, which is not negative."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least {least}")
+        return int(text)
+
+    return parse
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1, as an argparse type."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
-    return int(text)
+    return whole(1)(text)
 
 
 def temperatures(text: str) -> list[float]:

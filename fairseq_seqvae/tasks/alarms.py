@@ -16,12 +16,18 @@ SURE, CHANCE = 0.99, 0.52
 REWARD_SPREAD, REWARD_MARGIN = 0.01, 0.01
 # Smallest variety of samples, as a share of that of the data.
 VARIETY = 0.5
+# A reconstruction from one's own z must be right in so many more of the tokens than one from another sequence's z.
+RECONSTRUCTION_GAIN = 0.05
+# What leads to a latent that carries the sequence, the most effective first.
+USE_THE_LATENT = (
+    "Try --kl-weight 0.2, --decoder hybrid with --encoder convolutional, --encoder-pooling max or --mean-norm 0.6"
+)
 
 LOSSES = ("loss", "pg_loss", "d_loss")
 WATCHED = (
     *LOSSES,
     *("rec", "kl", "kl_weight", "entropy", "reward", "reward_std"),
-    *("d_acc_real", "d_acc_fake", "distinct", "_distinct_data"),
+    *("d_acc_real", "d_acc_fake", "distinct", "_distinct_data", "rec_acc", "rec_acc_other"),
 )
 
 
@@ -98,10 +104,8 @@ def training_rules(kl_bound: float, kl_weight: float, first_update: int, probabi
             ("kl", "kl_weight", "update"),
             lambda kl, *_: kl < kl_bound,
             f"the latent has collapsed: the divergence of the posterior is {{kl:.2g}} nats per sentence, below "
-            f"{kl_bound:g}, so the decoder hardly uses z. Try --kl-anneal linear, --free-bits 8 (bits; "
-            "5.5 nats), --word-dropout 0.3, --latent-input or a lower --kl-weight",
-            # The logged weight was multiplied by the size of the batch and divided again.
-            counts=lambda values: values["update"] >= first_update and values["kl_weight"] >= 0.999 * kl_weight,
+            f"{kl_bound:g}, so the decoder hardly uses z. {USE_THE_LATENT}",
+            counts=_from(first_update, kl_weight),
         ),
         Rule(
             ("d_acc_real", "d_acc_fake"),
@@ -128,7 +132,31 @@ def training_rules(kl_bound: float, kl_weight: float, first_update: int, probabi
     ]
 
 
-def validation_rules() -> list[Rule]:
+def latent_rules(kl_weight: float, first_update: int) -> list[Rule]:
+    """The rules for validations of a model with a latent: whether z does its work, whatever the divergence is.
+
+    Args:
+        kl_weight: final weight of the KL term; validations count only once the weight has reached it
+        first_update: validations count from this update on
+    """
+    return [
+        Rule(
+            ("rec_acc", "rec_acc_other", "kl_weight", "update"),
+            lambda own, other, *_: own < other + RECONSTRUCTION_GAIN,
+            "the latent is hardly used: greedy reconstruction gives back {rec_acc:.1%} of the held-out tokens, and "
+            f"{{rec_acc_other:.1%}} from another sentence's z, so z says next to nothing. {USE_THE_LATENT}",
+            counts=_from(first_update, kl_weight),
+        )
+    ]
+
+
+def _from(first_update: int, kl_weight: float) -> Callable[[Mapping[str, float]], bool]:
+    """Whether numbers are of an update that is late enough and has the final weight of the KL term."""
+    # The logged weight was multiplied by the size of the batch and divided again.
+    return lambda values: values["update"] >= first_update and values["kl_weight"] >= 0.999 * kl_weight
+
+
+def adversarial_validation_rules() -> list[Rule]:
     """The rules for validations in the adversarial part."""
     return [
         Rule(

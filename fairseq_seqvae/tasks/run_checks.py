@@ -142,6 +142,32 @@ def refuse_unknown_metric(task_cfg: Any, logged: Iterable[str]) -> None:
         )
 
 
+def restored_checkpoint(task_cfg: Any) -> str | None:
+    """The checkpoint that fairseq will read all parameters of this run from, once the model is built; or None.
+
+    Raises:
+        ValueError: --finetune-from-model is given together with a flag that starts parts from elsewhere
+    """
+    root = _whole_run(task_cfg)
+    if root is None or "checkpoint" not in root:
+        return None
+    checkpoint, model = root.checkpoint, root.get("model")
+    if checkpoint.finetune_from_model:
+        for name in ("init_decoder", "init_encoder", "init_embeddings"):
+            if getattr(model, name, None):
+                raise ValueError(
+                    f"--finetune-from-model replaces all parameters, also those of --{name.replace('_', '-')}: omit "
+                    "one of the two."
+                )
+    suffix = f"{checkpoint.checkpoint_suffix or ''}.pt"
+    path = checkpoint.restore_file.replace(".pt", suffix)
+    if checkpoint.restore_file == "checkpoint_last.pt":
+        path = os.path.join(checkpoint.save_dir, path)
+        if not os.path.isfile(path):
+            path = checkpoint.get("continue_once") or checkpoint.finetune_from_model
+    return path if path and os.path.isfile(path) else None
+
+
 def scores_without_targets(task_cfg: Any) -> bool:
     """Whether `--scoring` names a scorer that looks at hypotheses alone."""
     from fairseq.scoring import SCORER_REGISTRY

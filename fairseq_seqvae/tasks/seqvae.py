@@ -58,6 +58,7 @@ class SeqVAETask(LatentGenerationTask):
         if cfg.lagging_updates:
             self._lagging = LaggingPlan(cfg.lagging_updates, cfg.lagging_until)
         self.needs_discriminator = True
+        self.restored_checkpoint: str | None = None  # that replaces the parameters of a model which is built
         # Kept in checkpoints, so that fairseq-validate samples no longer sequences than training did.
         self.state.add_factory("longest", lambda: 0)
         self._model: Any = None
@@ -187,6 +188,7 @@ class SeqVAETask(LatentGenerationTask):
         if not issubclass(ARCH_MODEL_REGISTRY.get(name, unnamed), SeqVAEModel):
             raise ValueError(f"--task seqvae needs a SeqVAE, but the model is {name!r}: give one of --arch seqvae.")
         self.needs_discriminator = not from_checkpoint
+        self.restored_checkpoint = None if from_checkpoint else run_checks.restored_checkpoint(self.cfg)
         model = super().build_model(cfg, from_checkpoint)
         # Generation knows the model's options only from its checkpoint.
         self.fixed_length = getattr(cfg, "fixed_length", self.fixed_length)
@@ -214,10 +216,12 @@ class SeqVAETask(LatentGenerationTask):
                 f"{self.plan.adversarial_from} (--gen-pretrain-updates {self.plan.gen_pretrain_updates} + "
                 f"--disc-pretrain-updates {self.plan.disc_pretrain_updates}): the policy gradient is never used"
             )
+        has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
         if known := vars(type(criterion)).get("VALIDATION_METRICS"):
+            if hasattr(criterion, "validation_metrics"):
+                known = criterion.validation_metrics(has_latent)
             run_checks.refuse_unknown_metric(self.cfg, known)
         if hasattr(criterion, "is_adversarial"):  # not one that logs other numbers
-            has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
             run_checks.refuse_without_latent(
                 has_latent, kl_target=criterion.cfg.kl_target, lagging_updates=self.cfg.lagging_updates
             )
@@ -332,8 +336,8 @@ class SeqVAETask(LatentGenerationTask):
         if self._lagging is not None and self.measures_mutual_information and "_mutual_information" in agg:
             # Rounded: several processes add up in another order.
             self._judge_lagging(self._lagging, round(float(agg["_mutual_information"].avg), 6))
-        if self.plan is not None and self._update_num >= self.plan.adversarial_from:
-            self._watch.validation(agg, self._update_num)
+        is_adversarial = self.plan is not None and self._update_num >= self.plan.adversarial_from
+        self._watch.validation(agg, self._update_num, is_adversarial)
 
     def explain_floating_point_error(self, error: FloatingPointError, update_num: int) -> str:
         """What to say of an update whose gradient is not finite, instead of fairseq's words; `compat` asks for it."""

@@ -50,6 +50,15 @@ PANELS = (
         "nats per sequence",
         (Curve("train", "kl", "training", "#0072b2", "-"), Curve("valid", "kl", "validation", "#d55e00", "o-")),
     ),
+    Panel(
+        "Reconstruction of held-out sequences",
+        "share given back",
+        (
+            Curve("valid", "rec_acc", "tokens", "#0072b2", "o-"),
+            Curve("valid", "rec_acc_notes", "notes", "#009e73", "o--"),
+            Curve("valid", "rec_acc_other", "tokens, from another sequence's z", "#999999", "o:"),
+        ),
+    ),
     Panel("Reward", "mean reward", (Curve("train", "reward", "samples of the generator", "#009e73", "-"),)),
     Panel(
         "Accuracy of the discriminator",
@@ -189,12 +198,13 @@ def draw_panel(axes: Any, panel: Panel, logs: list[Log], smooth: int | None) -> 
                 continue
             colour = curve.colour if len(logs) == 1 else RUN_COLOURS[number % len(RUN_COLOURS)]
             draw_curve(axes, updates, values, colour, curve.style, smooth)
+            line: Any = curve.style.removeprefix("o")
             handles[curve.label] = Line2D(
                 [],
                 [],
                 color=colour if len(logs) == 1 else "#555555",
-                linestyle="--" if curve.style == "--" else "-",
-                marker="o" if curve.style == "o-" else None,
+                linestyle=line,
+                marker="o" if curve.style.startswith("o") else None,
                 markersize=3.5,
                 label=curve.label,
             )
@@ -208,6 +218,7 @@ def dress(axes: Any, panel: Panel, last: int, ticks: int) -> None:
 
     if panel.title.startswith("Accuracy"):
         axes.axhline(0.5, color="#888888", linewidth=0.8, linestyle=":", zorder=1)
+    if panel.unit.startswith("share"):
         axes.set_ylim(-0.03, 1.03)
     axes.set_title(panel.title)
     axes.set_ylabel(panel.unit)
@@ -222,7 +233,7 @@ def dress(axes: Any, panel: Panel, last: int, ticks: int) -> None:
 
 def draw_curve(axes: Any, updates: list[int], values: list[float], colour: str, style: str, smooth: int | None) -> None:
     """Draw one curve: markers for the few points of validations, else a mean line over the faint raw values."""
-    if style == "o-":
+    if style.startswith("o"):
         axes.plot(updates, values, style, color=colour, linewidth=1.4, markersize=3.5 if len(values) <= 60 else 0)
         return
     if smooth is None:

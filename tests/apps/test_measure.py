@@ -10,6 +10,7 @@ import torch
 from fairseq_seqvae import metrics
 from fairseq_seqvae.measure import __main__ as command
 from fairseq_seqvae.measure import figures
+from fairseq_seqvae.measure.sentences import sentences
 
 FEW = "--sequences 12 --importance-samples 3 --temperatures 1,0.5 --seed 5 --cpu"
 
@@ -84,6 +85,78 @@ def test_sentences_tell_the_same_as_json(trained, capsys):
         assert drawn["samples"] == 30 and 0 < drawn["distinct_bigrams"] <= drawn["bigrams"]
         assert f"{drawn['distinct_sequences']} of 30 samples and {drawn['distinct_bigrams']} of " in text
     assert f"KL {found['kl']:.4f}" in text
+    assert f"gives back {found['rec_acc']:.1%} of the tokens ({found['rec_acc_other']:.1%} from another" in text
+    assert f"{found['rec_acc_constant']:.1%} by the commonest token" in text and "of the notes" not in text
+    assert f"BLEU {found['rec_bleu']:.2f}, {found['rec_distinct']:.3f} different ones" in text
+    assert f"is worth {found['rec_nll_gain']:.3f} nats per sequence" in text
+    assert "walks between 6 pairs, 8 points each" in text
+    assert f"neighbours differ in {found['walk_step']:.1f} tokens, the ends in {found['walk_ends']:.1f} tokens" in text
+
+
+def test_reconstructions_are_those_of_beam_one(trained, capsys):
+    found = json.loads(run(capsys, trained, FEW, "--json"))
+    printed = commands.texts(commands.generate(trained.folder, trained.checkpoint, "--gen-subset test --beam 1"))
+    originals = [line.split() + ["</s>"] for line in trained.data.test[:12]]
+    decoded = [printed[i][0].split() + ["</s>"] for i in range(12)]
+    places = sum(map(len, originals))
+
+    def right(outputs):
+        pairs = zip(originals, outputs, strict=True)
+        return sum(a == b for original, output in pairs for a, b in zip(original, output, strict=False)) / places
+
+    assert found["rec_acc"] == pytest.approx(right(decoded))
+    assert found["rec_acc_other"] == pytest.approx(right(decoded[-1:] + decoded[:-1]))
+    assert found["rec_acc"] > found["rec_acc_other"] and found["rec_nll_gain"] > 0
+    assert found["rec_exact"] == pytest.approx(sum(a == b for a, b in zip(originals, decoded, strict=True)) / 12)
+    assert found["walk_acc"] == pytest.approx(found["rec_acc"])  # the ends of 6 walks are the 12 sequences
+
+
+def test_the_estimate_of_the_mutual_information_tells_when_it_is_at_its_ceiling(trained, capsys):
+    found = json.loads(run(capsys, trained, FEW, "--json"))
+    assert found["mutual_information_ceiling"] == pytest.approx(np.log(12))
+    assert found["mutual_information_bound"] > 0
+    limit = f"upper bound without that limit {found['mutual_information_bound']:.4f})"
+    for share, told in (
+        (0.95, "near ln 12 = 2.48, the most that 12 sequences can show"),
+        (0.5, "(at most ln 12 = 2.48"),
+    ):
+        text = sentences(found | {"mutual_information": share * np.log(12)})
+        assert told in text and limit in text
+
+
+def test_melodies_have_notes(tmp_path):
+    lines = [f"6{i % 5} _ . 7{i % 7} _ _" for i in range(40)]
+    data = commands.preprocess(tmp_path / "bin", train=lines, valid=lines[:5], test=lines[:9])
+    flags = "--fixed-length 6 --max-update 2 --disable-validation"
+    commands.train(data, tmp_path / "ck", flags, criterion=commands.ELBO)
+    model, task = figures.load(tmp_path / "ck" / "checkpoint_last.pt", data)
+    held_out_set = figures.read_split(task, "test")
+    found = figures.measure_reconstruction(model, held_out_set, task.dictionary, 1, 3, 4)
+    assert 0 <= found["rec_acc_notes"] <= 1 and found["walk_pairs"] == 3 and found["walk_points"] == 4
+    told = {"rec_acc_notes", "rec_acc_notes_other", "walk_acc_notes", "walk_step_notes", "walk_ends_notes"}
+    assert told <= found.keys()
+    base, _ = figures.measure_held_out(model, held_out_set, [1.0], 1, 1)
+    text = sentences({"subset": "test", **base, **found})
+    assert f"{found['rec_acc_notes']:.1%} of the notes ({found['rec_acc_notes_other']:.1%})" in text
+    assert f"tokens ({found['walk_step_notes']:.1f} at notes), the ends" in text
+    without = figures.measure_reconstruction(model, held_out_set, task.dictionary, 1, 0, 4)
+    assert without == {name: value for name, value in found.items() if not name.startswith("walk")}
+
+
+def test_a_language_model_reconstructs_nothing(toy, tmp_path, capsys):
+    commands.train(toy.folder, tmp_path, "--latent-dim 0 --max-update 2 --disable-validation", criterion=commands.ELBO)
+    argv = commands.split_flags(toy.folder, "--path", tmp_path / "checkpoint_last.pt", FEW)
+    assert command.main(argv) == 0
+    text = capsys.readouterr().out
+    assert "KL 0.0000, mutual information 0.0000" in text and "reconstruction" not in text and "walks" not in text
+
+
+@pytest.mark.parametrize("flag, least", [("--walks -1", 0), ("--walk-points 1", 2)])
+def test_bad_numbers_of_walks(flag, least, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["DATA", "--path", "CHECKPOINT", *flag.split()])
+    error = capsys.readouterr().err
+    assert f"must be a whole number of at least {least}" in error or "expected one argument" in error
 
 
 def test_bad_input_is_one_sentence(trained, capsys, tmp_path):
@@ -115,20 +188,30 @@ def test_bad_temperatures(temperatures, capsys):
 def test_a_file_of_yours_adds_metrics(trained, capsys, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
-        "from fairseq_seqvae.metrics.registry import register_latent_metric, register_sample_metric\n"
+        "from fairseq_seqvae.metrics.registry import *\n"
         "@register_latent_metric('widest')\n"
         "def widest(posterior, **unused):\n"
         "    return float(posterior.std.max())\n"
+        "@register_reconstruction_metric('first_right')\n"
+        "def first_right(reconstruction):\n"
+        "    return float((reconstruction.decoded == reconstruction.tokens)[:, 0].double().mean())\n"
+        "@register_reconstruction_metric('nowhere')\n"
+        "def nowhere(reconstruction):\n"
+        "    return None\n"
         "@register_sample_metric('longest')\n"
         "def longest(tokens, lengths):\n"
         "    return int(lengths.max())\n"
     )
     try:
         found = json.loads(run(capsys, trained, FEW, "--json --num-draws 5 --module", file))
-        sentences = run(capsys, trained, FEW, "--num-draws 5 --module", file)
+        told = run(capsys, trained, FEW, "--num-draws 5 --module", file)
     finally:
         metrics.LATENT_METRICS._known.pop("widest", None)
         metrics.SAMPLE_METRICS._known.pop("longest", None)
+        for name in ("first_right", "nowhere"):
+            metrics.RECONSTRUCTION_METRICS._known.pop(name, None)
     assert 0 < found["widest"] < 10 and found["samples"][0]["longest"] >= 1
-    assert f"widest {found['widest']:.4g}" in sentences
-    assert f"temperature 1: longest {found['samples'][0]['longest']}" in sentences
+    assert f"widest {found['widest']:.4g}" in told
+    assert 0 <= found["first_right"] <= 1 and "nowhere" not in found
+    assert f"first_right {found['first_right']:.4g}" in told
+    assert f"temperature 1: longest {found['samples'][0]['longest']}" in told

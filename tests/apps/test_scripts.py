@@ -103,9 +103,10 @@ def test_panels_without_values_are_left_out(plot_curves, tmp_path):
     full = read_log(
         write_log(tmp_path / "full.json", log_lines(kl="1", reward="0.3", d_acc_fake="0.8", entropy="2")), "valid"
     )
+    full.splits["valid"][100] |= {"rec_acc": 0.4, "rec_acc_other": 0.3}
     assert [axes.get_title(loc="left") for axes in draw([plain], None, None, None).axes] == ["Loss"]
     titles = [axes.get_title(loc="left") for axes in draw([plain, full], (30, 60), None, "both").axes]
-    assert [title.split()[0] for title in titles] == ["Loss", "KL", "Reward", "Accuracy", "Entropy"]
+    assert [title.split()[0] for title in titles] == ["Loss", "KL", "Reconstruction", "Reward", "Accuracy", "Entropy"]
 
 
 def test_turns_that_did_not_happen_are_not_shaded(plot_curves):

@@ -79,6 +79,29 @@ class TestDiagonalGaussian:
         torch.testing.assert_close(mean.grad, torch.tensor([[0.5, -1.0]]))
         torch.testing.assert_close(std.grad, torch.tensor([[1.5, -1.5]]))
 
+    def test_divergence_from_moments_by_hand(self):
+        # Means -1 and 1, both of standard deviation e: the mixture has variance 1 + e^2.
+        posterior = DiagonalGaussian(torch.tensor([[-1.0], [1.0]]), torch.full((2, 1), math.e))
+        expected = 0.5 * math.log(1 + math.e**2) - 1
+        assert posterior.divergence_from_moments().item() == pytest.approx(expected)
+
+    def test_divergence_from_moments_is_the_mean_divergence_from_the_gaussian_of_the_mixtures_moments(self):
+        # Moments of the mixture from the mean and the second moment of each row; torch's divergence is the reference.
+        posterior = random_gaussian(7, 3, seed=4)
+        mean, std = posterior.mean.double(), posterior.std.double()
+        second = sum(torch.outer(m, m) + torch.diag(s**2) for m, s in zip(mean, std, strict=True)) / 7
+        middle = sum(mean) / 7
+        target = torch.distributions.MultivariateNormal(middle, second - torch.outer(middle, middle))
+        rows = [
+            torch.distributions.kl_divergence(torch.distributions.MultivariateNormal(m, torch.diag(s**2)), target)
+            for m, s in zip(mean, std, strict=True)
+        ]
+        torch.testing.assert_close(posterior.divergence_from_moments(), sum(rows) / 7)
+
+    @pytest.mark.parametrize("shape", [(1, 3), (4, 0)])
+    def test_divergence_from_moments_of_one_row_or_of_no_dimension_is_zero(self, shape):
+        assert random_gaussian(*shape).divergence_from_moments().item() == pytest.approx(0, abs=1e-6)
+
     def test_kl_of_a_row_does_not_depend_on_the_batch(self):
         posterior = random_gaussian(5, 4)
         whole = posterior.kl()

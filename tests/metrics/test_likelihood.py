@@ -196,8 +196,22 @@ class TestMutualInformation:
         tolerance = oracles.normal_quantile() * math.sqrt((moments[1] - moments[0] ** 2) / (2 * copies * 4))
         assert found == pytest.approx(moments[0], abs=tolerance)
 
+    def test_its_bound_has_no_ceiling(self):
+        mean = torch.linspace(-30, 30, 100).unsqueeze(1)
+        posterior = DiagonalGaussian(mean, torch.full_like(mean, 1e-4))
+        estimate = metrics.mutual_information(posterior, ids=torch.arange(100), seed=1)
+        bound = metrics.mutual_information_bound(posterior)
+        assert estimate == pytest.approx(math.log(100))
+        # That of a Gaussian with the variance of the means, by the formula of the capacity.
+        variance = 60**2 / 12 * 101 / 99
+        assert bound == pytest.approx(0.5 * math.log(1 + variance / 1e-8), rel=1e-5) and bound > 2 * math.log(100)
+
+    def test_a_family_without_a_closed_form_has_no_bound(self):
+        assert metrics.mutual_information_bound(object()) is None
+
     def test_no_latent_space_has_none(self):
         posterior = DiagonalGaussian(torch.empty(3, 0), torch.empty(3, 0))
+        assert metrics.mutual_information_bound(posterior) == 0
         assert metrics.mutual_information(posterior, ids=torch.arange(3), seed=1) == 0
         assert metrics.active_units(posterior) == 0
 

@@ -8,7 +8,14 @@ from fairseq_seqvae.core.schedules.turns import (
     DISCRIMINATOR_TURN,
     GENERATOR_TURN,
 )
-from fairseq_seqvae.tasks.alarms import Alarms, breakdown, non_finite, training_rules, validation_rules
+from fairseq_seqvae.tasks.alarms import (
+    Alarms,
+    adversarial_validation_rules,
+    breakdown,
+    latent_rules,
+    non_finite,
+    training_rules,
+)
 
 SIZE = 10
 HEALTHY = {
@@ -55,10 +62,10 @@ class TestAlarms:
         assert "ry " in message and "--" in message  # what to try, by which flag
         assert feed(alarms, *[ILL[beginning]] * 50) == []
 
-    def test_the_unit_of_free_bits_is_said(self):
+    def test_the_divergence_is_said_with_its_unit(self):
         (message,) = feed(make(), *[{"kl": 0.02}] * SIZE)
         assert "0.02 nats per sentence, below 0.1," in message
-        assert f"--free-bits 8 (bits; {8 * math.log(2):.1f} nats)" in message
+        assert "Try --kl-weight 0.2" in message
 
     def test_it_is_the_mean_over_the_window_that_counts(self):
         assert feed(make(), *[{"kl": 0.0}, {"kl": 0.3}] * SIZE) == []  # single updates below the bound are no collapse
@@ -106,10 +113,45 @@ class TestAlarms:
         ],
     )
     def test_validations(self, beginning, values):
-        alarms = Alarms(validation_rules(), 3)
+        alarms = Alarms(adversarial_validation_rules(), 3)
         assert feed(alarms, *[{}] * 3, *[values] * 2) == []
         (message,) = feed(alarms, values)
         assert message.startswith(beginning)
+
+
+class TestOfTheLatentInValidations:
+    """By what comes back of held-out sequences; the divergence says nothing about it."""
+
+    UNUSED = {"rec_acc": 0.31, "rec_acc_other": 0.30, "kl": 5.0}
+
+    def make(self, kl_weight=1.0, first_update=0):
+        return Alarms(latent_rules(kl_weight, first_update), 3)
+
+    def test_unused_at_any_divergence(self):
+        alarms = self.make()
+        assert feed(alarms, *[self.UNUSED] * 2) == []
+        (message,) = feed(alarms, self.UNUSED)
+        assert message.startswith("the latent is hardly used: greedy reconstruction gives back 31.0% of the held-out")
+        assert "and 30.0% from another sentence's z" in message and "Try --kl-weight 0.2, --decoder hybrid" in message
+        assert feed(alarms, *[self.UNUSED] * 9) == []
+
+    @pytest.mark.parametrize("own, other, expected", [(0.36, 0.30, 0), (0.34, 0.30, 1), (0.25, 0.30, 1), (1.0, 0.9, 0)])
+    def test_it_must_gain_a_twentieth_of_the_tokens(self, own, other, expected):
+        assert len(feed(self.make(), *[{"rec_acc": own, "rec_acc_other": other}] * 3)) == expected
+
+    def test_it_is_the_mean_of_three_validations_that_counts(self):
+        good = {"rec_acc": 0.5, "rec_acc_other": 0.3}
+        assert feed(self.make(), self.UNUSED, good, self.UNUSED) == []
+
+    def test_counts_late_enough_and_at_the_final_weight_of_the_divergence(self):
+        alarms = self.make(kl_weight=0.2, first_update=500)
+        early, rising = {"update": 499, "kl_weight": 0.2}, {"update": 500, "kl_weight": 0.1}
+        for numbers in (early, rising):
+            assert feed(alarms, *[self.UNUSED | numbers] * 9) == []
+        assert len(feed(alarms, *[self.UNUSED | {"update": 500, "kl_weight": 0.2}] * 3)) == 1
+
+    def test_validations_that_decode_nothing_do_not_count(self):
+        assert feed(self.make(), *[{}] * 9) == []
 
 
 def test_numbers_that_are_not_finite_are_named():

@@ -472,8 +472,24 @@ class TestTraining:
         log = commands.json_lines(commands.train(toy.folder, tmp_path, "--max-update 6", criterion=flags), "valid")[-1]
         of_fairseq = {"epoch", "valid_wps", "valid_wpb", "valid_bsz", "valid_num_updates"}
         found = {name.removeprefix("valid_") for name in log.keys() - of_fairseq}
-        metrics = set(commands.make_training(toy.folder, criterion=flags).criterion.VALIDATION_METRICS)
-        assert found == metrics and len(metrics) == (9 if flags == commands.ADVERSARIAL else 7)
+        criterion = commands.make_training(toy.folder, criterion=flags).criterion
+        # The letters of the toy language are no notes.
+        assert found == set(criterion.validation_metrics(has_latent=True))
+        assert found == set(criterion.VALIDATION_METRICS) - {"rec_acc_notes"}
+        assert len(found) == (11 if flags == commands.ADVERSARIAL else 9)
+
+    @pytest.mark.parametrize(
+        "flags",
+        [
+            "--best-checkpoint-metric rec_acc --no-valid-reconstruction",
+            "--best-checkpoint-metric rec_acc --latent-dim 0",
+            "--best-checkpoint-metric rec_acc_notes",
+            "--best-checkpoint-metric distinct --no-valid-samples",
+        ],
+    )
+    def test_metric_that_other_flags_or_the_data_omit_costs_no_epoch(self, toy, flags):
+        with pytest.raises(ValueError, match=f"{flags.split()[1]} is not among what a validation logs"):
+            commands.make_training(toy.folder, flags)
 
     def test_shards_of_other_dictionaries(self, toy, tmp_path):
         other = preprocess(tmp_path / "other", train=["b a", "b"], valid=["a"])

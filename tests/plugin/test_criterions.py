@@ -77,6 +77,15 @@ def slow_log_probs(decoder, tokens, z):
     return result
 
 
+def greedy_by_steps(decoder, z, max_len):
+    """The likeliest token at each step, up to the EOS: a list."""
+    state, tokens = decoder.start(z.unsqueeze(0)), []
+    while len(tokens) < max_len and tokens[-1:] != [decoder.eos]:
+        features, state = decoder.advance(torch.tensor([tokens[-1] if tokens else decoder.eos]), state)
+        tokens.append(int(decoder.logits(features)[0].argmax()))
+    return tokens
+
+
 def unpadded(tokens, pad=1):
     return [[token for token in row if token != pad] for row in tokens.tolist()]
 
@@ -240,6 +249,62 @@ class TestValidation:
                 training.criterion.reduce_metrics([log])
         for found in (all_at_once, one_by_one):
             assert found.get_smoothed_values()["bigram_jsd"] == pytest.approx(expected, abs=1e-3)
+
+    @pytest.mark.parametrize("is_melody", [False, True])
+    def test_reconstruction_is_that_of_loops(self, toy, tmp_path, is_melody):
+        data = toy.folder
+        if is_melody:
+            lines = [f"6{i % 5} _ . _ 7{i % 7} _" for i in range(12)] + ["_ _ 60 _"]
+            data = commands.preprocess(tmp_path / "bin", train=lines, valid=lines)
+        training = make_training(data, CALM, "--batch-size 5", criterion=ELBO)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for p in [*training.model.decoder.parameters(), *training.model.encoder.parameters()]:
+                p.copy_(torch.randn(p.shape))
+        training.model.eval()
+        logs, right = [], Counter()
+        for batch in training.batches("valid"):
+            logs.append(evaluate(training, batch, GENERATOR_PRETRAIN)[1])
+            targets = unpadded(batch["target"])
+            means = training.model.encoder.posterior(*list(batch["net_input"].values())[:2]).mean
+            decoded = [greedy_by_steps(training.model.decoder, z, batch["target"].size(1)) for z in means]
+            for i, target in enumerate(targets):
+                own = [decoded[i][t : t + 1] == [token] for t, token in enumerate(target)]
+                right.update(own=sum(own), tokens=len(target))
+                if len(targets) > 1:
+                    other = decoded[i - 1]
+                    right.update(other=sum(other[t : t + 1] == [x] for t, x in enumerate(target)), others=len(target))
+                symbols = [training.task.dictionary[token] for token in target]
+                right.update(notes_right=sum(hit for hit, s in zip(own, symbols, strict=True) if s.isdigit()))
+                right.update(notes=sum(s.isdigit() for s in symbols))
+        expected = {"rec_acc": right["own"] / right["tokens"], "rec_acc_other": right["other"] / right["others"]}
+        if is_melody:
+            expected["rec_acc_notes"] = right["notes_right"] / right["notes"]
+        for logs_of_call in ([logs], [[log] for log in logs]):  # all at once, and one after the other
+            metrics.reset()
+            with metrics.aggregate() as found:
+                for some in logs_of_call:
+                    training.criterion.reduce_metrics(some)
+            values = found.get_smoothed_values()
+            assert {key: values[key] for key in values if key.startswith("rec_")} == pytest.approx(expected, abs=1e-3)
+        assert 0 < right["own"] < right["tokens"] and len(logs) > 1
+
+    def test_a_batch_of_one_sentence_has_no_other_but_the_same_keys(self, toy):
+        training, batch = prepare(toy, criterion=ELBO)
+        alone, one = prepare(toy, criterion=ELBO, batch_size=1)
+        for model in (training.model, alone.model):
+            model.eval()
+        log, log_of_one = (evaluate(t, b, GENERATOR_PRETRAIN)[1] for t, b in ((training, batch), (alone, one)))
+        assert log.keys() == log_of_one.keys()
+        assert log_of_one["rec_acc_other_places"] == log_of_one["rec_acc_other_hits"] == 0
+        assert log_of_one["rec_acc_places"] == log_of_one["ntokens"]
+
+    @pytest.mark.parametrize("flags", ["--no-valid-reconstruction", "--latent-dim 0"])
+    def test_reconstruction_can_be_omitted(self, toy, flags):
+        training = make_training(toy.folder, flags, criterion=ELBO)
+        training.model.eval()
+        log = evaluate(training, training.batches("valid")[0], GENERATOR_PRETRAIN)[1]
+        assert not any(key.startswith("rec_") for key in log) and "bigrams_data" in log
 
     def test_samples_can_be_left_out(self, toy):
         training, batch = prepare(toy, "--no-valid-samples")
@@ -564,7 +629,7 @@ class TestLogging:
     def test_validation_logs_the_elbo_the_samples_and_the_discriminator(self, toy):
         training, batch = prepare(toy)
         training.model.eval()
-        sampled = self.ELBO_KEYS - {"kl_weight"} | {"bigram_jsd", "distinct"}
+        sampled = self.ELBO_KEYS - {"kl_weight"} | {"bigram_jsd", "distinct", "rec_acc", "rec_acc_other"}
         # Turns are G G G D ...: a discriminator that has never moved is not judged.
         for last_update, judged in ((2, set()), (3, {"d_acc_real", "d_acc_fake"})):
             training.task._update_num = last_update
@@ -573,7 +638,7 @@ class TestLogging:
         training, batch = prepare(toy, criterion=ELBO)
         training.model.eval()
         found = self.reduced(training, [training.criterion(training.model, batch)[2]])
-        assert found.keys() == self.ELBO_KEYS - {"kl_weight"} | {"bigram_jsd", "distinct"}
+        assert found.keys() == sampled
 
     def test_batches_are_averaged_by_their_size(self, toy):
         training, _ = prepare(toy, batch_size=32)

@@ -20,6 +20,8 @@ FOREIGN_FLAGS = {
     *("--rdzv_backend", "--rdzv_endpoint", "--max_restarts", "--no-python"),  # torchrun
     *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--requeue", "--kill-on-bad-exit"),  # Slurm
     *("--train", "--valid", "--test"),  # of `oracle generate`, made from the names of the splits
+    *("--sample-break-mode", "--add-bos-token"),  # fairseq's --task language_modeling and --arch lstm_lm
+    *("--decoder-embed-dim", "--decoder-hidden-size", "--decoder-out-embed-dim"),
     *("--hypothesis-profile", "--fix", "--config-dir", "--config-name"),  # pytest, ruff, hydra
 }
 

@@ -44,6 +44,7 @@ ELBO = {
     "--free-bits": 0.0,
     "--free-bits-mode": "total",
     "--no-valid-samples": False,
+    "--no-valid-reconstruction": False,
 }
 MODEL = {
     "--embed-dim": 128,

@@ -357,7 +357,7 @@ class TestBatches:
 
     def test_validation_covers_every_sentence(self, trained):
         found = [validate(trained, "--batch-size", size) for size in (64, 16, 7)]
-        for key in ("valid_loss", "valid_rec", "valid_kl", "valid_nats_per_token", "valid_bigram_jsd"):
+        for key in ("valid_loss", "valid_rec", "valid_kl", "valid_nats_per_token", "valid_bigram_jsd", "valid_rec_acc"):
             values = [float(line[key]) for line in found]
             assert values == pytest.approx(values[:1] * 3, rel=1e-3), key
         total = float(found[0]["valid_loss"]) * len(trained.data.valid)

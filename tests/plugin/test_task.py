@@ -328,6 +328,36 @@ class TestAlarms:
                 training.task.post_validate(training.model, {"loss": 1.0}, at_chance)
             assert caplog.text.count("at chance on held-out sentences") == expected
 
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kl_weight, expected", [(5, 1), (0.01, 0)])
+    def test_a_latent_is_judged_by_what_comes_back_of_held_out_sentences(self, toy, tmp_path, kl_weight, expected):
+        # With --alarm-kl 0 the divergence may be as small as it likes.
+        flags = (
+            "--max-update 90 --alarm-window 20 --alarm-kl 0 --validate-interval-updates 30 --validate-interval 1000 "
+            "--no-save --no-valid-samples --dropout 0 --lr 2e-2 --latent-input --decoder-hidden-dim 24 --kl-weight"
+        )
+        log = commands.train(toy.folder, tmp_path, flags, kl_weight, criterion=commands.ELBO)
+        found = [line for line in log.splitlines() if line.startswith("WARNING | fairseq_seqvae.tasks.watch")]
+        assert len(found) == expected
+        assert all("after update 90: the latent is hardly used: greedy" in line for line in found)
+
+    @pytest.mark.parametrize("flags, expected", [("", 1), ("--latent-dim 0", 0), ("--alarm-window 0", 0)])
+    def test_validations_judge_a_latent_where_there_is_one(self, toy, caplog, flags, expected):
+        training = make_training(toy.folder, "--alarm-window 3", flags, criterion=commands.ELBO)
+        unused = {key: SimpleNamespace(avg=0.5) for key in ("rec_acc", "rec_acc_other")}
+
+        def validations(update):
+            training.task._update_num = update
+            for _ in range(3):
+                training.task.post_validate(training.model, {"loss": 1.0}, unused)
+            return caplog.text.count("the latent is hardly used")
+
+        assert validations(9) == 0  # no update has been seen, and so no weight of the divergence
+        training.task._update_num = 1
+        self.logged(training, kl_weight=4)
+        assert validations(2) == 0  # too early
+        assert validations(3) == expected
+
     def test_fairseqs_metrics_hold_no_more_after_more_updates(self, toy, tmp_path):
         held = []
         for updates in (8, 12):

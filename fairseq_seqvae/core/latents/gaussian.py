@@ -92,3 +92,15 @@ class DiagonalGaussian(NamedTuple):
         precision = std.reciprocal().square()
         constant = -0.5 * (mean.square() * precision).sum(dim=1) - std.log().sum(dim=1)
         return constant + z @ (mean * precision).T - 0.5 * z.square() @ precision.T
+
+    def divergence_from_moments(self) -> Tensor:
+        """Mean over the rows of KL(q(z|x) || N(m, S)), a scalar, nats, float64.
+
+        m and S are mean and covariance of the rows' mixture. So it is the mutual information of x and z plus the
+        divergence of the mixture from N(m, S), and a bound of that information from above. In closed form: half of
+        log det S less the mean log det of the rows' own covariances.
+        """
+        mean, std = self.mean.double(), self.std.double()
+        deviations = mean - mean.mean(dim=0)
+        covariance = deviations.T @ deviations / len(mean) + torch.diag(std.square().mean(dim=0))
+        return 0.5 * torch.logdet(covariance) - std.log().sum(dim=1).mean()

@@ -55,6 +55,7 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         self.fixed_length: int = options.fixed_length
         self._max_positions: int = options.max_positions
         self.eos, self.pad, self.unk = dictionary.eos(), dictionary.pad(), dictionary.unk()
+        self.start_dim = self.latent_dim  # size of what the initial state is made of
         input_dim = embedding.embedding_dim + self.add_inputs(options)
         self._add_layers(options.decoder_layers, input_dim)
         self._add_output(options.share_output_embed, options.latent_output)
@@ -75,7 +76,7 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
-            self.initial_state = nn.Linear(self.latent_dim, 2 * layers * hidden_dim)
+            self.initial_state = nn.Linear(self.start_dim, 2 * layers * hidden_dim)
 
     def _add_output(self, share_output: bool, latent_output: bool) -> None:
         self.share_output = share_output

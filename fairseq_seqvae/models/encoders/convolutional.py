@@ -13,5 +13,5 @@ class ConvolutionalFromOptions:
 
     @staticmethod
     def from_options(options: Any, input_dim: int) -> ConvolutionalSummary:
-        """Build from ``conv_channels`` and ``conv_positions``."""
+        """Build from ``conv_channels`` and ``latent_positions``."""
         return ConvolutionalSummary(input_dim, conv_channels(options), conv_positions(options))

@@ -1,0 +1,59 @@
+"""Telling dictionaries apart, and finding the symbols of one in another."""
+
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from fairseq.data import Dictionary
+from torch import Tensor
+
+
+def dictionary_digest(dictionary: Any) -> int:
+    """A number that tells dictionaries apart, from their symbols in their order."""
+    return zlib.crc32("\n".join(dictionary.symbols).encode()) & 0x7FFFFFFF
+
+
+def is_filler(symbol: str) -> bool:
+    """Whether fairseq-preprocess made *symbol* up, to fill the dictionary up to a multiple of 8."""
+    return symbol.startswith("madeupword")
+
+
+def read_dictionary(path: str, flag: str) -> Dictionary:
+    """The dictionary in the file *path*, a dict.txt.
+
+    Raises:
+        ValueError: there is no such file, or it is no dictionary; the message begins with *flag*, which named the file
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{flag} {path}: there is no such file; give the dict.txt of a data folder.")
+    try:
+        return Dictionary.load(path)
+    except (ValueError, RuntimeError) as error:  # the first also of bytes that are no text
+        raise ValueError(f"{flag} {path} is no dictionary ({error}): give the dict.txt of a data folder.") from error
+
+
+class SameSymbols(NamedTuple):
+    """The symbols that two dictionaries have in common.
+
+    Attributes:
+        own: (N,), their numbers in the one
+        other: (N,), their numbers in the other
+    """
+
+    own: Tensor
+    other: Tensor
+
+    @classmethod
+    def by_name(cls, own: list[str], other: list[str]) -> "SameSymbols":
+        """Match the symbols of two dictionaries, each in the order of its numbers."""
+        places = {symbol: number for number, symbol in enumerate(other)}
+        pairs = [(number, places[symbol]) for number, symbol in enumerate(own) if symbol in places]
+        numbers = torch.tensor(pairs, dtype=torch.long).view(-1, 2)
+        return cls(numbers[:, 0], numbers[:, 1])
+
+    def rows(self, own: Tensor, other: Tensor) -> Tensor:
+        """A copy of *own* (V, ...) with the rows of *other* (V', ...) for the symbols that both have."""
+        rows = own.detach().clone()
+        rows[self.own] = other[self.other].to(rows.dtype)
+        return rows
