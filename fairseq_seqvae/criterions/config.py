@@ -27,6 +27,18 @@ class SeqVAEElboConfig(FairseqDataclass):
     kl_ramp: float = option(
         0.5, "cyclical annealing: share of a cycle in which the weight rises", between(0, 1, low_open=True)
     )
+    kl_target: float = option(
+        0.0,
+        "mean KL in nats per sentence that a controller holds by the weight of the KL term, of which --kl-weight is "
+        "then the upper bound",
+        at_least(0),
+        {0: "off"},
+    )
+    kl_target_horizon: int = option(
+        200,
+        "updates of the generator in which that controller makes up for an error: more is slower and steadier",
+        at_least(1),
+    )
     free_bits: float = option(
         0.0, "KL that costs nothing, in bits (1 bit = 0.693 nats); see --free-bits-mode", at_least(0), {0: "off"}
     )
@@ -51,6 +63,21 @@ class SeqVAEElboConfig(FairseqDataclass):
     seed: int = II("common.seed")
 
     RELATIONS = [
+        Relation(
+            ("kl_target", "kl_anneal"),
+            lambda target, anneal: target == 0 or anneal == "constant",
+            "--kl-target {kl_target} sets the weight of the KL term itself: use --kl-anneal constant, not {kl_anneal}.",
+        ),
+        Relation(
+            ("kl_target", "kl_weight"),
+            lambda target, weight: target == 0 or weight > 0,
+            "--kl-target {kl_target} needs a --kl-weight above 0 (it is {kl_weight}): that is the largest weight.",
+        ),
+        Relation(
+            ("kl_target", "free_bits"),
+            lambda target, bits: target == 0 or bits == 0,
+            "--kl-target {kl_target} and --free-bits {free_bits} both set a level of the KL: give one of them.",
+        ),
         Relation(
             ("kl_anneal", "kl_anneal_updates"),
             lambda anneal, updates: anneal == "constant" or updates > 0,

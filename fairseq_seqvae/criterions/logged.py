@@ -37,6 +37,8 @@ def log_elbo(logs: Logs) -> None:
         metrics.log_scalar("auxiliary", float(total("auxiliary")) / weight, weight, round=3)
     if any("kl_weight" in log for log in logs):
         metrics.log_scalar("kl_weight", total("kl_weight") / weight, weight, round=4)
+    if any("mutual_information" in log for log in logs):
+        metrics.log_scalar("_mutual_information", float(total("mutual_information")) / weight, weight)
     if any("distinct" in log for log in logs):
         # Shares within batches; those of the data, which alarms compare with, are not shown.
         metrics.log_scalar("distinct", float(total("distinct")) / weight, weight, round=3, priority=63)

@@ -13,11 +13,14 @@ from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.rollouts import rollout
 from fairseq_seqvae.core.rollouts.policy import Samples
 from fairseq_seqvae.core.schedules.annealing import kl_weight
+from fairseq_seqvae.core.schedules.kl_control import KLControl, KLController
+from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, Turn
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEElboConfig
 from fairseq_seqvae.metrics import reconstruction
 from fairseq_seqvae.metrics.bigrams import bigram_counts
+from fairseq_seqvae.metrics.latent_use import mutual_information
 from fairseq_seqvae.metrics.notes import note_tokens
 from fairseq_seqvae.metrics.variety import count_distinct
 
@@ -42,6 +45,11 @@ class SeqVAEElboCriterion(FairseqCriterion):
         super().__init__(task)
         self.cfg = cfg
         options.check(cfg, SeqVAEElboConfig)
+        # The task puts that of the model here, which is part of checkpoints.
+        self.run_state = RunState()
+        self.kl_controller: KLController | None = None
+        if cfg.kl_target:
+            self.kl_controller = KLController(cfg.kl_target, cfg.kl_weight, cfg.kl_target_horizon)
         self.notes = note_tokens(task.target_dictionary)
 
     @classmethod
@@ -89,6 +97,9 @@ class SeqVAEElboCriterion(FairseqCriterion):
         kl = output.posterior.kl().sum()
         loss = negative_elbo(log_likelihood, kl)
         log = {"loss": loss, "rec": -log_likelihood, "kl": kl, "weight": sample["nsentences"]}
+        if getattr(self.task, "measures_mutual_information", False):
+            known = mutual_information(output.posterior, ids=ids, seed=self.cfg.seed, num_samples=1)
+            log["mutual_information"] = known * sample["nsentences"]
         if not self.cfg.no_valid_samples:
             max_len = self.task.max_sample_length(target)
             samples = self.prior_samples(model, ids, draws, Stream.VALIDATION_LATENT, Stream.VALIDATION_SAMPLE, max_len)
@@ -132,7 +143,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
         """
         cfg = self.cfg
         kl = output.posterior.kl()
-        weight = kl_weight(update_num, cfg.kl_weight, cfg.kl_anneal, cfg.kl_anneal_updates, cfg.kl_cycles, cfg.kl_ramp)
+        weight = self.kl_weight(update_num)
         loss = training_loss(log_likelihood, kl, weight, cfg.free_bits, cfg.free_bits_mode)
         log = {
             "loss": loss.detach(),
@@ -147,6 +158,24 @@ class SeqVAEElboCriterion(FairseqCriterion):
             log["auxiliary"] = auxiliary.detach()
             loss = loss + cfg.auxiliary_weight * auxiliary
         return loss, log
+
+    def kl_weight(self, update_num: int) -> float:
+        """Weight of the KL term in update number *update_num*."""
+        cfg = self.cfg
+        if self.kl_controller is not None:
+            return self._kl_control(self.kl_controller).weight
+        return kl_weight(update_num, cfg.kl_weight, cfg.kl_anneal, cfg.kl_anneal_updates, cfg.kl_cycles, cfg.kl_ramp)
+
+    def _kl_control(self, controller: KLController) -> KLControl:
+        known = self.run_state.get("kl_control")
+        return KLControl(*known) if known else controller.start()
+
+    def after_update(self, logs: logged.Logs) -> None:
+        """Learn from what all processes have logged of one update."""
+        total = logged.totals(logs)
+        if self.kl_controller is not None and (sentences := float(total("weight"))):
+            kl = sum(float(log["kl"]) for log in logs) / sentences
+            self.run_state.set("kl_control", self.kl_controller.step(self._kl_control(self.kl_controller), kl))
 
     @torch.no_grad()
     def prior_samples(

@@ -17,7 +17,7 @@ from fairseq_seqvae.core.policy_gradient.reinforce import Credit, policy_terms
 from fairseq_seqvae.core.rewards.discriminator import DiscriminatorReward
 from fairseq_seqvae.core.rollouts import rollout
 from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Samples, Trajectory
-from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, GENERATOR_TURN, Turn
+from fairseq_seqvae.core.schedules.turns import ELBO_TURNS, GENERATOR_PRETRAIN, GENERATOR_TURN, Turn
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
 from fairseq_seqvae.criterions.seqvae_elbo import Model, Result, SeqVAEElboCriterion
@@ -69,7 +69,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         draws = Draws(self.cfg.seed, update_num)
         if not model.training:
             loss, count, log = self.validation(model, sample)
-        elif turn is GENERATOR_PRETRAIN:
+        elif turn in ELBO_TURNS:
             loss, count, log = self.generator_pretrain(model, sample, draws)
         elif turn is GENERATOR_TURN:
             loss, count, log = self.generator_turn(model, sample, draws)

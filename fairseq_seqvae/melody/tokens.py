@@ -26,6 +26,7 @@ _FIRST_ONSET = 2
 MAX_STEPS = 100_000  # 3.5 hours at 120 quarter notes a minute: beyond that a file is broken
 
 SYMBOLS = ("_", ".", *map(str, range(MIN_PITCH, MAX_PITCH + 1)))
+PITCH_OF = {str(pitch): pitch for pitch in range(MIN_PITCH, MAX_PITCH + 1)}  # of each symbol that is an onset
 _TOKEN_OF = {symbol: token for token, symbol in enumerate(SYMBOLS)}
 
 

@@ -13,6 +13,7 @@ from fairseq_seqvae import options
 from fairseq_seqvae.core.discriminators.registry import DISCRIMINATORS, build_discriminator
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, StandardNormal
 from fairseq_seqvae.core.rollouts.policy import Trajectory
+from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.core.schedules.turns import DECODER, DISCRIMINATOR, DISCRIMINATOR_PARTS, ENCODER, GENERATOR_PARTS
 from fairseq_seqvae.models import discriminators  # noqa: F401  (registers the built-in ones)
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 GENERATOR = "generator"
 # How the names of the rollout policy's exact parameters begin in a checkpoint of a run in half precision.
 EXACT_ROLLOUT = "exact_rollout."
+# The same of what a run has found besides parameters.
+RUN_STATE = "run_state."
 
 
 class GeneratorOutput(NamedTuple):
@@ -82,6 +85,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         self.prior: StandardNormal = encoder.prior  # p(z)
         self.lagging = LaggingCopy(decoder) if discriminator is not None else None
         self.rollout_decoder = self.lagging.module if self.lagging else None
+        self.run_state = RunState()
         # "version" in its name keeps fairseq's moving average of parameters away from this integer.
         self.register_buffer("dictionary_version", torch.tensor(dictionary_digest(decoder.dictionary)))
         # Embeddings that encoder and decoder share belong to the decoder, which comes later here.
@@ -223,6 +227,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.lagging is not None:
             self.lagging.save_exact(destination, f"{prefix}{EXACT_ROLLOUT}")
+        self.run_state.save(destination, f"{prefix}{RUN_STATE}")
 
     def load_state_dict(self, state_dict: dict, *args: Any, **kwargs: Any) -> Any:
         """As fairseq's; ValueError, instead of torch's list of all tensors, for a model of other options."""
@@ -240,6 +245,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         """Fit a checkpoint to this model: without or with the adversary, whatever it was saved with."""
         super().upgrade_state_dict_named(state_dict, name)
         prefix = f"{name}." if name else ""
+        found = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{RUN_STATE}")}
+        self.run_state.load(found, f"{prefix}{RUN_STATE}")
         exact = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{EXACT_ROLLOUT}")}
         if self.lagging is not None:
             self.lagging.load_exact(exact, f"{prefix}{EXACT_ROLLOUT}")

@@ -9,7 +9,7 @@ from typing import Optional  # fairseq's parser knows Optional but not `| None`
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II, MISSING
 
-from fairseq_seqvae.options import Relation, at_least, between, option
+from fairseq_seqvae.options import Relation, at_least, between, option, whole_numbers
 
 
 @dataclass
@@ -24,6 +24,11 @@ class SeqVAETaskConfig(FairseqDataclass):
     max_positions: int = option(1024, "longest sequence in tokens, EOS included", at_least(2))
     fixed_length: int = option(
         0, "number of tokens of every sequence, which then has no EOS", at_least(0), {0: "sequences end with EOS"}
+    )
+    transpose: Optional[str] = option(
+        None,
+        "melodies: lowest and highest MIDI pitch, such as 52,90; each update of a training transposes each of its "
+        "sentences by a random interval that keeps all onsets within; without this flag no sentence is transposed",
     )
     gen_pretrain_updates: int = option(
         2000,
@@ -43,6 +48,20 @@ class SeqVAETaskConfig(FairseqDataclass):
         "the decoder's",
         between(0, 1, high_open=True),
         {0: "a copy of the decoder"},
+    )
+    lagging_updates: int = option(
+        0,
+        "lagging inference: updates of the encoder alone before each update of encoder and decoder, while the "
+        "generator is trained by the ELBO alone",
+        at_least(0),
+        {0: "off"},
+        group="Lagging inference",
+    )
+    lagging_until: int = option(
+        0,
+        "number of updates of the run after which lagging inference ends; sooner if the mutual information falls from "
+        "one validation of --validate-interval-updates to the next",
+        at_least(0),
     )
     alarm_window: int = option(
         500,
@@ -73,13 +92,29 @@ class SeqVAETaskConfig(FairseqDataclass):
     seed: int = II("common.seed")
     max_update: int = II("optimization.max_update")
     best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
+    validate_interval_updates: int = II("dataset.validate_interval_updates")
     dataset_impl: Optional[str] = II("dataset.dataset_impl")
 
     RELATIONS = [
         Relation(
+            ("transpose",),
+            lambda pitches: pitches is None or len(whole_numbers(pitches)) == 2,
+            "--transpose must be two MIDI pitches, the lowest and the highest, such as 52,90, but is '{transpose}'.",
+        ),
+        Relation(
+            ("transpose",),
+            lambda pitches: pitches is None or whole_numbers(pitches) == sorted(whole_numbers(pitches)),
+            "--transpose {transpose} has its lowest pitch above its highest: exchange them.",
+        ),
+        Relation(
             ("adv_g_steps", "adv_d_steps"),
             lambda generator, discriminator: generator + discriminator > 0,
             "--adv-g-steps and --adv-d-steps are both 0: give at least one of the players a step.",
+        ),
+        Relation(
+            ("lagging_updates", "lagging_until"),
+            lambda updates, until: updates == 0 or until > 0,
+            "--lagging-updates {lagging_updates} needs --lagging-until: the number of updates after which it ends.",
         ),
         Relation(
             ("fixed_length", "max_positions"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from fairseq_seqvae.options import flag
 from fairseq_seqvae.support.processes import is_master
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,23 @@ def refuse_missing_groups(task_cfg: Any, players: Iterable[str]) -> None:
             f"lr_scheduler under optimizer.groups.{missing[0]} in the YAML of fairseq-hydra-train, or use one "
             "optimizer for both players, with --disc-lr."
         )
+
+
+def refuse_without_latent(has_latent: bool, **wishes: float) -> None:
+    """Stop where options that act on the latent vector are given to a model without one.
+
+    Args:
+        has_latent: whether the model has one
+        wishes: values of the options, which are off at 0
+
+    Raises:
+        ValueError: one of them is not 0, and there is no latent vector
+    """
+    for name, value in wishes.items():
+        if value and not has_latent:
+            raise ValueError(
+                f"{flag(name)} {value} needs a latent vector, but --latent-dim 0 has none: omit one of the two."
+            )
 
 
 def refuse_unknown_metric(task_cfg: Any, logged: Iterable[str]) -> None:

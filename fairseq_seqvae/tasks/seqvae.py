@@ -18,11 +18,21 @@ from fairseq.tasks import register_task
 from torch import Tensor, nn
 
 from fairseq_seqvae import options
-from fairseq_seqvae.core.schedules.turns import DISCRIMINATOR, GENERATOR_PRETRAIN, GENERATOR_TURN, Turn, TurnPlan
+from fairseq_seqvae.core.augmentation import Transposition
+from fairseq_seqvae.core.noise import Draws
+from fairseq_seqvae.core.schedules.lagging_inference import LaggingPlan, LaggingState
+from fairseq_seqvae.core.schedules.turns import (
+    DISCRIMINATOR,
+    ENCODER_TURN,
+    GENERATOR_PRETRAIN,
+    GENERATOR_TURN,
+    Turn,
+    TurnPlan,
+)
 from fairseq_seqvae.models import SeqVAEModel
 from fairseq_seqvae.support.memory import keep_freed_memory
 from fairseq_seqvae.support.processes import is_master
-from fairseq_seqvae.tasks import alarms, run_checks
+from fairseq_seqvae.tasks import alarms, run_checks, transposing
 from fairseq_seqvae.tasks.config import SeqVAETaskConfig
 from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset, read_split
 from fairseq_seqvae.tasks.generating import INTERPOLATE, PRIOR, LatentGenerationTask
@@ -44,12 +54,16 @@ class SeqVAETask(LatentGenerationTask):
         self.plan: TurnPlan | None = TurnPlan(
             cfg.gen_pretrain_updates, cfg.disc_pretrain_updates, cfg.adv_g_steps, cfg.adv_d_steps
         )
+        self._lagging: LaggingPlan | None = None
+        if cfg.lagging_updates:
+            self._lagging = LaggingPlan(cfg.lagging_updates, cfg.lagging_until)
         self.needs_discriminator = True
         self.restored_checkpoint: str | None = None  # that replaces the parameters of a model which is built
         # Kept in checkpoints, so that fairseq-validate samples no longer sequences than training did.
         self.state.add_factory("longest", lambda: 0)
         self._model: Any = None
         self._learns = False  # or judges: there is a criterion
+        self._transposition: Transposition | None = None
         self._watch = Watch()
         self._update_num = 0
         self._turn = (-1, GENERATOR_PRETRAIN)  # number and turn of the update that is being made
@@ -185,6 +199,7 @@ class SeqVAETask(LatentGenerationTask):
         """Build the criterion; without an adversarial one, the model loses its discriminator and every turn is ELBO."""
         run_checks.refuse_lone_process(self.cfg)
         self._learns = True
+        self._transposition = transposing.transposition(self.cfg.transpose, self.dictionary)
         # fairseq 0.12.2 does not know the second argument, and does not give it.
         criterion = super().build_criterion(cfg, *([True] if from_checkpoint else []))
         if hasattr(cfg, "disc_scoring") and getattr(self._model, "discriminator", None) is not None:
@@ -207,6 +222,10 @@ class SeqVAETask(LatentGenerationTask):
                 known = criterion.validation_metrics(has_latent)
             run_checks.refuse_unknown_metric(self.cfg, known)
         if hasattr(criterion, "is_adversarial"):  # not one that logs other numbers
+            run_checks.refuse_without_latent(
+                has_latent, kl_target=criterion.cfg.kl_target, lagging_updates=self.cfg.lagging_updates
+            )
+            criterion.run_state = getattr(self._model, "run_state", criterion.run_state)
             self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent)
         return criterion
 
@@ -214,7 +233,8 @@ class SeqVAETask(LatentGenerationTask):
 
     def turn(self, update_num: int) -> Turn:
         """Whose turn update number *update_num* (from 0) is."""
-        return GENERATOR_PRETRAIN if self.plan is None else self.plan.turn(update_num)
+        turn = GENERATOR_PRETRAIN if self.plan is None else self.plan.turn(update_num)
+        return turn if self._lagging is None else self._lagging.turn(update_num, turn, self._lagging_state)
 
     def train_step(
         self,
@@ -230,6 +250,8 @@ class SeqVAETask(LatentGenerationTask):
         model.set_num_updates(update_num)
         self._update_num = update_num
         self._turn = update_num, self.turn(update_num)
+        if self._transposition is not None:
+            sample = transposing.transposed(sample, self._transposition, Draws(self.cfg.seed, update_num))
         knows_turns = hasattr(criterion, "is_adversarial")
         turn = {"turn": self._turn[1], "update_num": update_num} if knows_turns else {}
         autocast = torch.autocast("cuda", enabled=isinstance(optimizer, AMPOptimizer))
@@ -239,23 +261,54 @@ class SeqVAETask(LatentGenerationTask):
             loss = loss * 0
         with torch.autograd.profiler.record_function("backward"):
             optimizer.backward(loss)
+        if self._turn[1] is ENCODER_TURN:
+            _forget_gradients(model, self._turn[1].moves)
         return loss, sample_size, logging_output
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
         """Step the parts whose turn it is; no momentum and no decay acts on the others."""
-        if self.plan is None:
+        if self.plan is None and self._lagging is None:
             optimizer.step()
             return
         known, turn = self._turn
         if known != update_num:
-            turn = self.plan.turn(update_num)
+            turn = self.turn(update_num)
         rate = self.cfg.disc_lr if DISCRIMINATOR in turn.moves else None
-        if not _step_parts(optimizer, turn.moves, rate):
+        if not _step_parts(optimizer, turn.moves, rate) or self.plan is None:
             return
         if turn is GENERATOR_TURN:
             model.lagging.follow(model.decoder, self.cfg.rollout_lag)
-        elif turn is GENERATOR_PRETRAIN and self.plan.turn(update_num + 1) is not GENERATOR_PRETRAIN:
+        elif update_num + 1 == self.plan.gen_pretrain_updates:
             model.lagging.follow(model.decoder, 0.0)
+
+    # -- lagging inference --
+
+    @property
+    def _lagging_state(self) -> LaggingState:
+        known = self._model.run_state.get("lagging")
+        return LaggingState(*known) if known else LaggingState()
+
+    @property
+    def measures_mutual_information(self) -> bool:
+        """Whether a validation decides how long lagging inference lasts."""
+        made = self._update_num + 1
+        return (
+            self._lagging is not None
+            and self.cfg.validate_interval_updates > 0
+            # Others, such as that at the end of a run, would not be made in a run that is not interrupted there.
+            and made % self.cfg.validate_interval_updates == 0
+            and self._lagging.goes_on(made, self._lagging_state)
+        )
+
+    def _judge_lagging(self, lagging: LaggingPlan, mutual_information: float) -> None:
+        before, made = self._lagging_state, self._update_num + 1
+        after = lagging.observe(made, mutual_information, before)
+        self._model.run_state.set("lagging", after)
+        if after.ended_at == made != before.ended_at and is_master():
+            logger.info(
+                f"lagging inference ends after update {made}: the mutual information on the validation data fell from "
+                f"{before.mutual_information:.3f} to {mutual_information:.3f} nats"
+            )
 
     @property
     def judges_discriminator(self) -> bool:
@@ -274,10 +327,15 @@ class SeqVAETask(LatentGenerationTask):
         with metrics.aggregate() as logged:
             super().reduce_metrics(logging_outputs, criterion)
         self._watch.update(logged, self.turn(self._update_num), self._update_num, criterion.training)
+        if criterion.training and hasattr(criterion, "after_update"):
+            criterion.after_update(logging_outputs)
 
     def post_validate(self, model: Any, stats: dict[str, Any], agg: Any) -> None:
         """Look at the numbers of a whole validation."""
         run_checks.refuse_unknown_metric(self.cfg, stats)
+        if self._lagging is not None and self.measures_mutual_information and "_mutual_information" in agg:
+            # Rounded: several processes add up in another order.
+            self._judge_lagging(self._lagging, round(float(agg["_mutual_information"].avg), 6))
         is_adversarial = self.plan is not None and self._update_num >= self.plan.adversarial_from
         self._watch.validation(agg, self._update_num, is_adversarial)
 
@@ -297,6 +355,13 @@ def _check_discriminator(discriminator: nn.Module, cfg: Any) -> None:
             "--disc-l2 penalises the module `output` of the discriminator, which this discriminator does not have: "
             "name its last layer so, or leave --disc-l2 at 0."
         )
+
+
+def _forget_gradients(model: nn.Module, moves: frozenset[str]) -> None:
+    """Set the gradients of the parts that rest to 0: `--clip-norm` must measure those that move."""
+    for parameter in model.parameters():
+        if parameter.grad is not None and getattr(parameter, "part", None) not in moves:
+            parameter.grad.zero_()
 
 
 def _step_parts(optimizer: Any, moves: frozenset[str], rate: float | None = None) -> bool:

@@ -39,6 +39,8 @@ ELBO = {
     "--kl-anneal-updates": 0,
     "--kl-cycles": 4,
     "--kl-ramp": 0.5,
+    "--kl-target": 0.0,
+    "--kl-target-horizon": 200,
     "--free-bits": 0.0,
     "--free-bits-mode": "total",
     "--no-valid-samples": False,
@@ -74,12 +76,15 @@ PROMISED = {
         "data": "???",
         "--max-positions": 1024,
         "--fixed-length": 0,
+        "--transpose": None,
         "--gen-pretrain-updates": 2000,
         "--disc-pretrain-updates": 200,
         "--adv-g-steps": 1,
         "--adv-d-steps": 1,
         "--disc-lr": None,
         "--rollout-lag": 0.8,
+        "--lagging-updates": 0,
+        "--lagging-until": 0,
         "--alarm-window": 500,
         "--alarm-kl": 0.1,
         "--latent": "mean",
@@ -219,6 +224,7 @@ def test_the_discriminators_of_presets_can_be_built(name):
 def test_flags_mentioned_in_help_texts_exist():
     known = {one.name for section in sections() for flags in section.groups.values() for one in flags}
     known |= {"--gen-subset", "--sampling", "--only-source", "--criterion", "--task", "--arch"}  # of fairseq
+    known |= {"--validate-interval-updates"}
     for section in sections():
         for one in (one for flags in section.groups.values() for one in flags):
             assert set(re.findall(r"--[a-z][a-z0-9-]*", one.text)) <= known, one.name

@@ -27,7 +27,7 @@ ROOMS = {
     "inference": {"", "core", "options"},
     "models": {"compat", "core", "inference", "options", "support"},
     "criterions": {"compat", "core", "metrics", "options"},
-    "tasks": {"compat", "core", "inference", "models", "options", "support"},
+    "tasks": {"compat", "core", "inference", "melody", "models", "options", "support"},
     "measure": {"", "compat", "core", "inference", "metrics", "support"},
     "export": {"support"},
     "runs": set(),  # steps of run scripts: commands, nothing of the package itself
@@ -45,6 +45,7 @@ ENTRY_USES = {"criterions", "models", "optim", "scoring"}
 CORE_ROOMS = {
     "sequences": set(),
     "noise": set(),
+    "augmentation": set(),
     "categorical": set(),
     "registry": set(),
     "elbo": set(),

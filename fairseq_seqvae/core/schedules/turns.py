@@ -29,9 +29,12 @@ class Turn:
 
 
 GENERATOR_PRETRAIN = Turn("generator-pretrain", GENERATOR_PARTS)
+ENCODER_TURN = Turn("encoder", frozenset({ENCODER}))
 DISCRIMINATOR_PRETRAIN = Turn("discriminator-pretrain", DISCRIMINATOR_PARTS)
 GENERATOR_TURN = Turn("generator", GENERATOR_PARTS, is_adversarial=True)
 DISCRIMINATOR_TURN = Turn("discriminator", DISCRIMINATOR_PARTS, is_adversarial=True)
+# Their loss is the ELBO alone.
+ELBO_TURNS = (GENERATOR_PRETRAIN, ENCODER_TURN)
 
 
 @dataclass(frozen=True)
