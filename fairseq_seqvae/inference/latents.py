@@ -36,7 +36,7 @@ def latent_dim(model: Any) -> int:
 
 def prior_latent(model: Any, ids: Tensor, seed: int) -> Tensor:
     """Draws from the prior by number, (B, Z)."""
-    return model.prior.sample(Draws(seed).normal(Stream.PRIOR, ids, model.prior.dim))
+    return model.prior.sample(Draws(seed).normal(Stream.PRIOR, ids, model.prior.noise_dim))
 
 
 def latent_of_sentences(
@@ -57,7 +57,7 @@ def latent_of_sentences(
     if len(models) > 1:
         raise ValueError("--latent sample needs one model, but --path names several: their latent spaces differ.")
     posterior = models[0].encoder.posterior(tokens, lengths)
-    return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, models[0].prior.dim))
+    return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, posterior.noise_dim))
 
 
 def posterior_means(models: list[Any], sentences: list[Tensor], pad: int, device: torch.device) -> Tensor:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from fairseq_seqvae import options
 from fairseq_seqvae.core.discriminators.registry import DISCRIMINATORS, build_discriminator
-from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, StandardNormal
+from fairseq_seqvae.core.latents.base import Posterior, Prior
 from fairseq_seqvae.core.rollouts.policy import Trajectory
 from fairseq_seqvae.core.schedules.turns import DECODER, DISCRIMINATOR, DISCRIMINATOR_PARTS, ENCODER, GENERATOR_PARTS
 from fairseq_seqvae.models import discriminators  # noqa: F401  (registers the built-in ones)
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
 from fairseq_seqvae.models.decoders.recurrent import DecoderShape, SeqVAEDecoder
+from fairseq_seqvae.models.encoders.heads import head_shape
 from fairseq_seqvae.models.encoders.recurrent import SeqVAEEncoder
 from fairseq_seqvae.models.lagging import LaggingCopy
 from fairseq_seqvae.support import checkpoints
@@ -41,7 +42,7 @@ class GeneratorOutput(NamedTuple):
     """
 
     logits: Tensor
-    posterior: DiagonalGaussian
+    posterior: Posterior
     policy_logits: Tensor | None
 
 
@@ -78,7 +79,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     def __init__(self, encoder: SeqVAEEncoder, decoder: SeqVAEDecoder, discriminator: nn.Module | None = None):
         super().__init__(encoder, decoder)
         self.discriminator: Any = discriminator
-        self.prior: StandardNormal = encoder.prior  # p(z)
+        self.prior: Prior = encoder.prior  # p(z)
         self.lagging = LaggingCopy(decoder) if discriminator is not None else None
         self.rollout_decoder = self.lagging.module if self.lagging else None
         # "version" in its name keeps fairseq's moving average of parameters away from this integer.
@@ -103,7 +104,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             encoder_embedding,
             cfg.encoder_hidden_dim,
             cfg.encoder_layers,
-            cfg.latent_dim,
+            head_shape(cfg, may_import=getattr(task, "needs_discriminator", True)),
             cfg.dropout,
             cfg.encoder_residual,
             cfg.max_positions,
@@ -178,7 +179,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         """Reconstruct the data and score trajectories.
 
         Args:
-            noise: (B, Z), standard normal, that draws z from the posterior
+            noise: (B, encoder.noise_dim), standard normal, that draws z from the posterior
             word_dropout_keys: (B,), see :meth:`SeqVAEDecoder.teacher_forced`
             trajectory: sequences to score given the z that they were drawn with
         """
@@ -214,6 +215,16 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             return 0.0
         zeros = [p.flatten()[:1].sum() * 0 for p in self.parameters() if p.requires_grad and p.part in parts]
         return sum(zeros) if zeros else 0.0
+
+    # -- statistics of training --
+
+    def end_update(self) -> None:
+        """At the end of an update: keep what its batches have shown, in all processes alike."""
+        self.encoder.end_update()
+
+    def forget_batch(self) -> None:
+        """After a batch that only fills the place of one that this process lacks: keep nothing of it."""
+        self.encoder.forget_batch()
 
     # -- the rollout policy --
 

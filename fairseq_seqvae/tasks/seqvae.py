@@ -233,12 +233,14 @@ class SeqVAETask(LatentGenerationTask):
             loss, sample_size, logging_output = criterion(model, sample, **turn)
         if ignore_grad:
             loss = loss * 0
+            model.forget_batch()
         with torch.autograd.profiler.record_function("backward"):
             optimizer.backward(loss)
         return loss, sample_size, logging_output
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
         """Step the parts whose turn it is; no momentum and no decay acts on the others."""
+        model.end_update()
         if self.plan is None:
             optimizer.step()
             return

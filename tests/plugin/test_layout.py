@@ -49,7 +49,7 @@ CORE_ROOMS = {
     "registry": set(),
     "elbo": set(),
     "networks": set(),
-    "latents": set(),
+    "latents": {"registry"},
     "schedules": set(),
     "policy_gradient": {"sequences"},
     # Rewards score what rollouts complete, and rollouts turn scores into values: each knows the other's protocol.

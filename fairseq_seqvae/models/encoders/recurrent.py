@@ -1,27 +1,24 @@
 """Encoder: tokens -> parameters of q(z|x)."""
 
-import torch
 import torch.nn.functional as F
 from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 
-from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, StandardNormal
+from fairseq_seqvae.core.latents.base import Posterior
 from fairseq_seqvae.core.networks.lstm import BidirectionalLSTM
-
-# Added to the standard deviation, so that the divergence stays finite where softplus underflows in half precision.
-_SMALLEST_STD = 1e-4
+from fairseq_seqvae.models.encoders.heads import HeadShape, PosteriorHead
 
 
-class SeqVAEEncoder(FairseqEncoder):
-    """Bidirectional LSTM; mean and standard deviation from its last forward and last backward state.
+class SeqVAEEncoder(PosteriorHead, FairseqEncoder):
+    """Bidirectional LSTM; the posterior from its last forward and last backward state.
 
     Args:
         dictionary: fairseq dictionary
         embedding: token embeddings (V, E)
         hidden_dim: size of each direction
         layers: number of layers
-        latent_dim: Z; 0: there is nothing to encode, and the decoder is a language model
+        head: what becomes of the states; with Z = 0 there is nothing to encode, and the decoder is a language model
         dropout: probability, on the embeddings and between layers
         residual: residual connections between layers
         max_positions: longest input that is accepted, EOS included
@@ -33,7 +30,7 @@ class SeqVAEEncoder(FairseqEncoder):
         embedding: nn.Embedding,
         hidden_dim: int,
         layers: int,
-        latent_dim: int,
+        head: HeadShape,
         dropout: float,
         residual: bool,
         max_positions: int,
@@ -41,25 +38,20 @@ class SeqVAEEncoder(FairseqEncoder):
         super().__init__(dictionary)
         self.embedding = embedding
         self.dropout = dropout
-        self.latent_dim = latent_dim
-        self.prior = StandardNormal(latent_dim)
-        if latent_dim:
+        features_dim = 0
+        if head.latent_dim:
             self.lstm = BidirectionalLSTM(embedding.embedding_dim, hidden_dim, layers, dropout, residual)
-            self.mean = nn.Linear(self.lstm.output_dim, latent_dim)
-            self.raw_std = nn.Linear(self.lstm.output_dim, latent_dim)
+            features_dim = self.lstm.output_dim
+        self.add_head(features_dim, head)
         self._max_positions = max_positions
 
-    def posterior(self, src_tokens: Tensor, src_lengths: Tensor) -> DiagonalGaussian:
+    def posterior(self, src_tokens: Tensor, src_lengths: Tensor) -> Posterior:
         """q(z|x) of *src_tokens* (B, T), padded on the right, of *src_lengths* (B,)."""
         if not self.latent_dim:
-            nothing = self.embedding.weight.new_empty(src_tokens.size(0), 0, dtype=torch.float32)
-            return DiagonalGaussian(nothing, nothing)
+            return self.posterior_of_nothing(src_tokens)
         embedded = F.dropout(self.embedding(src_tokens), self.dropout, self.training)
         _, final = self.lstm(embedded, src_lengths)
-        # The distribution is kept in float32 under mixed precision: its divergence is a difference of near numbers.
-        mean = self.mean(final).float()
-        std = F.softplus(self.raw_std(final).float()) + _SMALLEST_STD
-        return DiagonalGaussian(mean, std)
+        return self.posterior_of(final)
 
     def forward(self, src_tokens: Tensor, src_lengths: Tensor, z: Tensor | None = None) -> dict[str, list[Tensor]]:
         """What the decoder needs, in the form that fairseq's generators reorder: ``{"z": [z (B, Z)]}``.
