@@ -33,6 +33,7 @@ class Stream(IntEnum):
     FAKE_CHOICE = 13
     IMPORTANCE = 14
     MUTUAL_INFORMATION = 15
+    FITTED_PRIOR = 18
 
 
 def _signed(value: int) -> int:

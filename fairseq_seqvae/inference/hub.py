@@ -83,11 +83,11 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
         padded = data_utils.collate_tokens(tokens, self.tgt_dict.pad(), left_pad=False).to(self.device)
         return self.model.encoder.posterior(padded, lengths)
 
-    def sample_latent(self, n: int, seed: int = 1) -> Tensor:
-        """*n* draws from the prior, (n, Z)."""
+    def sample_latent(self, n: int, seed: int = 1, prior: str = "model") -> Tensor:
+        """*n* draws from the prior, (n, Z): the ``model``'s own or the ``fitted`` one."""
         if not isinstance(n, int) or n < 1:
             raise ValueError(f"`n` must be a whole number of at least 1 but is {n!r}.")
-        return latents.prior_latent(self.model, torch.arange(n, device=self.device), seed)
+        return latents.prior_latent(self.model, torch.arange(n, device=self.device), seed, prior)
 
     @torch.no_grad()
     def decode_latent(
@@ -131,9 +131,9 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
             raise ValueError(f"a prefix has {prefix.size(1)} tokens: the model knows sequences of {fixed} only.")
         return prefix
 
-    def sample_prior(self, n: int, seed: int = 1, **options: Any) -> list[str]:
-        """*n* new texts; options as of :meth:`decode_latent`."""
-        return self.decode_latent(self.sample_latent(n, seed), seed, **options)
+    def sample_prior(self, n: int, seed: int = 1, prior: str = "model", **options: Any) -> list[str]:
+        """*n* new texts; *prior* as of :meth:`sample_latent`, options as of :meth:`decode_latent`."""
+        return self.decode_latent(self.sample_latent(n, seed, prior), seed, **options)
 
     def reconstruct(self, texts: Sequence[str], latent: str = "mean", beam: int = 5, seed: int = 1) -> list[str]:
         """The likeliest text, by beam search, for the z of each text: the ``mean`` of its posterior or a ``sample``."""

@@ -42,7 +42,7 @@ def _run(args: argparse.Namespace) -> None:
     figures, arrays = measure_held_out(model, held_out_set, args.temperatures, args.importance_samples, args.seed)
     figures = {"checkpoint": args.path, "subset": args.gen_subset, **figures}
     if args.num_draws:
-        drawn = [prior_samples(model, args.num_draws, args.seed, tau) for tau in args.temperatures]
+        drawn = [prior_samples(model, args.num_draws, args.seed, tau, args.prior) for tau in args.temperatures]
         figures["samples"] = [variety(samples.tokens, samples.lengths) for samples in drawn]
     if args.out:
         buffer = io.BytesIO()  # where a zip file cannot be written, it complains after the error
@@ -103,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--num-draws", type=int, default=0, metavar="N", help="also draw N samples from the prior (default: none)"
+    )
+    parser.add_argument(
+        "--prior", choices=("model", "fitted"), default="model", help="prior of those samples (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=1, help="seed of all draws (default: %(default)s)")
     parser.add_argument("--module", metavar="FILE", help="Python file that registers further metrics")

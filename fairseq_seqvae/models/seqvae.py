@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fairseq_seqvae import options
 from fairseq_seqvae.core.discriminators.registry import DISCRIMINATORS, build_discriminator
 from fairseq_seqvae.core.latents.base import Posterior, Prior
+from fairseq_seqvae.core.latents.mixture import GaussianMixturePrior
 from fairseq_seqvae.core.rollouts.policy import Trajectory
 from fairseq_seqvae.core.schedules.turns import DECODER, DISCRIMINATOR, DISCRIMINATOR_PARTS, ENCODER, GENERATOR_PARTS
 from fairseq_seqvae.models import discriminators  # noqa: F401  (registers the built-in ones)
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 GENERATOR = "generator"
 # How the names of the rollout policy's exact parameters begin in a checkpoint of a run in half precision.
 EXACT_ROLLOUT = "exact_rollout."
+FITTED_PRIOR = "fitted_prior."
 
 
 class GeneratorOutput(NamedTuple):
@@ -80,6 +82,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         super().__init__(encoder, decoder)
         self.discriminator: Any = discriminator
         self.prior: Prior = encoder.prior  # p(z)
+        self.fitted_prior: GaussianMixturePrior | None = None  # of checkpoints that `fit-prior` wrote
+        self.keeps_fitted_prior = True
         self.lagging = LaggingCopy(decoder) if discriminator is not None else None
         self.rollout_decoder = self.lagging.module if self.lagging else None
         # "version" in its name keeps fairseq's moving average of parameters away from this integer.
@@ -114,7 +118,9 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         discriminator = None
         if getattr(task, "needs_discriminator", True):
             discriminator = _discriminator(cfg, dictionary)
-        return cls(encoder, decoder, discriminator)
+        model = cls(encoder, decoder, discriminator)
+        model.keeps_fitted_prior = not getattr(task, "needs_discriminator", True)
+        return model
 
     @classmethod
     def from_pretrained(
@@ -261,6 +267,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         if not checkpoints.is_seqvae(state_dict, prefix):
             raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")
         self._check_dictionary(state_dict, prefix)
+        self._take_fitted_prior(state_dict, prefix)
         for part in ("discriminator", "rollout_decoder"):
             module = getattr(self, part)
             saved = [key for key in state_dict if key.startswith(f"{prefix}{part}.")]
@@ -274,6 +281,20 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
                     if part == "rollout_decoder":
                         value = state_dict[f"{prefix}decoder.{key}"]
                     state_dict[f"{prefix}{part}.{key}"] = value.clone()
+
+    def _take_fitted_prior(self, state_dict: dict, prefix: str) -> None:
+        """Make room for the fitted prior of the checkpoint; training, in which it would be outdated, leaves it out."""
+        start = f"{prefix}{FITTED_PRIOR}"
+        saved = {key.removeprefix(start): value for key, value in state_dict.items() if key.startswith(start)}
+        self.fitted_prior = None
+        if saved and self.keeps_fitted_prior:
+            self.fitted_prior = GaussianMixturePrior.from_state(saved).to(self.get_buffer("dictionary_version").device)
+        elif saved:
+            logger.info(
+                "the checkpoint's fitted prior is ignored, since training moves the encoder: fit it again after"
+            )
+            for name in saved:
+                del state_dict[f"{start}{name}"]
 
     def _check_dictionary(self, state_dict: dict, prefix: str) -> None:
         weight = state_dict.get(f"{prefix}encoder.embedding.weight")

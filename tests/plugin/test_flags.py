@@ -86,6 +86,7 @@ PROMISED = {
         "--alarm-window": 500,
         "--alarm-kl": 0.1,
         "--latent": "mean",
+        "--prior": "model",
         "--num-draws": 100,
         "--interpolate-from": None,
         "--interpolate-to": None,

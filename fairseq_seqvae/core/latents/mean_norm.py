@@ -1,20 +1,18 @@
 """Batch normalisation of the posterior's mean (Zhu et al. 2020, "A batch normalized inference network keeps the KL
 vanishing away")."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+
+from fairseq_seqvae.core.latents.exact_buffers import ExactBuffers
 
 # Added to variances, in float64. It must be small against any variance that training can reach: the divergence that
 # the normalisation promises shrinks as soon as it is not.
 _EPSILON = 1e-16
 _MOMENTUM = 0.1  # share of the newest batch in the running statistics
-_HALF = (torch.float16, torch.bfloat16)
 
 
-class MeanNorm(nn.Module):
+class MeanNorm(ExactBuffers):
     """Normalises each dimension over the batch, to the standard deviation *scale* around a learned shift.
 
     For a Gaussian posterior and the prior N(0, I) the mean divergence of a batch is therefore at least
@@ -88,12 +86,3 @@ class MeanNorm(nn.Module):
             for kept, new in ((self.running_mean, mean), (self.running_var, var)):
                 kept.copy_(torch.lerp(kept.double(), new, share))
             self.batches.add_(counts.to(self.batches.dtype))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], *more: Any) -> "MeanNorm":
-        exact = dict(self._buffers)
-        super()._apply(fn, *more)
-        for name, former in exact.items():
-            moved = self._buffers[name]
-            if former is not None and moved is not None and moved.dtype in _HALF:
-                self._buffers[name] = former.to(moved.device)
-        return self
