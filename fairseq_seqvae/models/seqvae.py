@@ -290,9 +290,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         if saved and self.keeps_fitted_prior:
             self.fitted_prior = GaussianMixturePrior.from_state(saved).to(self.get_buffer("dictionary_version").device)
         elif saved:
-            logger.info(
-                "the checkpoint's fitted prior is ignored, since training moves the encoder: fit it again after"
-            )
+            logger.info("the fitted prior of the checkpoint is ignored: training moves the encoder; fit it again after")
             for name in saved:
                 del state_dict[f"{start}{name}"]
 

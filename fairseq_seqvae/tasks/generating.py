@@ -91,9 +91,8 @@ class LatentGenerationTask(FairseqTask):
                     tokens, lengths = latents.prefixes_as_sources(
                         prefix_tokens, self.dictionary.eos(), self.dictionary.pad(), with_eos=not self.fixed_length
                     )
-                z = latents.latent_of_sentences(
-                    models, tokens, lengths, ids, self.cfg.latent, self.cfg.seed, self._prior
-                )
+                how = self.cfg.latent, self.cfg.seed, self._prior
+                z = latents.latent_of_sentences(models, tokens, lengths, ids, *how)
             if z is not None:
                 net_input["z"] = z
             elif prefix_tokens is not None:
