@@ -29,7 +29,7 @@ ROOMS = {
     "criterions": {"compat", "core", "metrics", "options"},
     "tasks": {"compat", "core", "inference", "models", "options", "support"},
     "measure": {"", "compat", "core", "inference", "metrics", "support"},
-    "fit_prior": {"", "compat", "core", "inference", "measure", "support"},
+    "fit_prior": {"compat", "core", "measure", "support"},
     "export": {"support"},
     "runs": set(),  # steps of run scripts: commands, nothing of the package itself
     "cards": {"measure", "metrics", "oracle", "runs", "support"},
