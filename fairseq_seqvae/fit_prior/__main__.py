@@ -35,6 +35,8 @@ def _run(args: argparse.Namespace) -> None:
     from fairseq_seqvae.measure.figures import load
 
     refuse_existing([args.out], args.force)
+    if not args.out.parent.is_dir():  # before the work
+        raise FileNotFoundError(f"there is no folder {args.out.parent} to write {args.out.name} into: make it first")
     model, task = load(args.path, args.data, use_cuda=torch.cuda.is_available() and not args.cpu)
     refuse_unsuited(model)
     points = encode(model, task, args.split, args.sequences, args.source, args.seed)

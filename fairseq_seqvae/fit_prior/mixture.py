@@ -61,14 +61,16 @@ def fit(points: np.ndarray, components: int, covariance: str = "full", seed: int
         ValueError: there are fewer points than components
     """
     try:
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
     except ImportError as error:
         raise ImportError("fitting a prior needs scikit-learn: pip install 'fairseq-seqvae[fit]'") from error
     if len(points) < max(2, components):
         raise ValueError(f"--components {components} needs at least as many sequences, but there are {len(points)}.")
-    mixture = GaussianMixture(components, covariance_type=covariance, random_state=seed)
+    mixture = GaussianMixture(components, covariance_type=covariance, random_state=seed % 2**32)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*did not converge")  # the likelihood hardly moves any more
+        # The likelihood hardly moves any more, or there are fewer different points than components.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(points)
     factors = np.sqrt(mixture.covariances_) if covariance == "diag" else np.linalg.cholesky(mixture.covariances_)
     return GaussianMixturePrior(*(torch.from_numpy(part) for part in (mixture.weights_, mixture.means_, factors)))

@@ -64,6 +64,11 @@ class TestFit:
         whole = torch.distributions.MultivariateNormal(points.mean(dim=0), points.T.cov(correction=0))
         torch.testing.assert_close(mixture.log_prob(points), whole.log_prob(points), rtol=1e-4, atol=1e-4)
 
+    def test_points_that_are_all_the_same_stay_finite(self):
+        mixture = fit(np.ones((20, 3)), 2)
+        z = mixture.sample(torch.randn(50, 4, generator=torch.Generator().manual_seed(1)))
+        assert (z - 1).abs().max() < 0.01
+
     def test_more_components_than_points_are_refused(self):
         with pytest.raises(ValueError, match="--components 5 needs at least as many sequences, but there are 4"):
             fit(self.points(4), 5)
@@ -159,6 +164,10 @@ class TestRefusals:
             hub.sample_prior(2, prior="fitted")
         with pytest.raises(ValueError, match="'model' or 'fitted' but is 'mine'"):
             hub.sample_prior(2, prior="mine")
+
+    def test_a_folder_that_is_missing(self, trained, tmp_path, capsys):
+        out = tmp_path / "missing" / "fitted.pt"
+        assert "make it first" in fails(capsys, trained.folder, "--path", trained.checkpoint, "--out", out)
 
     def test_a_file_that_exists(self, trained, fitted, capsys):
         assert "exists already" in fails(capsys, trained.folder, "--path", trained.checkpoint, "--out", fitted)
