@@ -25,6 +25,7 @@ def read_readme() -> str:
 MELODY = ["mido>=1.3"]
 PLOT = ["matplotlib>=3.6"]
 CARD = [*PLOT, "scipy>=1.8"]
+FIT = ["scikit-learn>=1.1"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocstrings[python]>=1.0"]
 
 setup(
@@ -65,6 +66,7 @@ setup(
         "melody": MELODY,
         "plot": PLOT,
         "card": CARD,
+        "fit": FIT,
         "docs": DOCS,
         "dev": [
             "pytest>=7",
@@ -76,6 +78,7 @@ setup(
             "psutil>=5.9",
             *MELODY,
             *CARD,
+            *FIT,
             *DOCS,
         ],
     },

@@ -20,6 +20,7 @@ from fairseq_seqvae import __version__, compat
 COMMANDS = {
     "measure": ("fairseq_seqvae.measure.__main__", "likelihood of held-out sequences, use of the latent, variety"),
     "export": ("fairseq_seqvae.export.__main__", "a checkpoint without what only training needs"),
+    "fit-prior": ("fairseq_seqvae.fit_prior.__main__", "a mixture of Gaussians as the prior of a trained model"),
     "flags": ("fairseq_seqvae.flags.__main__", "all flags of the plugin, with defaults, bounds and units"),
     "melody": ("fairseq_seqvae.melody.__main__", "training lines from tunes and MIDI files; MIDI and pictures"),
     "oracle": (

@@ -33,6 +33,8 @@ NEED_FAIRSEQ = [
     "apps/test_compare.py",
     "plugin/test_kl_target.py",
     "plugin/test_lagging_inference.py",
+    "plugin/test_latent_families.py",
+    "apps/test_fit_prior.py",
     "apps/test_measure.py",
     "plugin/test_model.py",
     "plugin/test_oracle_scorer.py",

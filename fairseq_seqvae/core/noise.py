@@ -38,6 +38,7 @@ class Stream(IntEnum):
     RECONSTRUCTION_POSTERIOR = 20
     LATENT_ORACLE = 19
     LATENT_ORACLE_TOKENS = 21
+    FITTED_PRIOR = 18
 
 
 def _signed(value: int) -> int:

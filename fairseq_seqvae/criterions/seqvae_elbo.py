@@ -80,7 +80,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
     def generator_pretrain(self, model: Model, sample: dict[str, Any], draws: Draws) -> Result:
         """The generator moves by the ELBO alone."""
         streams = Stream.POSTERIOR, Stream.WORD_DROPOUT
-        noise, keys = draws.noise_and_keys(*streams, sample["id"], model.prior.dim)
+        noise, keys = draws.noise_and_keys(*streams, sample["id"], model.encoder.noise_dim)
         output = model(**sample["net_input"], mode="generator", noise=noise, word_dropout_keys=keys)
         target = sample["target"]
         log_likelihood = sequences.token_log_probs(output.logits, target, target.eq(self.padding_idx)).sum()
@@ -90,7 +90,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
     def validation(self, model: Model, sample: dict[str, Any]) -> Result:
         """The ELBO of one draw of z per sequence (weight 1, no free bits), the same draw at every validation."""
         target, ids, draws = sample["target"], sample["id"], Draws(self.cfg.seed)
-        noise = draws.normal(Stream.VALIDATION_POSTERIOR, ids, model.prior.dim)
+        noise = draws.normal(Stream.VALIDATION_POSTERIOR, ids, model.encoder.noise_dim)
         output = model(**sample["net_input"], mode="generator", noise=noise)
         mask = target.eq(self.padding_idx)
         log_likelihood = sequences.token_log_probs(output.logits, target, mask).sum()
@@ -182,7 +182,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
         self, model: Model, ids: Tensor, draws: Draws, latent_stream: Stream, stream: Stream, max_len: int
     ) -> Samples:
         """One sequence for each of *ids* (B,), with z from the prior."""
-        noise, keys = draws.noise_and_keys(latent_stream, stream, ids, model.prior.dim)
+        noise, keys = draws.noise_and_keys(latent_stream, stream, ids, model.prior.noise_dim)
         return rollout.sample(model.decoder, model.prior.sample(noise), keys, max_len)
 
     # -- logging --

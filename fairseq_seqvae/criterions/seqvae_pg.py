@@ -82,8 +82,9 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
     def generator_turn(self, model: Model, sample: dict[str, Any], draws: Draws) -> Result:
         """ELBO of the batch + policy gradient on trajectories + entropy."""
         cfg, target, ids = self.cfg, sample["target"], sample["id"]
-        mask, max_len, dim = target.eq(self.padding_idx), self.task.max_sample_length(target), model.prior.dim
-        noise, word_keys = draws.noise_and_keys(Stream.POSTERIOR, Stream.WORD_DROPOUT, ids, dim)
+        mask, max_len = target.eq(self.padding_idx), self.task.max_sample_length(target)
+        noise, word_keys = draws.noise_and_keys(Stream.POSTERIOR, Stream.WORD_DROPOUT, ids, model.encoder.noise_dim)
+        dim = model.prior.noise_dim if cfg.pg_latent == "prior" else model.encoder.noise_dim
         numbers = draws.noise_and_keys(Stream.TRAJECTORY_LATENT, Stream.TRAJECTORY, ids, dim)
         trajectory = self.act(model, sample, *numbers, max_len)
         values = self.rewards(model, trajectory, draws, max_len)
@@ -115,7 +116,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         """The sequences that are rewarded, and the z they belong to.
 
         Args:
-            noise: (B, Z), standard normal, for z
+            noise: standard normal, for z, (B, noise_dim) of the distribution that it is drawn from
             keys: (B,), of the random numbers that draw the tokens
             max_len: longest sequence, in tokens
         """

@@ -8,6 +8,7 @@ like the checkpoint that it was made of. Training cannot continue from it.
 
 import argparse
 import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,3 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--ema", action="store_true", help="take the moving average that --store-ema keeps")
     parser.add_argument("--force", action="store_true", help="overwrite the file to write")
     return command_line.report(program, export, parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

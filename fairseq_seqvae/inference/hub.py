@@ -14,7 +14,7 @@ from omegaconf import open_dict
 from torch import Tensor
 
 from fairseq_seqvae import register
-from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
+from fairseq_seqvae.core.latents.base import Posterior
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.rollouts.policy import SamplingOptions
 from fairseq_seqvae.core.rollouts.rollout import sample
@@ -69,8 +69,8 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
         return latents.latent_dim(self.model)
 
     @torch.no_grad()
-    def encode_latent(self, texts: Sequence[str]) -> DiagonalGaussian:
-        """q(z|x) of each text: mean and standard deviation, (B, Z)."""
+    def encode_latent(self, texts: Sequence[str]) -> Posterior:
+        """q(z|x) of each text: its ``mean`` (B, Z) and, of a Gaussian, ``std`` (B, Z)."""
         tokens = [self._binarize(text) for text in self._checked(texts)]
         fixed = self.model.decoder.fixed_length
         for text, row in zip(texts, tokens, strict=True):
@@ -78,16 +78,16 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
                 raise ValueError(f"{text!r} has {len(row)} tokens: the model knows sequences of {fixed} only.")
         return self._posterior(tokens)
 
-    def _posterior(self, tokens: list[Tensor]) -> DiagonalGaussian:
+    def _posterior(self, tokens: list[Tensor]) -> Posterior:
         lengths = torch.tensor([len(t) for t in tokens], device=self.device)
         padded = data_utils.collate_tokens(tokens, self.tgt_dict.pad(), left_pad=False).to(self.device)
         return self.model.encoder.posterior(padded, lengths)
 
-    def sample_latent(self, n: int, seed: int = 1) -> Tensor:
-        """*n* draws from the prior, (n, Z)."""
+    def sample_latent(self, n: int, seed: int = 1, prior: str = "model") -> Tensor:
+        """*n* draws from the prior, (n, Z): the ``model``'s own or the ``fitted`` one."""
         if not isinstance(n, int) or n < 1:
             raise ValueError(f"`n` must be a whole number of at least 1 but is {n!r}.")
-        return latents.prior_latent(self.model, torch.arange(n, device=self.device), seed)
+        return latents.prior_latent(self.model, torch.arange(n, device=self.device), seed, prior)
 
     @torch.no_grad()
     def decode_latent(
@@ -131,9 +131,9 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
             raise ValueError(f"a prefix has {prefix.size(1)} tokens: the model knows sequences of {fixed} only.")
         return prefix
 
-    def sample_prior(self, n: int, seed: int = 1, **options: Any) -> list[str]:
-        """*n* new texts; options as of :meth:`decode_latent`."""
-        return self.decode_latent(self.sample_latent(n, seed), seed, **options)
+    def sample_prior(self, n: int, seed: int = 1, prior: str = "model", **options: Any) -> list[str]:
+        """*n* new texts; *prior* as of :meth:`sample_latent`, options as of :meth:`decode_latent`."""
+        return self.decode_latent(self.sample_latent(n, seed, prior), seed, **options)
 
     def reconstruct(self, texts: Sequence[str], latent: str = "mean", beam: int = 5, seed: int = 1) -> list[str]:
         """The likeliest text, by beam search, for the z of each text: the ``mean`` of its posterior or a ``sample``."""
@@ -175,10 +175,10 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
                 z = self._draw(posterior, seed)
         return self.decode_latent(z, seed, prefixes=prefixes, **options)
 
-    def _draw(self, posterior: DiagonalGaussian, seed: int) -> Tensor:
+    def _draw(self, posterior: Posterior, seed: int) -> Tensor:
         """One draw of each posterior, (B, Z)."""
         ids = torch.arange(len(posterior.mean), device=self.device)
-        return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, self.model.prior.dim))
+        return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, posterior.noise_dim))
 
     def _beam_search(self, z: Tensor, beam: int) -> list[str]:
         args = copy.deepcopy(self.cfg.generation)

@@ -6,6 +6,7 @@ import torch
 from fairseq.data import data_utils
 from torch import Tensor
 
+from fairseq_seqvae.core.latents.base import Prior
 from fairseq_seqvae.core.noise import Draws, Stream
 
 
@@ -34,13 +35,33 @@ def latent_dim(model: Any) -> int:
     return model.prior.dim
 
 
-def prior_latent(model: Any, ids: Tensor, seed: int) -> Tensor:
-    """Draws from the prior by number, (B, Z)."""
-    return model.prior.sample(Draws(seed).normal(Stream.PRIOR, ids, model.prior.dim))
+def prior_of(model: Any, prior: str) -> Prior:
+    """The prior ``model``, which the model was trained with, or the one that was ``fitted`` to it afterwards.
+
+    Raises:
+        ValueError: there is no fitted one
+    """
+    if prior == "model":
+        return model.prior
+    if prior != "fitted":
+        raise ValueError(f"`prior` must be 'model' or 'fitted' but is {prior!r}.")
+    if getattr(model, "fitted_prior", None) is None:
+        raise ValueError(
+            "the checkpoint has no fitted prior, which --prior fitted asks for: make a file that has one by "
+            "python -m fairseq_seqvae fit-prior DATA --path CHECKPOINT --out FILE, and use that."
+        )
+    return model.fitted_prior
+
+
+def prior_latent(model: Any, ids: Tensor, seed: int, prior: str = "model") -> Tensor:
+    """Draws from the prior by number, (B, Z); see :func:`prior_of`."""
+    chosen = prior_of(model, prior)
+    stream = Stream.PRIOR if prior == "model" else Stream.FITTED_PRIOR
+    return chosen.sample(Draws(seed).normal(stream, ids, chosen.noise_dim))
 
 
 def latent_of_sentences(
-    models: list[Any], tokens: Tensor, lengths: Tensor, ids: Tensor, latent: str, seed: int
+    models: list[Any], tokens: Tensor, lengths: Tensor, ids: Tensor, latent: str, seed: int, prior: str = "model"
 ) -> Tensor | None:
     """Latent vectors of sentences, (B, Z); None leaves it to each model to take the mean of its posterior.
 
@@ -49,15 +70,16 @@ def latent_of_sentences(
         lengths: (B,)
         ids: (B,), numbers of the sentences
         latent: ``mean``, ``sample`` (of the posterior) or ``prior``
+        prior: see :func:`prior_of`
     """
     if latent == "mean":
         return None
     if latent == "prior":
-        return prior_latent(models[0], ids, seed)
+        return prior_latent(models[0], ids, seed, prior)
     if len(models) > 1:
         raise ValueError("--latent sample needs one model, but --path names several: their latent spaces differ.")
     posterior = models[0].encoder.posterior(tokens, lengths)
-    return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, models[0].prior.dim))
+    return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, posterior.noise_dim))
 
 
 def posterior_means(models: list[Any], sentences: list[Tensor], pad: int, device: torch.device) -> Tensor:
@@ -69,12 +91,15 @@ def posterior_means(models: list[Any], sentences: list[Tensor], pad: int, device
     return models[0].encoder.posterior(tokens, lengths).mean
 
 
-def interpolated_latent(model: Any, ids: Tensor, num_points: int, seed: int, ends: Tensor | None = None) -> Tensor:
+def interpolated_latent(
+    model: Any, ids: Tensor, num_points: int, seed: int, ends: Tensor | None = None, prior: str = "model"
+) -> Tensor:
     """Points *ids* of *num_points* on the way between two latent vectors, (B, Z).
 
     Args:
         ids: (B,), 0 is one end and *num_points* - 1 the other
         ends: (2, Z), or None for two draws from the prior
+        prior: see :func:`prior_of`
 
     Raises:
         ValueError: the model has no latent space (Z = 0).
@@ -82,6 +107,6 @@ def interpolated_latent(model: Any, ids: Tensor, num_points: int, seed: int, end
     if latent_dim(model) == 0:
         raise ValueError("there is nothing to walk through: the model was trained with --latent-dim 0.")
     if ends is None:
-        ends = prior_latent(model, torch.arange(2, device=ids.device), seed)
+        ends = prior_latent(model, torch.arange(2, device=ids.device), seed, prior)
     weight = ids.to(ends.dtype) / max(1, num_points - 1)
-    return model.prior.walk(ends[:1].expand(len(ids), -1), ends[1:].expand(len(ids), -1), weight)
+    return prior_of(model, prior).walk(ends[:1].expand(len(ids), -1), ends[1:].expand(len(ids), -1), weight)

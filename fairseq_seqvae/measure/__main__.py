@@ -9,6 +9,7 @@ For any checkpoint of the task `seqvae` and any data that fairseq-preprocess has
 import argparse
 import io
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def _run(args: argparse.Namespace) -> None:
         model, held_out_set, task.dictionary, args.seed, args.walks, args.walk_points
     )
     if args.num_draws:
-        drawn = [measure.prior_samples(model, args.num_draws, args.seed, tau) for tau in args.temperatures]
+        drawn = [measure.prior_samples(model, args.num_draws, args.seed, tau, args.prior) for tau in args.temperatures]
         figures["samples"] = [measure.variety(samples.tokens, samples.lengths) for samples in drawn]
     if args.out:
         buffer = io.BytesIO()  # where a zip file cannot be written, it complains after the error
@@ -76,6 +77,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--temperatures", type=temperatures, default=[1.0], metavar="TAU,...", help="of the decoder (default: 1)"
     )
+    _add_samples_and_walks(parser)
+    parser.add_argument("--seed", type=int, default=1, help="seed of all draws (default: %(default)s)")
+    parser.add_argument("--module", metavar="FILE", help="Python file that registers further metrics")
+    parser.add_argument("--cpu", action="store_true", help="use no GPU")
+    parser.add_argument("--json", action="store_true", help="print an object of JSON instead of sentences")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the values of each sequence, as .npz")
+    parser.add_argument("--force", action="store_true", help="overwrite that file")
+    return parser
+
+
+def _add_samples_and_walks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-draws", type=int, default=0, metavar="N", help="also draw N samples from the prior (default: none)"
     )
@@ -93,10 +105,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="points of a walk, ends included (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=1, help="seed of all draws (default: %(default)s)")
-    parser.add_argument("--module", metavar="FILE", help="Python file that registers further metrics")
-    parser.add_argument("--cpu", action="store_true", help="use no GPU")
-    parser.add_argument("--json", action="store_true", help="print an object of JSON instead of sentences")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the values of each sequence, as .npz")
-    parser.add_argument("--force", action="store_true", help="overwrite that file")
-    return parser
+    parser.add_argument(
+        "--prior", choices=("model", "fitted"), default="model", help="prior of those samples (default: %(default)s)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

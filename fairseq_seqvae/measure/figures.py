@@ -137,15 +137,19 @@ def _applied(registry: Any, *arguments: Any, **options: Any) -> dict[str, float]
 
 
 @torch.no_grad()
-def prior_samples(model: Any, number: int, seed: int, temperature: float = 1.0) -> Samples:
-    """The sequences that fairseq-generate draws with --gen-subset prior --sampling --beam 1 --unkpen 1000."""
+def prior_samples(model: Any, number: int, seed: int, temperature: float = 1.0, prior: str = "model") -> Samples:
+    """The sequences that fairseq-generate draws with --gen-subset prior --sampling --beam 1 --unkpen 1000.
+
+    Args:
+        prior: that of --prior, ``model`` or ``fitted``
+    """
     decoder = model.decoder
     max_len = decoder.fixed_length or min(_LONGEST_SAMPLE, model.max_decoder_positions() - 1)
     options = SamplingOptions(temperature=temperature, unk=decoder.unk, unk_penalty=1000.0)
     parts = []
     for ids in torch.arange(number, device=next(model.parameters()).device).split(_BATCH):
         keys = Draws(seed).keys(Stream.GENERATION, ids)
-        parts.append(sample(decoder, latents.prior_latent(model, ids, seed), keys, max_len, options))
+        parts.append(sample(decoder, latents.prior_latent(model, ids, seed, prior), keys, max_len, options))
     width = max(part.tokens.size(1) for part in parts)
     padded = [torch.nn.functional.pad(p.tokens, (0, width - p.tokens.size(1)), value=decoder.pad) for p in parts]
     lengths = torch.cat([part.lengths for part in parts])

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
+from fairseq_seqvae.core.latents.base import Posterior
 from fairseq_seqvae.core.noise import Draws, Stream, normal
 from fairseq_seqvae.metrics.registry import register_latent_metric
 
@@ -15,7 +15,7 @@ _ROWS_AT_A_TIME = 1024
 
 @register_latent_metric("mutual_information")
 @torch.no_grad()
-def mutual_information(posterior: DiagonalGaussian, *, ids: Tensor, seed: int, num_samples: int = 4) -> float:
+def mutual_information(posterior: Posterior, *, ids: Tensor, seed: int, num_samples: int = 4) -> float:
     """I_q(x; z) = E_x KL(q(z|x) || q(z)), nats, q(z) being the mean of q(z|x) over these B sequences.
 
     Hoffman, Johnson 2016, "ELBO surgery"; estimated by draws of z as in He et al. 2019, "Lagging inference networks".
@@ -32,7 +32,7 @@ def mutual_information(posterior: DiagonalGaussian, *, ids: Tensor, seed: int, n
         return 0.0
     total, draws = 0.0, Draws(seed)
     for number in range(num_samples):
-        noise = normal(draws.keys(Stream.MUTUAL_INFORMATION, ids, number), latent_dim)
+        noise = normal(draws.keys(Stream.MUTUAL_INFORMATION, ids, number), posterior.noise_dim)
         z = posterior.sample(noise).double()
         for some in torch.arange(num_rows, device=z.device).split(_ROWS_AT_A_TIME):
             log_q = posterior.cross_log_probs(z[some])
@@ -53,7 +53,7 @@ def mutual_information_bound(posterior: Any, **unused: Any) -> float | None:
 
 
 @register_latent_metric("active_units")
-def active_units(posterior: DiagonalGaussian, *, threshold: float = 0.01, **unused: Any) -> int:
+def active_units(posterior: Posterior, *, threshold: float = 0.01, **unused: Any) -> int:
     """Number of latent dimensions whose posterior mean varies over x by more than *threshold* (Burda et al. 2016)."""
     if len(posterior.mean) < 2:
         raise ValueError("active units are those whose means vary between sequences: give at least two.")

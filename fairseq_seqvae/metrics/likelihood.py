@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fairseq_seqvae.core.categorical import rows_per_block
 from fairseq_seqvae.core.elbo import negative_elbo
-from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
+from fairseq_seqvae.core.latents.base import Posterior
 from fairseq_seqvae.core.noise import Draws, Stream, normal
 from fairseq_seqvae.core.rollouts.policy import Policy
 
@@ -79,7 +79,7 @@ def _token_log_probs(logits: Tensor, targets: Tensor, temperatures: Sequence[flo
 @torch.no_grad()
 def held_out(
     policy: Policy,
-    posterior: DiagonalGaussian,
+    posterior: Posterior,
     tokens: Tensor,
     lengths: Tensor,
     *,
@@ -112,7 +112,7 @@ def held_out(
     for some in torch.arange(len(tokens), device=tokens.device).split(max(1, _ROWS_AT_A_TIME // num_samples)):
         rows = some.repeat_interleave(num_samples)
         numbers = torch.arange(num_samples, device=rows.device).repeat(len(some))
-        noise = normal(draws.keys(Stream.IMPORTANCE, ids[rows], numbers), posterior.mean.size(1))
+        noise = normal(draws.keys(Stream.IMPORTANCE, ids[rows], numbers), posterior.noise_dim)
         proposal = posterior.rows(rows)
         log_probs = sequence_log_probs(policy, proposal.sample(noise), tokens[rows], lengths[rows], temperatures)
         log_probs = log_probs.view(len(some), num_samples, -1)

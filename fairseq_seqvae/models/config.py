@@ -55,6 +55,26 @@ class SeqVAEConfig(FairseqDataclass):
     latent_dim: int = option(
         32, "size of the latent vector z", at_least(0), {0: "a language model, which has no encoder"}
     )
+    latent_family: str = option(
+        "gaussian",
+        "what q(z|x) and the prior are: gaussian, delta (gaussian with a floor under the KL), vmf (on the sphere), or "
+        "a name that a file of --module registers",
+    )
+    mean_norm: float = option(
+        0.0,
+        "normalise the mean of q(z|x) over the batch to this standard deviation, such as 0.6: the mean KL is then at "
+        "least --latent-dim * SCALE^2 / 2 nats",
+        at_least(0),
+        {0: "off"},
+    )
+    kl_floor: float = option(
+        0.0, "with --latent-family delta: least KL of each dimension, in nats", between(0, 10), {0: "none"}
+    )
+    vmf_kappa: float = option(
+        80.0,
+        "with --latent-family vmf: concentration of q(z|x), which fixes the KL",
+        between(0, 100_000, low_open=True),
+    )
     latent_input: bool = option(False, "give z to the decoder at each step, not only as its initial state")
     latent_output: bool = option(False, "add a linear map of z to what the decoder's output is made of")
     conv_channels: str = option(
@@ -102,7 +122,8 @@ class SeqVAEConfig(FairseqDataclass):
     )
     module: Optional[str] = option(
         None,
-        "Python file that registers parts of your own, today discriminators; several are separated by commas",
+        "Python file that registers parts of your own: discriminators, latent families; several are separated by "
+        "commas",
         group="Extensions",
     )
     disc_module: Optional[str] = option(None, "another name of --module; both may be given")
@@ -168,6 +189,37 @@ class SeqVAEConfig(FairseqDataclass):
             lambda dictionary, decoder, encoder: not dictionary or bool(decoder or encoder),
             "--init-dictionary {init_dictionary} is the dictionary of a checkpoint: give --init-decoder or "
             "--init-encoder too.",
+        ),
+        Relation(
+            ("latent_family", "latent_dim"),
+            lambda family, latent_dim: family == "gaussian" or latent_dim > 0,
+            "--latent-family {latent_family} needs a latent vector, but --latent-dim {latent_dim} has none: omit one "
+            "of the two.",
+        ),
+        Relation(
+            ("latent_family", "latent_dim"),
+            lambda family, latent_dim: family != "vmf" or latent_dim >= 2,
+            "--latent-family vmf is on a sphere, which needs a --latent-dim of at least 2, not {latent_dim}.",
+        ),
+        Relation(
+            ("mean_norm", "latent_dim"),
+            lambda scale, latent_dim: scale == 0 or latent_dim > 0,
+            "--mean-norm {mean_norm} needs an encoder, but --latent-dim {latent_dim} has none: omit one of the two.",
+        ),
+        Relation(
+            ("mean_norm", "latent_family"),
+            lambda scale, family: scale == 0 or family != "vmf",
+            "--mean-norm {mean_norm} has no meaning for --latent-family vmf, whose mean is a direction: omit it.",
+        ),
+        Relation(
+            ("kl_floor", "latent_family"),
+            lambda floor, family: floor == 0 or family == "delta",
+            "--kl-floor {kl_floor} needs --latent-family delta, not {latent_family}.",
+        ),
+        Relation(
+            ("latent_family", "kl_floor"),
+            lambda family, floor: family != "delta" or floor > 0,
+            "--latent-family delta needs a --kl-floor above 0, in nats per dimension, such as 0.1.",
         ),
     ]
 

@@ -22,13 +22,15 @@ class LaggingCopy:
 
     @torch.no_grad()
     def follow(self, original: nn.Module, lag: float) -> None:
-        """w <- lag * w + (1 - lag) * w_original, for each parameter w; lag 0 copies."""
+        """w <- lag * w + (1 - lag) * w_original, for each parameter w; lag 0 copies. Buffers are copied."""
         weights = list(self.module.parameters())
         exact = self.exact_parameters() or weights
         for weight, kept, target in zip(weights, exact, original.parameters(), strict=True):
             kept.lerp_(target.to(kept.dtype), 1.0 - lag) if lag else kept.copy_(target)
             if kept is not weight:
                 weight.copy_(kept)
+        for buffer, current in zip(self.module.buffers(), original.buffers(), strict=True):
+            buffer.copy_(current)
 
     def exact_parameters(self) -> list[Tensor] | None:
         """The parameters in float32, where the module has half precision; else None."""

@@ -31,3 +31,17 @@ def register_encoder(name: str) -> Callable[[Any], Any]:
 def register_decoder(name: str) -> Callable[[Any], Any]:
     """Class decorator: make a decoder available as *name*."""
     return DECODERS.register(name)
+
+
+def chosen(registry: Registry[Any], name: str, flag: str) -> Any:
+    """What *registry* has as *name*.
+
+    Raises:
+        ValueError: it has nothing of that name; the message names the *flag*
+    """
+    if name not in registry:
+        raise ValueError(
+            f"unknown {flag} {name!r}: choose one of {', '.join(sorted(registry))}, or import the file that registers it "
+            "(in training by --module)."
+        )
+    return registry[name]

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from fairseq_seqvae import options
 from fairseq_seqvae.core.discriminators.registry import DISCRIMINATORS, build_discriminator
-from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, StandardNormal
+from fairseq_seqvae.core.latents.base import Posterior, Prior
+from fairseq_seqvae.core.latents.mixture import GaussianMixturePrior
+from fairseq_seqvae.core.networks import batch_moments
 from fairseq_seqvae.core.rollouts.policy import Trajectory
 from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.core.schedules.turns import DECODER, DISCRIMINATOR, DISCRIMINATOR_PARTS, ENCODER, GENERATOR_PARTS
@@ -23,7 +25,7 @@ from fairseq_seqvae.models.dictionaries import dictionary_digest
 from fairseq_seqvae.models.encoders import convolutional, recurrent  # noqa: F401
 from fairseq_seqvae.models.encoders.encoder import SeqVAEEncoder
 from fairseq_seqvae.models.lagging import LaggingCopy
-from fairseq_seqvae.models.registry import DECODERS
+from fairseq_seqvae.models.registry import DECODERS, chosen
 from fairseq_seqvae.models.warm_start import warm_start
 from fairseq_seqvae.support import checkpoints
 from fairseq_seqvae.support.extensions import import_module_files
@@ -36,6 +38,7 @@ GENERATOR = "generator"
 EXACT_ROLLOUT = "exact_rollout."
 # The same of what a run has found besides parameters.
 RUN_STATE = "run_state."
+FITTED_PRIOR = "fitted_prior."
 
 
 class GeneratorOutput(NamedTuple):
@@ -49,7 +52,7 @@ class GeneratorOutput(NamedTuple):
     """
 
     logits: Tensor
-    posterior: DiagonalGaussian
+    posterior: Posterior
     policy_logits: Tensor | None
     auxiliary_logits: Tensor | None
 
@@ -82,7 +85,9 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     def __init__(self, encoder: SeqVAEEncoder, decoder: SeqVAEDecoder, discriminator: nn.Module | None = None):
         super().__init__(encoder, decoder)
         self.discriminator: Any = discriminator
-        self.prior: StandardNormal = encoder.prior  # p(z)
+        self.prior: Prior = encoder.prior  # p(z)
+        self.fitted_prior: GaussianMixturePrior | None = None  # of checkpoints that `fit-prior` wrote
+        self.keeps_fitted_prior = True
         self.lagging = LaggingCopy(decoder) if discriminator is not None else None
         self.rollout_decoder = self.lagging.module if self.lagging else None
         self.run_state = RunState()
@@ -101,18 +106,22 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         """Build from the options; *task* gives the dictionary and says whether a discriminator is of use."""
         dictionary = task.source_dictionary
         options.check(cfg, SeqVAEConfig)
-        import_module_files(cfg.module, "--module")
-        import_module_files(cfg.disc_module, "--disc-module")
+        in_training = getattr(task, "needs_discriminator", True)
+        if in_training:  # a checkpoint that is only used could name any file
+            import_module_files(cfg.module, "--module")
+            import_module_files(cfg.disc_module, "--disc-module")
 
         embedding = _embedding(cfg, dictionary)
         encoder = SeqVAEEncoder(dictionary, embedding, cfg)
         decoder_embedding = _embedding(cfg, dictionary) if cfg.no_share_embeddings else embedding
-        decoder = DECODERS[cfg.decoder].from_options(cfg, dictionary, decoder_embedding)
+        decoder = chosen(DECODERS, cfg.decoder, "--decoder").from_options(cfg, dictionary, decoder_embedding)
         discriminator = None
-        if getattr(task, "needs_discriminator", True):  # in training
+        if in_training:
             discriminator = _discriminator(cfg, dictionary)
             warm_start(cfg, encoder, decoder, getattr(task, "restored_checkpoint", None))
-        return cls(encoder, decoder, discriminator)
+        model = cls(encoder, decoder, discriminator)
+        model.keeps_fitted_prior = not in_training
+        return model
 
     @classmethod
     def from_pretrained(
@@ -177,7 +186,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         """Reconstruct the data and score trajectories.
 
         Args:
-            noise: (B, Z), standard normal, that draws z from the posterior
+            noise: (B, encoder.noise_dim), standard normal, that draws z from the posterior
             word_dropout_keys: (B,), see :meth:`SeqVAEDecoder.reconstruct`
             trajectory: sequences to score given the z that they were drawn with
         """
@@ -214,6 +223,16 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             return 0.0
         zeros = [p.flatten()[:1].sum() * 0 for p in self.parameters() if p.requires_grad and p.part in parts]
         return sum(zeros) if zeros else 0.0
+
+    # -- statistics of training --
+
+    def end_update(self) -> None:
+        """At the end of an update: keep what its batches have shown, in all processes alike."""
+        batch_moments.end_update(self)
+
+    def forget_batch(self) -> None:
+        """After a batch that only fills the place of one that this process lacks: keep nothing of it."""
+        batch_moments.forget_batch(self)
 
     # -- the rollout policy --
 
@@ -253,6 +272,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         if not checkpoints.is_seqvae(state_dict, prefix):
             raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")
         self._check_dictionary(state_dict, prefix)
+        self._take_fitted_prior(state_dict, prefix)
         for part in ("discriminator", "rollout_decoder"):
             module = getattr(self, part)
             saved = [key for key in state_dict if key.startswith(f"{prefix}{part}.")]
@@ -266,6 +286,18 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
                     if part == "rollout_decoder":
                         value = state_dict[f"{prefix}decoder.{key}"]
                     state_dict[f"{prefix}{part}.{key}"] = value.clone()
+
+    def _take_fitted_prior(self, state_dict: dict, prefix: str) -> None:
+        """Make room for the fitted prior of the checkpoint; training, in which it would be outdated, leaves it out."""
+        start = f"{prefix}{FITTED_PRIOR}"
+        saved = {key.removeprefix(start): value for key, value in state_dict.items() if key.startswith(start)}
+        self.fitted_prior = None
+        if saved and self.keeps_fitted_prior:
+            self.fitted_prior = GaussianMixturePrior.from_state(saved).to(self.get_buffer("dictionary_version").device)
+        elif saved:
+            logger.info("the fitted prior of the checkpoint is ignored: training moves the encoder; fit it again after")
+            for name in saved:
+                del state_dict[f"{start}{name}"]
 
     def _check_dictionary(self, state_dict: dict, prefix: str) -> None:
         weight = state_dict.get(f"{prefix}encoder.embedding.weight")

@@ -77,6 +77,11 @@ class SeqVAETaskConfig(FairseqDataclass):
         "generation from sentences: z is the mean of q(z|x), a sample of it, or one of the prior",
         group="Generation",
     )
+    prior: ChoiceEnum(["model", "fitted"]) = option(
+        "model",
+        "generation: draws from the prior are of the model's own, or of the one that python -m fairseq_seqvae "
+        "fit-prior has fitted",
+    )
     num_draws: int = option(
         100, "number of sentences of --gen-subset prior or interpolate (that one: at least 2)", at_least(1)
     )

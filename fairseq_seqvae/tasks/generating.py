@@ -91,7 +91,8 @@ class LatentGenerationTask(FairseqTask):
                     tokens, lengths = latents.prefixes_as_sources(
                         prefix_tokens, self.dictionary.eos(), self.dictionary.pad(), with_eos=not self.fixed_length
                     )
-                z = latents.latent_of_sentences(models, tokens, lengths, ids, self.cfg.latent, self.cfg.seed)
+                how = self.cfg.latent, self.cfg.seed, self._prior
+                z = latents.latent_of_sentences(models, tokens, lengths, ids, *how)
             if z is not None:
                 net_input["z"] = z
             elif prefix_tokens is not None:
@@ -99,19 +100,24 @@ class LatentGenerationTask(FairseqTask):
             sample = search.sample_for_search({**sample, "noise_id": ids, "net_input": net_input}, generator)
             return generator.generate(models, sample, prefix_tokens=prefix_tokens, constraints=constraints)
 
+    @property
+    def _prior(self) -> str:
+        """``model`` or ``fitted``; tasks of earlier checkpoints do not know."""
+        return str(getattr(self.cfg, "prior", None) or "model")
+
     def _subset_of_draws(self) -> str | None:
         """``prior`` or ``interpolate``, if that is what is generated."""
         return next((name for name in (PRIOR, INTERPOLATE) if name in self.datasets), None)
 
     def _latent_of_draws(self, models, subset: str, ids: Tensor) -> Tensor:
         if subset == PRIOR:
-            return latents.prior_latent(models[0], ids, self.cfg.seed)
+            return latents.prior_latent(models[0], ids, self.cfg.seed, self._prior)
         ends = None
         if self.cfg.interpolate_from is not None:
             if self._ends is None:
                 self._ends = [self._encode_end(name) for name in ("interpolate_from", "interpolate_to")]
             ends = latents.posterior_means(models, self._ends, self.dictionary.pad(), ids.device)
-        return latents.interpolated_latent(models[0], ids, self.cfg.num_draws, self.cfg.seed, ends)
+        return latents.interpolated_latent(models[0], ids, self.cfg.num_draws, self.cfg.seed, ends, self._prior)
 
     def _encode_end(self, name: str) -> Tensor:
         """Tokens (T,) of the sentence that the option *name* gives, where a walk begins or ends."""

@@ -35,10 +35,9 @@ def gelu(x):
     return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
 
 
-def channel_norm(x, weight, bias):
-    """Of (C, T), over the channels of each position."""
-    centred = x - x.mean(axis=0)
-    return centred / np.sqrt((centred**2).mean(axis=0) + 1e-5) * weight[:, None] + bias[:, None]
+def channel_norm(x, scale, shift):
+    """Of (C, T), by running statistics that have seen no batch yet: mean 0, variance 1."""
+    return x / np.sqrt(1 + 1e-5) * scale[:, None] + shift[:, None]
 
 
 def unroll(weights, z):
@@ -50,7 +49,7 @@ def unroll(weights, z):
         for t in range(x.shape[1]):
             spread[:, 2 * t : 2 * t + 4] += np.einsum("i,iok->ok", x[:, t], kernel)
         x = spread[:, 1:-1] + bias[:, None]
-        x = gelu(channel_norm(x, weights[f"unrolling.norms.{i}.weight"], weights[f"unrolling.norms.{i}.bias"]))
+        x = gelu(channel_norm(x, weights[f"unrolling.norms.{i}.scale"], weights[f"unrolling.norms.{i}.shift"]))
     return x.T
 
 
@@ -284,7 +283,7 @@ class TestEncoders:
             np.einsum("oik,ki->o", weights["layers.0.weight"], padded[2 * t : 2 * t + 4]) + weights["layers.0.bias"]
             for t in range(4)
         ]
-        normed = channel_norm(np.stack(columns, axis=1), weights["norms.0.weight"], weights["norms.0.bias"])
+        normed = channel_norm(np.stack(columns, axis=1), weights["norms.0.scale"], weights["norms.0.shift"])
         found = summary(x, torch.tensor([5]))
         np.testing.assert_allclose(found[0].detach().numpy(), gelu(normed).flatten(), atol=1e-9)
 
@@ -300,8 +299,8 @@ class TestOptions:
             ({"latent_output": True, "latent_dim": 0}, "--latent-dim 0 leaves no z"),
             ({"conv_channels": "0,4"}, "--conv-channels must be whole numbers of at least 1"),
             ({"latent_positions": 4, "fixed_length": 9}, "--latent-positions 4 is below --fixed-length 9"),
-            ({"encoder": "nothing"}, "unknown encoder 'nothing': choose one of convolutional, recurrent"),
-            ({"decoder": "nothing"}, "unknown decoder 'nothing': choose one of hierarchical, hybrid, recurrent"),
+            ({"encoder": "nothing"}, "unknown --encoder 'nothing': choose one of convolutional, recurrent"),
+            ({"decoder": "nothing"}, "unknown --decoder 'nothing': choose one of hierarchical, hybrid, recurrent"),
         ],
     )
     def test_impossible_ones_are_refused(self, options, message):

@@ -101,7 +101,7 @@ def test_commands_and_files_exist(document):
     for module in re.findall(r"python -m fairseq_seqvae\.([\w.]+)", text):
         path = ROOT / "fairseq_seqvae" / module.rstrip(".").replace(".", "/")
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
-    for command in re.findall(r"python -m fairseq_seqvae ([a-z]+)", text):
+    for command in re.findall(r"python -m fairseq_seqvae ([a-z][a-z-]*)", text):
         assert command in COMMANDS, command
     for path in re.findall(r"(?<![\w/.])((?:scripts|tests|docs|fairseq_seqvae)/[\w./-]*\w)", text):
         assert (ROOT / path).exists() or path.startswith("docs/site"), path

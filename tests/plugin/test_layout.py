@@ -29,6 +29,7 @@ ROOMS = {
     "criterions": {"compat", "core", "metrics", "options"},
     "tasks": {"compat", "core", "inference", "melody", "models", "options", "support"},
     "measure": {"", "compat", "core", "inference", "metrics", "support"},
+    "fit_prior": {"compat", "core", "measure", "support"},
     "export": {"support"},
     "runs": set(),  # steps of run scripts: commands, nothing of the package itself
     "cards": {"compat", "measure", "metrics", "oracle", "runs", "support"},
@@ -50,7 +51,7 @@ CORE_ROOMS = {
     "registry": set(),
     "elbo": set(),
     "networks": set(),
-    "latents": set(),
+    "latents": {"networks", "registry"},
     "schedules": set(),
     "policy_gradient": {"sequences"},
     # Rewards score what rollouts complete, and rollouts turn scores into values: each knows the other's protocol.

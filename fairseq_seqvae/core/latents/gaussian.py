@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fairseq_seqvae.core.latents.walks import slerp
+
+# Added to the standard deviation, so that the divergence stays finite where softplus underflows in half precision.
+_SMALLEST_STD = 1e-4
 
 
 @dataclass(frozen=True)
@@ -15,10 +19,15 @@ class StandardNormal:
     """The prior N(0, I).
 
     Attributes:
-        dim: Z, and how many standard normal numbers a draw takes; 0: there is no latent space
+        dim: Z; 0: there is no latent space
     """
 
     dim: int
+
+    @property
+    def noise_dim(self) -> int:
+        """Z: how many standard normal numbers a draw takes."""
+        return self.dim
 
     def sample(self, noise: Tensor) -> Tensor:
         """Draws z (B, Z) made of standard normal *noise* (B, Z)."""
@@ -57,6 +66,11 @@ class DiagonalGaussian(NamedTuple):
 
     mean: Tensor
     std: Tensor
+
+    @property
+    def noise_dim(self) -> int:
+        """Z: how many standard normal numbers a draw takes."""
+        return self.mean.size(1)
 
     @staticmethod
     def cat(parts: "Sequence[DiagonalGaussian]") -> "DiagonalGaussian":
@@ -104,3 +118,30 @@ class DiagonalGaussian(NamedTuple):
         deviations = mean - mean.mean(dim=0)
         covariance = deviations.T @ deviations / len(mean) + torch.diag(std.square().mean(dim=0))
         return 0.5 * torch.logdet(covariance) - std.log().sum(dim=1).mean()
+
+
+@dataclass(frozen=True)
+class GaussianFamily:
+    """Posteriors with any mean and any standard deviation; prior N(0, I).
+
+    Attributes:
+        dim: Z
+    """
+
+    dim: int
+    has_spread = True
+
+    @property
+    def prior(self) -> StandardNormal:
+        """N(0, I)."""
+        return StandardNormal(self.dim)
+
+    @property
+    def noise_dim(self) -> int:
+        """Z: how many standard normal numbers a draw takes."""
+        return self.dim
+
+    def posterior(self, location: Tensor, spread: Tensor | None) -> DiagonalGaussian:
+        """Mean *location*; standard deviation softplus(*spread*), which is kept above 1e-4."""
+        assert spread is not None
+        return DiagonalGaussian(location, F.softplus(spread) + _SMALLEST_STD)

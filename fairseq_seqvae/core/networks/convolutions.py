@@ -4,18 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_seqvae.core.networks.batch_moments import ChannelNorm
+
 WIDTH, STRIDE = 4, 2
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of each position, for (B, C, T).
-
-    Batch normalisation would do as well, but its statistics differ between processes and between batch sizes.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalised *x*, (B, C, T)."""
-        return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
 class ConvolutionalSummary(nn.Module):
@@ -50,7 +41,7 @@ class ConvolutionalSummary(nn.Module):
         inside = torch.arange(x.size(1), device=x.device) < lengths.unsqueeze(1)
         x = F.pad(x * inside.unsqueeze(2), (0, 0, 0, self.positions - x.size(1))).transpose(1, 2)
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = F.gelu(norm(layer(x)))
+            x = F.gelu(norm(layer(x), by_batch=self.training))
         return x.flatten(1)
 
 
@@ -75,9 +66,14 @@ class Unrolling(nn.Module):
         )
         self.norms = nn.ModuleList(ChannelNorm(size) for size in sizes[1:])
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Features (B, N, D) of *z* (B, Z)."""
+    def forward(self, z: Tensor, by_batch: bool = False) -> Tensor:
+        """Features (B, N, D) of *z* (B, Z).
+
+        Args:
+            by_batch: normalise by the statistics of the batch, as only a loss on data may; what acts, and what is
+                scored as it acted, must not depend on the other rows
+        """
         x: Tensor = F.gelu(self.first(z)).view(len(z), -1, self.width)
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = F.gelu(norm(layer(x)))
+            x = F.gelu(norm(layer(x), by_batch))
         return x.transpose(1, 2)

@@ -48,9 +48,9 @@ class HybridDecoder(SeqVAEDecoder):
 
     def read(self, prev_output_tokens: Tensor, z: Tensor, regularize: bool) -> tuple[Tensor, Tensor | None]:
         """See :meth:`SeqVAEDecoder.read`."""
-        z, _, _, table, *cells = self.start(z)
+        z, *cells = super().start(z)
         length = prev_output_tokens.size(1)
-        context = table.value[:, :length]
+        context = self.unrolling(z, by_batch=regularize)[:, :length]
         context = F.pad(context, (0, 0, 0, length - context.size(1)))
         parts = [self.embedding(prev_output_tokens), context]
         if self.latent_input:

@@ -8,48 +8,73 @@ from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 
-from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, StandardNormal
-from fairseq_seqvae.models.registry import ENCODERS
-
-# Added to the standard deviation, so that the divergence stays finite where softplus underflows in half precision.
-_SMALLEST_STD = 1e-4
+from fairseq_seqvae.core.latents.base import LatentFamily, Posterior, Prior
+from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
+from fairseq_seqvae.core.latents.mean_norm import MeanNorm
+from fairseq_seqvae.core.latents.registry import LATENT_FAMILIES
+from fairseq_seqvae.models import latent_families  # noqa: F401  (registers the built-in ones)
+from fairseq_seqvae.models.registry import ENCODERS, chosen
 
 
 class SeqVAEEncoder(FairseqEncoder):
-    """Mean and standard deviation of q(z|x) from a summary of the tokens.
+    """Embeddings, a network that summarises them, and the map from the summary to q(z|x).
+
+    Attributes:
+        latent_dim: Z; 0: there is nothing to encode, and the decoder is a language model
+        prior: p(z)
+        noise_dim: how many standard normal numbers a draw of the posterior takes
 
     Args:
         dictionary: fairseq dictionary
         embedding: token embeddings (V, E)
-        options: of the model (:class:`fairseq_seqvae.models.config.SeqVAEConfig`); ``encoder`` names the network that
-            summarises, see :mod:`fairseq_seqvae.models.registry`
+        options: of the model (:class:`fairseq_seqvae.models.config.SeqVAEConfig`); ``encoder`` names the network, see
+            :mod:`fairseq_seqvae.models.registry`, and ``latent_family`` what q(z|x) and p(z) are
+
+    Raises:
+        ValueError: one of the two names is unknown
     """
 
     def __init__(self, dictionary: Dictionary, embedding: nn.Embedding, options: Any):
         super().__init__(dictionary)
         self.embedding = embedding
         self.dropout: float = options.dropout
-        self.latent_dim: int = options.latent_dim
-        self.prior = StandardNormal(self.latent_dim)
+        self.family: LatentFamily = chosen(LATENT_FAMILIES, options.latent_family, "--latent-family").from_config(
+            options
+        )
+        self.prior: Prior = self.family.prior
+        self.latent_dim = self.prior.dim
+        self.noise_dim = self.family.noise_dim
         self._max_positions: int = options.max_positions
-        if self.latent_dim:
-            summary = ENCODERS[options.encoder].from_options(options, embedding.embedding_dim)
-            self.lstm = summary  # checkpoints know it by the name of the first there was
-            self._max_positions = min(self._max_positions, getattr(summary, "positions", self._max_positions))
-            self.mean = nn.Linear(summary.output_dim, self.latent_dim)
-            self.raw_std = nn.Linear(summary.output_dim, self.latent_dim)
-
-    def posterior(self, src_tokens: Tensor, src_lengths: Tensor) -> DiagonalGaussian:
-        """q(z|x) of *src_tokens* (B, T), padded on the right, of *src_lengths* (B,)."""
+        self.mean_norm: MeanNorm | None = None
         if not self.latent_dim:
-            nothing = self.embedding.weight.new_empty(src_tokens.size(0), 0, dtype=torch.float32)
+            return
+        # Checkpoints know the summary by the name of the first there was.
+        self.lstm = summary = chosen(ENCODERS, options.encoder, "--encoder").from_options(
+            options, embedding.embedding_dim
+        )
+        self._max_positions = min(self._max_positions, getattr(summary, "positions", self._max_positions))
+        self.mean = nn.Linear(summary.output_dim, self.latent_dim)
+        if self.family.has_spread:
+            self.raw_std = nn.Linear(summary.output_dim, self.latent_dim)
+        if options.mean_norm:
+            self.mean_norm = MeanNorm(self.latent_dim, options.mean_norm)
+
+    def posterior(self, src_tokens: Tensor, src_lengths: Tensor) -> Posterior:
+        """q(z|x) of *src_tokens* (B, T), padded on the right, of *src_lengths* (B,).
+
+        Raises:
+            ValueError: a batch of one sequence, in training, whose mean is to be normalised
+        """
+        if not self.latent_dim:
+            nothing = torch.empty(src_tokens.size(0), 0, device=src_tokens.device)
             return DiagonalGaussian(nothing, nothing)
         embedded = F.dropout(self.embedding(src_tokens), self.dropout, self.training)
         features = self.lstm(embedded, src_lengths)
         # The distribution is kept in float32 under mixed precision: its divergence is a difference of near numbers.
-        mean = self.mean(features).float()
-        std = F.softplus(self.raw_std(features).float()) + _SMALLEST_STD
-        return DiagonalGaussian(mean, std)
+        location = self.mean(features).float()
+        if self.mean_norm is not None:
+            location = self.mean_norm(location)
+        return self.family.posterior(location, self.raw_std(features).float() if self.family.has_spread else None)
 
     def forward(self, src_tokens: Tensor, src_lengths: Tensor, z: Tensor | None = None) -> dict[str, list[Tensor]]:
         """What the decoder needs, in the form that fairseq's generators reorder: ``{"z": [z (B, Z)]}``.

@@ -1,0 +1,34 @@
+"""Latent families by name.
+
+What is registered builds a family from the model's options: a class of your own, in a file of your own, with ::
+
+    @register_latent_family("mine")
+    class MyFamily:                                     # a LatentFamily, see `base`
+        @classmethod
+        def from_config(cls, options): ...              # options.latent_dim is Z
+        def posterior(self, location, spread): ...      # (B, Z), (B, Z) -> a Posterior
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from fairseq_seqvae.core.latents.base import LatentFamily
+from fairseq_seqvae.core.registry import Registry
+
+
+def _check(name: str, thing: Any) -> None:
+    if not callable(getattr(thing, "from_config", None)):
+        raise ValueError(f"latent family {thing.__qualname__} needs a class method from_config(options).")
+
+
+LATENT_FAMILIES: Registry[Any] = Registry("latent family", _check)
+
+
+def register_latent_family(name: str) -> Callable[[Any], Any]:
+    """Class decorator: make a latent family available as *name*."""
+    return LATENT_FAMILIES.register(name)
+
+
+def build_latent_family(name: str, options: Any) -> LatentFamily:
+    """Build the family that is registered as *name* from the model's options."""
+    return LATENT_FAMILIES[name].from_config(options)

@@ -1,0 +1,1 @@
+"""`python -m fairseq_seqvae.fit_prior`: a mixture of Gaussians instead of the prior that a model was trained with."""
