@@ -41,7 +41,7 @@ def chosen(registry: Registry[Any], name: str, flag: str) -> Any:
     """
     if name not in registry:
         raise ValueError(
-            f"unknown {flag} {name!r}: choose one of {', '.join(sorted(registry))}, or import the file that registers it "
-            "(in training by --module)."
+            f"unknown {flag} {name!r}: choose one of {', '.join(sorted(registry))}, or import the file that registers "
+            "it (in training by --module)."
         )
     return registry[name]

@@ -12,7 +12,6 @@ What is registered builds a family from the model's options: a class of your own
 from collections.abc import Callable
 from typing import Any
 
-from fairseq_seqvae.core.latents.base import LatentFamily
 from fairseq_seqvae.core.registry import Registry
 
 
@@ -27,8 +26,3 @@ LATENT_FAMILIES: Registry[Any] = Registry("latent family", _check)
 def register_latent_family(name: str) -> Callable[[Any], Any]:
     """Class decorator: make a latent family available as *name*."""
     return LATENT_FAMILIES.register(name)
-
-
-def build_latent_family(name: str, options: Any) -> LatentFamily:
-    """Build the family that is registered as *name* from the model's options."""
-    return LATENT_FAMILIES[name].from_config(options)
