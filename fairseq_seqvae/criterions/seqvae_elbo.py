@@ -94,7 +94,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
         output = model(**sample["net_input"], mode="generator", noise=noise)
         mask = target.eq(self.padding_idx)
         log_likelihood = sequences.token_log_probs(output.logits, target, mask).sum()
-        kl = output.posterior.kl().sum()
+        kl = output.kl.sum()
         loss = negative_elbo(log_likelihood, kl)
         log = {"loss": loss, "rec": -log_likelihood, "kl": kl, "weight": sample["nsentences"]}
         if getattr(self.task, "measures_mutual_information", False):
@@ -142,7 +142,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
             update_num: number of the update, for the weight of the KL term
         """
         cfg = self.cfg
-        kl = output.posterior.kl()
+        kl = output.kl
         weight = self.kl_weight(update_num)
         loss = training_loss(log_likelihood, kl, weight, cfg.free_bits, cfg.free_bits_mode)
         log = {

@@ -125,7 +125,7 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
             z = model.prior.region(noise, self.cfg.pg_region)
         else:
             with evaluating(model.encoder):
-                z = model.encoder.posterior(net_input["src_tokens"], net_input["src_lengths"]).sample(noise)
+                z = model.encoder.draw(net_input["src_tokens"], net_input["src_lengths"], noise).z
         if self.cfg.pg_trajectories == "data":
             mask = target.eq(self.padding_idx)
             return Trajectory(target, sequences.lengths_from_padding(mask), mask, z, sample["id"])

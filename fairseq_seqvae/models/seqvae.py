@@ -13,7 +13,7 @@ from fairseq_seqvae import options
 from fairseq_seqvae.core.discriminators.registry import DISCRIMINATORS, build_discriminator
 from fairseq_seqvae.core.latents.base import Posterior, Prior
 from fairseq_seqvae.core.latents.mixture import GaussianMixturePrior
-from fairseq_seqvae.core.networks import batch_moments
+from fairseq_seqvae.core.networks.batch_moments import BatchMoments
 from fairseq_seqvae.core.rollouts.policy import Trajectory
 from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.core.schedules.turns import DECODER, DISCRIMINATOR, DISCRIMINATOR_PARTS, ENCODER, GENERATOR_PARTS
@@ -46,12 +46,14 @@ class GeneratorOutput(NamedTuple):
 
     Attributes:
         logits: (B, T, V), of the data given z ~ q(z|x)
+        kl: (B, D), divergence of q(z|x) from p(z) in each dimension
         posterior: q(z|x)
         policy_logits: (B, T', V), of the trajectories given the z that they were sampled with; or None
         auxiliary_logits: (B, T, V), of the data given z alone, from a decoder that has such a part; or None
     """
 
     logits: Tensor
+    kl: Tensor
     posterior: Posterior
     policy_logits: Tensor | None
     auxiliary_logits: Tensor | None
@@ -91,6 +93,10 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         self.lagging = LaggingCopy(decoder) if discriminator is not None else None
         self.rollout_decoder = self.lagging.module if self.lagging else None
         self.run_state = RunState()
+        # What the task ends updates of; the rollout policy never sees a batch of data.
+        self.moments = [
+            part for player in (encoder, decoder) for part in player.modules() if isinstance(part, BatchMoments)
+        ]
         # "version" in its name keeps fairseq's moving average of parameters away from this integer.
         self.register_buffer("dictionary_version", torch.tensor(dictionary_digest(decoder.dictionary)))
         # Embeddings that encoder and decoder share belong to the decoder, which comes later here.
@@ -190,16 +196,14 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             word_dropout_keys: (B,), see :meth:`SeqVAEDecoder.reconstruct`
             trajectory: sequences to score given the z that they were drawn with
         """
-        posterior = self.encoder.posterior(src_tokens, src_lengths)
-        said = self.decoder.reconstruct(
-            prev_output_tokens, posterior.sample(noise), regularize=True, keys=word_dropout_keys
-        )
+        drawn = self.encoder.draw(src_tokens, src_lengths, noise)
+        said = self.decoder.reconstruct(prev_output_tokens, drawn.z, regularize=True, keys=word_dropout_keys)
         policy_logits = None
         if trajectory is not None:
             previous = shift_right(trajectory.tokens, trajectory.mask, self.decoder.eos, self.decoder.pad)
             policy_logits = self.decoder.teacher_forced(previous, trajectory.z, regularize=False)
         logits = said.logits + self._untouched(DISCRIMINATOR_PARTS)
-        return GeneratorOutput(logits, posterior, policy_logits, said.auxiliary_logits)
+        return GeneratorOutput(logits, drawn.kl, drawn.posterior, policy_logits, said.auxiliary_logits)
 
     def discriminator_turn(
         self, real_tokens: Tensor, real_mask: Tensor, fake_tokens: Tensor, fake_mask: Tensor
@@ -223,16 +227,6 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             return 0.0
         zeros = [p.flatten()[:1].sum() * 0 for p in self.parameters() if p.requires_grad and p.part in parts]
         return sum(zeros) if zeros else 0.0
-
-    # -- statistics of training --
-
-    def end_update(self) -> None:
-        """At the end of an update: keep what its batches have shown, in all processes alike."""
-        batch_moments.end_update(self)
-
-    def forget_batch(self) -> None:
-        """After a batch that only fills the place of one that this process lacks: keep nothing of it."""
-        batch_moments.forget_batch(self)
 
     # -- the rollout policy --
 

@@ -259,7 +259,8 @@ class SeqVAETask(LatentGenerationTask):
             loss, sample_size, logging_output = criterion(model, sample, **turn)
         if ignore_grad:
             loss = loss * 0
-            model.forget_batch()
+            for moments in model.moments:
+                moments.forget_batch()
         with torch.autograd.profiler.record_function("backward"):
             optimizer.backward(loss)
         if self._turn[1] is ENCODER_TURN:
@@ -268,7 +269,8 @@ class SeqVAETask(LatentGenerationTask):
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
         """Step the parts whose turn it is; no momentum and no decay acts on the others."""
-        model.end_update()
+        for moments in model.moments:
+            moments.end_update()
         if self.plan is None and self._lagging is None:
             optimizer.step()
             return

@@ -1,7 +1,7 @@
 """What is asked of a prior, of a posterior, and of the family that makes posteriors of an encoder's outputs."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -60,6 +60,20 @@ class Posterior(Protocol):
         """log q(z_i|x_n) of every z_i (I, Z) under every row n, (I, B), float64, up to a constant that all share."""
 
 
+class Drawn(NamedTuple):
+    """A draw from each of B posteriors.
+
+    Attributes:
+        z: (B, Z), reparameterised
+        kl: (B, D), see :meth:`Posterior.kl`
+        posterior: that z was drawn from
+    """
+
+    z: Tensor
+    kl: Tensor
+    posterior: Any
+
+
 class LatentFamily(Protocol):
     """A family of posteriors, and the prior that goes with it."""
 
@@ -77,3 +91,6 @@ class LatentFamily(Protocol):
 
     def posterior(self, location: Tensor, spread: Tensor | None) -> Posterior:
         """q(z|x) of an encoder's outputs, both (B, Z) float32 of any value; *spread* only if ``has_spread``."""
+
+    def draw(self, location: Tensor, spread: Tensor | None, noise: Tensor) -> Drawn:
+        """A draw from each :meth:`posterior` by standard normal *noise* (B, noise_dim), and the divergences."""

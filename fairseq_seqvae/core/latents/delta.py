@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, StandardNormal
+from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, GaussianFamily
 
 # Of the largest standard deviation: the smallest one, so that the divergence stays finite.
 _SMALLEST_SHARE = 1e-4
@@ -37,7 +37,7 @@ def largest_std(floor: float) -> float:
 
 
 @dataclass(frozen=True)
-class DeltaFamily:
+class DeltaFamily(GaussianFamily):
     """Gaussian posteriors of at least *floor* nats in each dimension, whatever the mean; prior N(0, I).
 
     Attributes:
@@ -45,22 +45,10 @@ class DeltaFamily:
         floor: nats per dimension, above 0
     """
 
-    dim: int
     floor: float
-    has_spread = True
 
     def __post_init__(self) -> None:
         largest_std(self.floor)  # raises a ValueError for a floor that cannot be
-
-    @property
-    def prior(self) -> StandardNormal:
-        """N(0, I)."""
-        return StandardNormal(self.dim)
-
-    @property
-    def noise_dim(self) -> int:
-        """Z: how many standard normal numbers a draw takes."""
-        return self.dim
 
     def posterior(self, location: Tensor, spread: Tensor | None) -> DiagonalGaussian:
         """Mean *location*; standard deviation between 0 and :func:`largest_std` by the sigmoid of *spread*."""

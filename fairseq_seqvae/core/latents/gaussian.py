@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairseq_seqvae.core.latents.base import Drawn
 from fairseq_seqvae.core.latents.walks import slerp
 
 # Added to the standard deviation, so that the divergence stays finite where softplus underflows in half precision.
@@ -145,3 +146,8 @@ class GaussianFamily:
         """Mean *location*; standard deviation softplus(*spread*), which is kept above 1e-4."""
         assert spread is not None
         return DiagonalGaussian(location, F.softplus(spread) + _SMALLEST_STD)
+
+    def draw(self, location: Tensor, spread: Tensor | None, noise: Tensor) -> Drawn:
+        """A draw from each :meth:`posterior` by standard normal *noise* (B, Z), and the divergences."""
+        posterior = self.posterior(location, spread)
+        return Drawn(posterior.sample(noise), posterior.kl(), posterior)

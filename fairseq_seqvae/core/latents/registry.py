@@ -7,6 +7,9 @@ What is registered builds a family from the model's options: a class of your own
         @classmethod
         def from_config(cls, options): ...              # options.latent_dim is Z
         def posterior(self, location, spread): ...      # (B, Z), (B, Z) -> a Posterior
+        def draw(self, location, spread, noise): ...    # the same, and a draw of it: Drawn
+
+One that extends :class:`fairseq_seqvae.core.latents.gaussian.GaussianFamily` needs the first two only.
 """
 
 from collections.abc import Callable

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairseq_seqvae.core.latents.base import Drawn
 from fairseq_seqvae.core.latents.walks import slerp
 
 _CELLS = 8192  # of the integrals over the angle
@@ -250,3 +251,8 @@ class VonMisesFisherFamily:
     def posterior(self, location: Tensor, spread: Tensor | None = None) -> VonMisesFisher:
         """The direction of *location*."""
         return VonMisesFisher(F.normalize(location, dim=1), self.marginal)
+
+    def draw(self, location: Tensor, spread: Tensor | None, noise: Tensor) -> Drawn:
+        """A draw from each :meth:`posterior` by standard normal *noise* (B, Z), and the divergences."""
+        posterior = self.posterior(location, spread)
+        return Drawn(posterior.sample(noise), posterior.kl(), posterior)

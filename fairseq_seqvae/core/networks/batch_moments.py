@@ -96,17 +96,3 @@ class ChannelNorm(BatchMoments):
             )
         var, mean = torch.var_mean(x, dim=(0, 2))
         self.remember(mean, var)
-
-
-def end_update(module: nn.Module) -> None:
-    """Take the batches of an update into all statistics in *module*; all processes call it together."""
-    for part in module.modules():
-        if isinstance(part, BatchMoments):
-            part.end_update()
-
-
-def forget_batch(module: nn.Module) -> None:
-    """The last batch does not count for any statistics in *module*, see :meth:`BatchMoments.forget_batch`."""
-    for part in module.modules():
-        if isinstance(part, BatchMoments):
-            part.forget_batch()

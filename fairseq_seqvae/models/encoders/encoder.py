@@ -8,8 +8,7 @@ from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 
-from fairseq_seqvae.core.latents.base import LatentFamily, Posterior, Prior
-from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
+from fairseq_seqvae.core.latents.base import Drawn, LatentFamily, Posterior, Prior
 from fairseq_seqvae.core.latents.mean_norm import MeanNorm
 from fairseq_seqvae.core.latents.registry import LATENT_FAMILIES
 from fairseq_seqvae.models import latent_families  # noqa: F401  (registers the built-in ones)
@@ -65,16 +64,24 @@ class SeqVAEEncoder(FairseqEncoder):
         Raises:
             ValueError: a batch of one sequence, in training, whose mean is to be normalised
         """
+        return self.family.posterior(*self._outputs(src_tokens, src_lengths))
+
+    def draw(self, src_tokens: Tensor, src_lengths: Tensor, noise: Tensor) -> Drawn:
+        """A draw from each :meth:`posterior` by standard normal *noise* (B, noise_dim), and the divergences."""
+        return self.family.draw(*self._outputs(src_tokens, src_lengths), noise)
+
+    def _outputs(self, src_tokens: Tensor, src_lengths: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the family makes posteriors of, (B, Z) each, float32."""
         if not self.latent_dim:
             nothing = torch.empty(src_tokens.size(0), 0, device=src_tokens.device)
-            return DiagonalGaussian(nothing, nothing)
+            return nothing, nothing
         embedded = F.dropout(self.embedding(src_tokens), self.dropout, self.training)
         features = self.lstm(embedded, src_lengths)
         # The distribution is kept in float32 under mixed precision: its divergence is a difference of near numbers.
         location = self.mean(features).float()
         if self.mean_norm is not None:
             location = self.mean_norm(location)
-        return self.family.posterior(location, self.raw_std(features).float() if self.family.has_spread else None)
+        return location, self.raw_std(features).float() if self.family.has_spread else None
 
     def forward(self, src_tokens: Tensor, src_lengths: Tensor, z: Tensor | None = None) -> dict[str, list[Tensor]]:
         """What the decoder needs, in the form that fairseq's generators reorder: ``{"z": [z (B, Z)]}``.
