@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _windows(args: argparse.Namespace) -> None:
-    refuse_existing(windows.split_paths(args.out), args.force)
+    refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out)], args.force)
     tunes = windows.read_tunes(args.tunes)
     splits, left_out = windows.tune_windows(tunes, args.bars, args.steps_per_bar, args.start)
     used: Counter[str] = Counter()
@@ -39,7 +39,7 @@ def _windows(args: argparse.Namespace) -> None:
 
 
 def _from_midi(args: argparse.Namespace) -> None:
-    refuse_existing(windows.split_paths(args.out), args.force)
+    refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out)], args.force)
     track = int(args.track) if args.track is not None and args.track.isdecimal() else args.track
     splits, account = midi_folder.folder_windows(
         args.midi, args.bars, args.steps_per_bar, args.steps_per_quarter, args.start, track
@@ -108,7 +108,8 @@ def _write_windows(splits: dict, left_out: Counter, folder: str) -> None:
     if not train:
         raise ValueError("nothing is written, for train would have no windows: try fewer --bars or --start any")
     windows.write_splits(splits, folder)
-    print(f"written: {', '.join(str(path) for path in windows.split_paths(folder))}")
+    paths = [*windows.split_paths(folder), windows.dictionary_path(folder)]
+    print(f"written: {', '.join(map(str, paths))}")
 
 
 def _print_count(what: str, count: Counter) -> None:

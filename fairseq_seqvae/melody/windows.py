@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fairseq_seqvae.melody.tokens import MAX_STEPS, Note, begins_with_note, encode_notes, format_line, has_notes
+from fairseq_seqvae.melody.tokens import (
+    MAX_STEPS,
+    SYMBOLS,
+    Note,
+    begins_with_note,
+    encode_notes,
+    format_line,
+    has_notes,
+)
 from fairseq_seqvae.support.files import whole_file
 
 SPLITS = ("train", "valid", "test")
@@ -129,14 +137,25 @@ def tune_windows(
 
 
 def split_paths(folder: str | PathLike) -> list[Path]:
-    """The files that `write_splits` writes."""
+    """The files of windows that `write_splits` writes."""
     return [Path(folder, f"{split}.txt") for split in SPLITS]
 
 
+def dictionary_path(folder: str | PathLike) -> Path:
+    """The dictionary of all symbols, which `write_splits` writes too."""
+    return Path(folder, "dict.txt")
+
+
 def write_splits(splits: dict[str, list[np.ndarray]], folder: str | PathLike) -> None:
-    """Write train.txt, valid.txt and test.txt, one window a line, into the folder, which is made if needed."""
+    """Write train.txt, valid.txt and test.txt, one window a line, and dict.txt into the folder, made if needed.
+
+    The dictionary is for `fairseq-preprocess --srcdict`: with it a model knows every pitch, also those that only
+    transposed windows have.
+    """
     Path(folder).mkdir(parents=True, exist_ok=True)
     for split, path in zip(SPLITS, split_paths(folder), strict=True):
         lines = (format_line(window) + "\n" for window in splits[split])
         with whole_file(path) as partial, open(partial, "w", encoding="ascii", newline="\n") as file:
             file.writelines(lines)
+    with whole_file(dictionary_path(folder)) as partial:
+        partial.write_text("".join(f"{symbol} 1\n" for symbol in SYMBOLS), encoding="ascii", newline="\n")

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -169,10 +170,12 @@ class Steps:
         return str(word)
 
 
-def train(steps: Steps, example: Path, data: Path, overrides: dict[str, str], smoke: dict[str, str]) -> Path:
-    """fairseq-train with the options of the example's YAML file; the checkpoint it ends with."""
+def train(
+    steps: Steps, example: Path, data: Path, overrides: dict[str, str], smoke: dict[str, str], recipe: str = "seqvae"
+) -> Path:
+    """fairseq-train with the options of the example's YAML file *recipe*; the checkpoint it ends with."""
     checkpoints = steps.folder / "checkpoints"
-    flags = flags_from_yaml(example / "config" / "seqvae.yaml", {**overrides, **smoke})
+    flags = flags_from_yaml(_recipe(example, recipe), {**overrides, **smoke})
     steps.run(
         "train: ELBO, then the discriminator, then both",
         ["fairseq-train", data, "--user-dir", PACKAGE, *flags, "--save-dir", checkpoints],
@@ -181,19 +184,24 @@ def train(steps: Steps, example: Path, data: Path, overrides: dict[str, str], sm
     return checkpoints / "checkpoint_last.pt"
 
 
+def _recipe(example: Path, name: str) -> Path:
+    return example / "config" / f"{name}.yaml"
+
+
 def generate(steps: Steps, name: str, data: Path, checkpoint: Path, output: Path, *flags: str) -> None:
     """fairseq-generate into a file."""
     command = ["fairseq-generate", data, "--user-dir", PACKAGE, "--task", "seqvae", "--path", checkpoint, "--cpu"]
     steps.run(name, [*command, *flags], output=output)
 
 
-def plot_curves(steps: Steps, data_config: Path, smoke: dict[str, str]) -> Path:
-    """The training curves as a picture."""
+def plot_curves(steps: Steps, example: Path, smoke: dict[str, str], recipe: str = "seqvae") -> Path:
+    """The training curves as a picture, with lines where the player changes."""
     import yaml
 
-    task = yaml.safe_load((data_config / "config" / "seqvae.yaml").read_text(encoding="utf-8"))["task"]
-    plan = {key: int(smoke.get(f"task.{key}", task[key])) for key in ("gen_pretrain_updates", "disc_pretrain_updates")}
-    boundaries = [plan["gen_pretrain_updates"], sum(plan.values())]
+    task = yaml.safe_load(_recipe(example, recipe).read_text(encoding="utf-8"))["task"]
+    turns = [key for key in ("gen_pretrain_updates", "disc_pretrain_updates") if key in task]
+    ends = list(itertools.accumulate(int(smoke.get(f"task.{key}", task[key])) for key in turns))
+    boundaries = ["--boundaries", ",".join(map(str, ends))] if ends else []
     picture = steps.folder / "curves.png"
     log = steps.folder / "logs" / f"{_slug('train: ELBO, then the discriminator, then both')}.log"
     steps.run(
@@ -205,23 +213,32 @@ def plot_curves(steps: Steps, data_config: Path, smoke: dict[str, str]) -> Path:
             log,
             "--out",
             picture,
-            "--boundaries",
-            ",".join(map(str, boundaries)),
+            *boundaries,
             "--force",
         ],
     )
     return picture
 
 
-def parse_arguments(description: str, default_folder: str, root: Path) -> argparse.Namespace:
-    """Arguments that all run scripts take; the default folder is below *root*."""
+def parse_arguments(
+    description: str, default_folder: str, root: Path, recipes: Sequence[str] = ("seqvae",)
+) -> argparse.Namespace:
+    """Arguments that all run scripts take; the default folder is below *root*.
+
+    Args:
+        recipes: names of YAML files to choose from, the default first
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--out", type=Path, help=f"folder for everything that is made (default: {default_folder} in the repository)"
     )
     parser.add_argument("--smoke", action="store_true", help="a few updates only, to see that everything runs")
     parser.add_argument("--seed", type=int, default=1, help="seed of training and sampling (default: 1)")
+    if len(recipes) > 1:
+        parser.add_argument("--recipe", choices=recipes, default=recipes[0], help=f"default: {recipes[0]}")
     args = parser.parse_args()
+    if getattr(args, "recipe", recipes[0]) != recipes[0]:
+        default_folder += f"-{args.recipe}"
     folder = args.out or root / (default_folder + ("-smoke" if args.smoke else ""))
     args.out = folder.resolve()
     return args
@@ -259,7 +276,7 @@ def _show_progress(line: str) -> None:
         return
     tag, stats = found[1], json.loads(found[2])
     prefix = "valid_" if tag == "valid" else ""
-    keys = ["loss", "kl", "bigram_jsd", "reward"]
+    keys = ["loss", "kl", "rec_acc", "rec_acc_notes", "bigram_jsd", "reward"]
     if tag == "train_inner":  # on held-out data an untrained discriminator is judged too: that would only confuse
         keys += ["d_acc_real", "d_acc_fake"]
     figures = [f"{key} {stats[prefix + key]}" for key in keys if stats.get(prefix + key) not in (None, "None")]

@@ -8,6 +8,7 @@ from pathlib import Path
 import commands
 import pytest
 
+import fairseq_seqvae
 from fairseq_seqvae.runs import steps
 
 EXAMPLES = commands.ROOT / "examples"
@@ -15,6 +16,7 @@ CONFIGS = [path for path in sorted(EXAMPLES.glob("*/config/*.yaml")) if path.nam
 
 
 def config_of_flags(flags: list[str]):
+    fairseq_seqvae.register()
     from fairseq import options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 

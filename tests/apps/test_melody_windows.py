@@ -134,3 +134,11 @@ def test_another_file_is_no_table(tmp_path):
     path.write_text("60 _ _\n", encoding="utf-8")
     with pytest.raises(ValueError, match="first line must name the columns id, split, meter, key, steps_per_bar, note"):
         read_tunes(path)
+
+
+def test_the_dictionary_knows_every_symbol_in_the_form_of_fairseq(tmp_path):
+    data = pytest.importorskip("fairseq.data")
+    write_splits({split: [] for split in ("train", "valid", "test")}, tmp_path)
+    dictionary = data.Dictionary.load(str(tmp_path / "dict.txt"))
+    symbols = dictionary.symbols[dictionary.nspecial :]
+    assert symbols == ["_", ".", *map(str, range(21, 109))]

@@ -379,10 +379,8 @@ class TestWholeTrainings:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", WHOLE)
 def test_two_processes_learn_what_one_learns_from_twice_the_batches(kind, toy, tmp_path):
-    flags = (
-        WHOLE[kind],
-        "--max-update 6 --gen-pretrain-updates 2 --disc-pretrain-updates 1 --dropout 0 --disc-dropout 0",
-    )
+    turns = "--max-update 6 --gen-pretrain-updates 2 --disc-pretrain-updates 1"
+    flags = (WHOLE[kind], turns, "--dropout 0 --disc-dropout 0")
     train(toy.folder, tmp_path / "one", *flags, "--update-freq 2")
     arguments = commands.training_flags(toy.folder, tmp_path / "two", *flags, commands.distributed(2))
     commands.run("train", *arguments, processes=2)
