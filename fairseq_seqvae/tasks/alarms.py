@@ -19,8 +19,10 @@ VARIETY = 0.5
 # A reconstruction from one's own z must be right in so many more of the tokens than one from another sequence's z.
 RECONSTRUCTION_GAIN = 0.05
 # What leads to a latent that carries the sequence, the most effective first.
+# The flags are what a test trains an example with.
 USE_THE_LATENT = (
-    "Try --kl-weight 0.2, --decoder hybrid with --encoder convolutional, --encoder-pooling max or --mean-norm 0.6"
+    "Try --encoder convolutional --decoder hybrid --auxiliary-weight 1 --kl-weight 0.2, with --latent-positions (of "
+    "the longest sentence) or --fixed-length"
 )
 
 LOSSES = ("loss", "pg_loss", "d_loss")
