@@ -16,6 +16,8 @@ from typing import Any
 
 from fairseq_seqvae.cards import cells as c
 from fairseq_seqvae.cards import report as r
+from fairseq_seqvae.cards.files import write_json
+from fairseq_seqvae.cards.spreads import Spread
 from fairseq_seqvae.oracle import Oracle
 from fairseq_seqvae.runs import steps as s
 from fairseq_seqvae.support.command_line import positive, temperatures
@@ -90,7 +92,7 @@ def report(out: Path, cells: c.Cells, targets: dict[int, float]) -> None:
             }
         )
     card = {"protocol": protocol(cells.settings), "lengths": blocks}
-    c.write_json(out / "card.json", {**_plain(card), "cells": done})
+    write_json(out / "card.json", {**_plain(card), "cells": done})
     (out / "card.md").write_text(r.markdown(card), encoding="utf-8")
     with_length = [{**row, "length": block["length"]} for block in blocks for row in block["baselines"]]
     r.write_csv(out / "card.csv", done, with_length)
@@ -120,7 +122,7 @@ def protocol(settings: c.Settings) -> str:
 
 def _plain(value: Any) -> Any:
     """Spreads as dictionaries."""
-    if isinstance(value, r.Spread):
+    if isinstance(value, Spread):
         return value._asdict()
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
