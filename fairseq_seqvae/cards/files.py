@@ -15,12 +15,15 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(partial, path)
 
 
+def is_made_with(path: Path, made_with: dict) -> bool:
+    """Whether a file that :func:`once` wrote was made with these settings."""
+    return json.loads(path.read_text(encoding="utf-8"))["made_with"] == json.loads(json.dumps(made_with))
+
+
 def once(path: Path, made_with: dict, make: Callable[[], dict]) -> dict:
     """The content of a JSON file, made if it is missing or was made with other settings."""
-    if path.exists():
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["made_with"] == json.loads(json.dumps(made_with)):
-            return content
-    content = {"made_with": made_with, **make()}
+    if path.exists() and is_made_with(path, made_with):
+        return json.loads(path.read_text(encoding="utf-8"))
+    content = {**make(), "made_with": made_with}
     write_json(path, content)
     return content

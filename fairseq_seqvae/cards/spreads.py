@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,15 @@ def spread(values: Sequence[float]) -> Spread | None:
     return Spread(float(np.mean(values)), float(half_width), count)
 
 
+def plain(value: Any) -> Any:
+    """Spreads as dictionaries, wherever they are in *value*."""
+    if isinstance(value, Spread):
+        return value._asdict()
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list) else value
+
+
 # -- as text --
 
 
@@ -50,12 +59,12 @@ def number(value: Spread | None, digits: int) -> str:
     return f"{value.mean:.{digits}f}{interval}"
 
 
-def gap(value: Spread | None, seeds: int) -> str:
+def gap(value: Spread | None, seeds: int, digits: int = 3) -> str:
     """A difference with its sign; n tells how many of the *seeds* have one, if not all."""
     if value is None:
         return "-"
-    interval = "" if value.half_width is None else f" ± {value.half_width:.3f}"
-    return f"{value.mean:+.3f}{interval}{f' (n = {value.seeds})' if value.seeds < seeds else ''}"
+    interval = "" if value.half_width is None else f" ± {value.half_width:.{digits}f}"
+    return f"{value.mean:+.{digits}f}{interval}{f' (n = {value.seeds})' if value.seeds < seeds else ''}"
 
 
 def share(part: float, whole: float) -> str:
