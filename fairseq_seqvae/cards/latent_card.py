@@ -104,29 +104,29 @@ def report(out: Path, cells: c.Cells) -> None:
         figure.savefig(out / f"{FIGURE}.{suffix}", dpi=150)
 
 
-def protocol(settings: c.Settings, updates: dict[str, int]) -> str:
-    """How the numbers were made."""
+def protocol(settings: c.Settings, updates: dict[str, int]) -> list[str]:
+    """How the numbers were made, a line each."""
     counts = ", ".join(f"{number} on {name}" for name, number in updates.items())
-    sentences = [
+    return [
         f"Updates of the generator: {counts}; the last checkpoint, without early stopping.",
-        f"NLL: importance-weighted bound with {settings.importance_samples} draws of z from q(z|x), nats per sequence, mean "
-        f"over the first {settings.sequences} test sequences; exact for lm.",
+        f"NLL: importance-weighted bound with {settings.importance_samples} draws of z from q(z|x), nats per sequence, "
+        f"mean over the first {settings.sequences} test sequences; exact for lm.",
         "± is the 95 % t-interval over seeds, s.e. the standard error over sequences.",
         "Gap: NLL less that of lm (same decoder and seed); below 0 is better.",
         "Reconstruction: -E_q log p(x|z), nats.",
         "MI: mutual information of x and z under q, nats, at most the logarithm of the number of sequences (≥: above "
         f"{r.NEAR_CEILING:.0%} of that); MI bound: from above, by moments.",
         "Active units: variance of the mean above 0.01.",
-        "Greedy accuracy: share of the tokens, of melodies the notes, that greedy decoding from the mean of q(z|x) gives "
-        "back at their place; BLEU of these reconstructions; different: how many different ones per different original.",
+        "Greedy accuracy: share of the tokens, of melodies the notes, that greedy decoding from the mean of q(z|x) "
+        "gives back at their place; BLEU of these reconstructions; different: how many different ones per different "
+        "original.",
         f"Of {settings.samples} samples from the prior at temperature 1 (real: at most as many sentences): reverse "
         "perplexity, per token, of real test sequences under a model trained on the samples as lm is on the data; "
         f"self-BLEU of {settings.bleu_hypotheses} samples against {settings.bleu_references} others each; share of "
         "distinct bigrams.",
-        f"Time: CPU seconds of training, start and saving included, by those of {r.PLAIN} with the same seed; each ratio "
-        "is of one pair of runs.",
+        f"Time: CPU seconds of training, start and saving included, by those of {r.PLAIN} with the same seed; each "
+        "ratio is of one pair of runs.",
     ]
-    return " ".join(sentences)
 
 
 def main(argv: Sequence[str] | None = None, config: Path | None = None, root: Path | None = None) -> int:

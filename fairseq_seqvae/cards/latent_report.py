@@ -67,9 +67,8 @@ def derived(cell: Mapping[str, Any], lm: Mapping[str, Any] | None, plain: Mappin
         "self_bleu": cell.get("self_bleu"),
         "distinct_bigrams": cell["distinct_bigrams"] / cell["bigrams"] if cell.get("bigrams") else None,
     }
-    found["gap"] = (
-        cell["nll_per_sequence"] - lm["nll_per_sequence"] if lm and lm is not cell and kl is not None else None
-    )
+    if lm and lm is not cell and "nll_per_sequence" in cell:
+        found["gap"] = cell["nll_per_sequence"] - lm["nll_per_sequence"]
     found["time"] = cell["cpu_seconds"] / plain["cpu_seconds"] if plain and cell.get("cpu_seconds") else None
     found["bound_gap"] = cell.get("bound_gap")
     of_latent = {
@@ -207,7 +206,7 @@ def _gap_to_lm(row: Mapping[str, Any]) -> str:
 
 def markdown(card: Mapping[str, Any]) -> str:
     """The whole card."""
-    lines = ["# Card of latents", "", card["protocol"], ""]
+    lines = ["# Card of latents", "", *(f"- {line}" for line in card["protocol"]), ""]
     if card["left_out"]:
         lines += [f"Not shown, made by other settings or recipes: {', '.join(card['left_out'])}.", ""]
     for block in card["data_sets"]:
