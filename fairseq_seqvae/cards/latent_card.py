@@ -22,7 +22,7 @@ from fairseq_seqvae.cards.spreads import plain
 from fairseq_seqvae.runs import steps as s
 from fairseq_seqvae.support.command_line import positive
 
-EXAMPLE = "examples/latents/config"
+EXAMPLE = "examples/latents/recipes"
 FOLDER = "runs/latent-card"
 SMOKE: dict[str, Any] = {
     "sequences": 30,

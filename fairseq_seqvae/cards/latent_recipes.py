@@ -40,7 +40,7 @@ class Recipes:
         missing = [name for name in _FILES if not (folder / name).is_file()]
         if missing:
             raise ValueError(
-                f"--config {folder} has no {', '.join(missing)}: give a folder such as examples/latents/config."
+                f"--config {folder} has no {', '.join(missing)}: give a folder such as examples/latents/recipes."
             )
         base, data_sets, methods = (yaml.safe_load((folder / name).read_text(encoding="utf-8")) for name in _FILES)
         for needed in (LANGUAGE_MODEL, PLAIN):

@@ -254,8 +254,8 @@ def write_csv(path: Path, cells: list[dict[str, Any]], baselines: list[dict[str,
 
 def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, float]):
     """Oracle NLL of samples against held-out NLL: a panel a length, a curve a method; temperature 1 has a ring."""
-    figure, row = panels(blocks)
-    for axes, block in zip(row, blocks, strict=True):
+    figure, all_axes = panels(blocks)
+    for axes, block in zip(all_axes, blocks, strict=True):
         for colour, marker, summary in styled(block, blocks):
             points = sorted(summary["points"], key=lambda point: point["temperature"])
             xs, ys = (np.array([point[key].mean for point in points]) for key in ("oracle_nll", "held_out_nll"))
@@ -288,8 +288,8 @@ def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, f
         # The oracle itself is far below and left of all: shown, it would leave no room for the rest.
         title = f"T = {block['length']} (oracle: {oracle['oracle_nll']:.2f}, {oracle['held_out_nll']:.2f})"
         axes.set(title=title, xlabel="oracle NLL of samples, nats per token (quality)")
-    row[0].set_ylabel("NLL of held-out data, nats per token (coverage)")
-    legend(figure, row)
+    all_axes[0].set_ylabel("NLL of held-out data, nats per token (coverage)")
+    legend(figure, all_axes)
     return figure
 
 
@@ -298,8 +298,8 @@ def draw_learning(blocks: list[dict[str, Any]], cells: list[dict[str, Any]], tar
 
     A stage that is a method of its own is drawn as that alone.
     """
-    figure, row = panels(blocks)
-    for axes, block in zip(row, blocks, strict=True):
+    figure, all_axes = panels(blocks)
+    for axes, block in zip(all_axes, blocks, strict=True):
         for colour, marker, summary in styled(block, blocks):
             own = [c for c in cells if (c["method"], c["length"]) == (summary["method"], block["length"])]
             for i, cell in enumerate(own):
@@ -312,6 +312,6 @@ def draw_learning(blocks: list[dict[str, Any]], cells: list[dict[str, Any]], tar
         if block["length"] in targets:
             axes.axhline(targets[block["length"]], color="#bbbbbb", linewidth=1, linestyle=":", label="best published")
         axes.set(title=f"T = {block['length']}", xlabel="minutes of training")
-    row[0].set_ylabel("oracle NLL of samples, nats per token")
-    legend(figure, row)
+    all_axes[0].set_ylabel("oracle NLL of samples, nats per token")
+    legend(figure, all_axes)
     return figure

@@ -24,7 +24,7 @@ from fairseq_seqvae.oracle.__main__ import main as oracle_main
 from fairseq_seqvae.runs.steps import StepError
 
 FOLDER = commands.ROOT / "examples" / "latents"
-RECIPES = Recipes.read(FOLDER / "config")
+RECIPES = Recipes.read(FOLDER / "recipes")
 
 
 @pytest.fixture(autouse=True)
@@ -314,7 +314,7 @@ def in_this_process(monkeypatch):
 def test_a_card_is_complete_and_goes_on_and_refuses_other_recipes(tmp_path, monkeypatch, capsys):
     seen = in_this_process(monkeypatch)
     config, out = tmp_path / "config", tmp_path / "out"
-    shutil.copytree(FOLDER / "config", config)
+    shutil.copytree(FOLDER / "recipes", config)
     flags = ["--config", str(config), "--out", str(out), "--smoke", "--data-sets", "latent-oracle", "--methods"]
 
     def run(methods):
@@ -375,7 +375,7 @@ def test_a_card_is_complete_and_goes_on_and_refuses_other_recipes(tmp_path, monk
 )
 def test_unknown_names_are_refused(flags, said, capsys):
     with pytest.raises(SystemExit) as stop:
-        latent_card.main(flags, config=FOLDER / "config")
+        latent_card.main(flags, config=FOLDER / "recipes")
     assert stop.value.code == 2 and said in capsys.readouterr().err
 
 
