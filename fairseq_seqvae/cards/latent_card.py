@@ -110,7 +110,7 @@ def protocol(settings: c.Settings, updates: dict[str, int]) -> list[str]:
     return [
         f"Updates of the generator: {counts}; the last checkpoint, without early stopping.",
         f"NLL: importance-weighted bound with {settings.importance_samples} draws of z from q(z|x), nats per sequence, "
-        f"mean over the first {settings.sequences} test sequences; exact for lm.",
+        f"mean over the first test sequences, at most {settings.sequences}; exact for lm.",
         "± is the 95 % t-interval over seeds, s.e. the standard error over sequences.",
         "Gap: NLL less that of lm (same decoder and seed); below 0 is better.",
         "Reconstruction: -E_q log p(x|z), nats.",

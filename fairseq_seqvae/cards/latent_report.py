@@ -28,7 +28,7 @@ class Column(NamedTuple):
     digits: int
 
 
-COLUMNS = (
+LATENT_COLUMNS = (
     Column("nll", "NLL", 2),
     Column("gap", "gap to LM", 2),
     Column("reconstruction", "reconstruction", 2),
@@ -36,6 +36,8 @@ COLUMNS = (
     Column("information", "MI", 2),
     Column("information_bound", "MI bound", 2),
     Column("active", "active units", 1),
+)
+OUTPUT_COLUMNS = (
     Column("accuracy", "greedy accuracy", 3),
     Column("bleu", "BLEU", 1),
     Column("different", "different", 3),
@@ -106,7 +108,7 @@ def summarise(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             lm, plain = (by_place.get((other, cell["seed"])) for other in (LANGUAGE_MODEL, PLAIN))
             values.append(derived(cell, lm, plain))
         summary: dict[str, Any] = {"method": method, "seeds": [cell["seed"] for cell in own]}
-        for column in (*COLUMNS, *TRUTH_COLUMNS):
+        for column in (*LATENT_COLUMNS, *TRUTH_COLUMNS, *OUTPUT_COLUMNS):
             summary[column.key] = spread([v for each in values if (v := each[column.key]) is not None])
         summary["latent_dim"] = own[0].get("latent_dim", 0)
         ceilings = [cell.get("mutual_information_ceiling", math.inf) for cell in own]
@@ -210,7 +212,7 @@ def markdown(card: Mapping[str, Any]) -> str:
     if card["left_out"]:
         lines += [f"Not shown, made by other settings or recipes: {', '.join(card['left_out'])}.", ""]
     for block in card["data_sets"]:
-        lines += [f"## {block['data_set']}", "", *findings(block), "", *_table(block), ""]
+        lines += [f"## {block['data_set']}", "", *findings(block), "", *_tables(block), ""]
         if block["truth"]:
             lines += [
                 f"Truth: -log p(x) {block['truth']['nll']:.3f}, mutual information "
@@ -221,13 +223,23 @@ def markdown(card: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _table(block: Mapping[str, Any]) -> list[str]:
-    columns = COLUMNS + (TRUTH_COLUMNS if block["truth"] else ())
+def _tables(block: Mapping[str, Any]) -> list[str]:
+    found = LATENT_COLUMNS + (TRUTH_COLUMNS if block["truth"] else ())
+    return [
+        *_table(block, "likelihood and latent", found),
+        "",
+        *_table(block, "reconstruction, samples, time", OUTPUT_COLUMNS),
+    ]
+
+
+def _table(block: Mapping[str, Any], what: str, columns: Sequence[Column]) -> list[str]:
+    """Rows that have something to say in these columns."""
     rows = [
         [f"**{row['method']}**", str(len(row["seeds"])), *(_entry(row, column) for column in columns)]
         for row in block["methods"]
+        if any(row[column.key] for column in columns)
     ]
-    return table(["", "seeds", *(column.heading for column in columns)], rows)
+    return table([what, "seeds", *(column.heading for column in columns)], rows)
 
 
 def _entry(row: Mapping[str, Any], column: Column) -> str:
