@@ -148,7 +148,7 @@ def twins(cells: Sequence[Mapping[str, Any]], pairs: Mapping[str, str]) -> list[
 def findings(block: Mapping[str, Any]) -> list[str]:
     """What a reader must not overlook, the inconvenient things first."""
     summaries = [row for row in block["methods"] if row["method"] not in (LANGUAGE_MODEL, REAL)]
-    lines = [_worse_than_lm(summaries), _unused(summaries), _worse_samples(block["methods"])]
+    lines = [_worse_than_lm(summaries), _unused(summaries), _worse_samples(block["methods"])] if summaries else []
     for row in block["twins"]:
         lines.append(
             f"{row['method']} less {row['twin']} ({_seeds(row['seeds'])}): MI {gap(row['information'], 0)}, NLL "

@@ -232,6 +232,10 @@ class TestCard:
         assert "- No distance from the language model: lm is missing" in text
         assert "| **vae** | 1 | 36.00 | - | 34.50 |" in text
 
+    def test_a_language_model_alone_is_compared_with_nothing(self):
+        (line,) = report.findings(card_of([language_model(1, 36.0)])["data_sets"][0])
+        assert line.startswith("- Rows of a single seed")
+
     @pytest.mark.parametrize(
         "change, expected",
         [
