@@ -273,15 +273,21 @@ def write_csv(path: Path, cells: Sequence[Mapping[str, Any]]) -> None:
 
 
 def draw(blocks: list[dict[str, Any]]) -> Any:
-    """NLL against mutual information: a panel a data set, a point a method with its intervals; a line for the LM."""
-    figure, row = panels(blocks)
+    """NLL against mutual information: a panel a data set, a point a method, a line for the LM.
+
+    Intervals of few seeds are wide: they may reach beyond the panel, whose limits are those of the means.
+    """
+    figure, row = panels(blocks, height=5.6)
     for axes, block in zip(row, blocks, strict=True):
+        means: list[tuple[float, float]] = []
         for colour, marker, summary in styled(block, blocks):
             nll, information = summary["nll"], summary["information"]
             if summary["method"] == LANGUAGE_MODEL and nll:
                 axes.axhline(nll.mean, color="#777777", linewidth=1, linestyle="--", label="lm")
+                means.append((0.0, nll.mean))
             if not nll or not information:
                 continue
+            means.append((information.mean, nll.mean))
             axes.errorbar(
                 information.mean,
                 nll.mean,
@@ -294,7 +300,15 @@ def draw(blocks: list[dict[str, Any]]) -> Any:
                 elinewidth=0.8,
                 label=summary["method"],
             )
-        axes.set(title=block["data_set"], xlabel="mutual information, nats per sequence")
+        limits = {
+            name: _limits(values) for name, values in zip(("xlim", "ylim"), zip(*means, strict=True), strict=False)
+        }
+        axes.set(title=block["data_set"], xlabel="mutual information, nats per sequence", **limits)
     row[0].set_ylabel("NLL of held-out data, nats per sequence")
-    legend(figure, row)
+    legend(figure, row, columns=3)
     return figure
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    margin = 0.1 * (max(values) - min(values)) or 1.0
+    return min(values) - margin, max(values) + margin

@@ -7,11 +7,11 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5
 MARKERS = ("o", "s", "^", "D")  # the next one when the colours repeat
 
 
-def panels(blocks: list[dict[str, Any]]) -> tuple[Any, Any]:
-    """A figure and its panels, one a block."""
+def panels(blocks: list[dict[str, Any]], height: float = 4.8) -> tuple[Any, Any]:
+    """A figure, *height* inches high, and its panels, one a block."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.2 + 4.3 * len(blocks), 4.8), layout="constrained")
+    figure = Figure(figsize=(1.2 + 4.3 * len(blocks), height), layout="constrained")
     row = figure.subplots(1, len(blocks), squeeze=False)[0]
     for axes in row:
         axes.grid(alpha=0.25)
@@ -27,13 +27,18 @@ def styled(block: dict[str, Any], blocks: list[dict[str, Any]]) -> Iterator[tupl
         yield *styles[names.index(summary["method"]) % len(styles)], summary
 
 
-def legend(figure: Any, panels: Any) -> None:
-    """One legend below all panels."""
+def legend(figure: Any, panels: Any, columns: int = 2) -> None:
+    """One legend below all panels, with so many columns for each of them."""
     entries: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         for handle, label in zip(handles, labels, strict=True):
             entries.setdefault(label, handle)
     figure.legend(
-        entries.values(), entries.keys(), loc="outside lower center", ncols=2 * len(panels), frameon=False, fontsize=9
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=columns * len(panels),
+        frameon=False,
+        fontsize=9,
     )
