@@ -7,8 +7,6 @@ was finished is not done again: after an interruption, give the same command.
 """
 
 import argparse
-import logging
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +14,17 @@ from typing import Any
 
 from fairseq_seqvae.cards import cells as c
 from fairseq_seqvae.cards import report as r
+from fairseq_seqvae.cards.command import make_each, names, new_parser, numbers, parse, raise_failures
+from fairseq_seqvae.cards.files import write_json
+from fairseq_seqvae.cards.spreads import plain
 from fairseq_seqvae.oracle import Oracle
 from fairseq_seqvae.runs import steps as s
-from fairseq_seqvae.support.command_line import positive, temperatures
+from fairseq_seqvae.support.command_line import temperatures
 
 # Lowest published oracle NLL of samples at each length (Gao, Cui, Ding 2021), of the oracle with seed 88.
 PUBLISHED = {8: 7.46, 20: 8.42, 64: 8.18}
+EXAMPLE = "examples/oracle/config"
+FOLDER = "runs/card"
 FIGURES = ("quality_coverage", "learning")
 SMOKE_ORACLE = {"seed": 7, "vocab_size": 50, "embed_dim": 8, "hidden_dim": 8}
 SMOKE: dict[str, Any] = {
@@ -53,22 +56,12 @@ def body(args: argparse.Namespace) -> None:
     for length in args.lengths:
         cells.make_data(length)
         cells.baselines(length)
-    failures = []
     # All methods with the first seed come first: so an early look at the card compares them.
-    for cell in [c.Cell(m, length, seed) for seed in args.seeds for length in args.lengths for m in args.methods]:
-        try:
-            cells.make(cell)
-        except s.Interrupted:
-            raise
-        except s.StepError as error:  # the others can still be made
-            print(f"\nerror: {error}", file=sys.stderr)
-            failures.append("-".join(map(str, cell)))
-            continue
-        report(args.out, cells, targets)
+    wanted = [c.Cell(m, length, seed) for seed in args.seeds for length in args.lengths for m in args.methods]
+    failures = make_each(wanted, cells.make, lambda: report(args.out, cells, targets))
     figures = {f"figure of {name.replace('_', ' and ')}": args.out / f"{name}.png" for name in FIGURES}
     cells.steps.finish({"card": args.out / "card.md", **figures})
-    if failures:
-        raise s.StepError(f"not in the card, since a step failed (see above): {', '.join(failures)}")
+    raise_failures(failures)
 
 
 def report(out: Path, cells: c.Cells, targets: dict[int, float]) -> None:
@@ -90,7 +83,7 @@ def report(out: Path, cells: c.Cells, targets: dict[int, float]) -> None:
             }
         )
     card = {"protocol": protocol(cells.settings), "lengths": blocks}
-    c.write_json(out / "card.json", {**_plain(card), "cells": done})
+    write_json(out / "card.json", {**plain(card), "cells": done})
     (out / "card.md").write_text(r.markdown(card), encoding="utf-8")
     with_length = [{**row, "length": block["length"]} for block in blocks for row in block["baselines"]]
     r.write_csv(out / "card.csv", done, with_length)
@@ -118,30 +111,10 @@ def protocol(settings: c.Settings) -> str:
     )
 
 
-def _plain(value: Any) -> Any:
-    """Spreads as dictionaries."""
-    if isinstance(value, r.Spread):
-        return value._asdict()
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, list) else value
-
-
-def _names(text: str) -> list[str]:
-    return list(dict.fromkeys(text.split(",")))
-
-
-def _numbers(text: str) -> list[int]:
-    return [positive(part) for part in _names(text)]
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m fairseq_seqvae card", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--methods", type=_names, help="names in config/methods.yaml (default: all)")
-    parser.add_argument("--lengths", type=_numbers, metavar="T,...", help="tokens per sequence (default: 8,20,64)")
-    parser.add_argument("--seeds", type=_numbers, default=[1], help="of training and sampling (default: 1)")
+    parser = new_parser("card", __doc__, FOLDER, EXAMPLE)
+    parser.add_argument("--methods", type=names, metavar="NAME,...", help="names in methods.yaml (default: all)")
+    parser.add_argument("--lengths", type=numbers, metavar="T,...", help="tokens per sequence (default: 8,20,64)")
     parser.add_argument(
         "--temperatures",
         type=temperatures,
@@ -149,12 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TAU,...",
         help="of the decoder, 1 among them (default: 1,0.9,0.8,0.75,0.7,0.6)",
     )
-    parser.add_argument("--out", type=Path, help="folder for everything that is made (default: runs/card)")
     parser.add_argument("--npz", type=Path, help="an oracle of these arrays instead of the paper's")
-    parser.add_argument("--smoke", action="store_true", help="a tiny oracle and a few updates: see that all runs")
-    parser.add_argument(
-        "--config", type=Path, help="folder with methods.yaml and a YAML file per stage, such as examples/oracle/config"
-    )
     return parser
 
 
@@ -165,24 +133,14 @@ def main(argv: Sequence[str] | None = None, config: Path | None = None, root: Pa
         config: default of --config
         root: where commands are run, and the parent of the default folder (default: the working directory)
     """
-    # What fairseq says of reading a checkpoint is not wanted here.
-    logging.disable(logging.INFO)
-    # As Ctrl-C: the command that is running is stopped, too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = _parser()
-    args = parser.parse_args(argv)
-    args.root = (root or Path.cwd()).resolve()
-    args.config = args.config or config
-    if args.config is None:
-        parser.error("--config is missing: give a folder such as examples/oracle/config of the repository")
+    args = parse(parser, argv, config, root, FOLDER, EXAMPLE)
     try:
         known = list(c.read_methods(args.config)["methods"])
     except ValueError as error:
         parser.error(str(error))
-    args.config = args.config.resolve()
     args.methods = args.methods or known
     args.lengths = args.lengths or ([8] if args.smoke else [8, 20, 64])
-    args.out = (args.out or args.root / ("runs/card-smoke" if args.smoke else "runs/card")).resolve()
     if 1 not in args.temperatures:
         parser.error("--temperatures must have 1 among them, the model as it is")
     return s.main(body, args)

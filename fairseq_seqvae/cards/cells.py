@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import torch
 import yaml
 
 from fairseq_seqvae.cards.baselines import baselines
+from fairseq_seqvae.cards.files import once, write_json
 from fairseq_seqvae.oracle import Oracle
 from fairseq_seqvae.oracle.model import estimate
 from fairseq_seqvae.oracle.score import read_tokens
@@ -102,25 +102,6 @@ def read_methods(config: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"--config {config} has no methods.yaml: give a folder such as examples/oracle/config.")
     return yaml.safe_load(file.read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a file of JSON as a whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-
-
-def once(path: Path, made_with: dict, make: Callable[[], dict]) -> dict:
-    """The content of a JSON file, made if it is missing or was made with other settings."""
-    if path.exists():
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["made_with"] == json.loads(json.dumps(made_with)):
-            return content
-    content = {"made_with": made_with, **make()}
-    write_json(path, content)
-    return content
 
 
 class Cells:

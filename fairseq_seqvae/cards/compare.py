@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fairseq_seqvae import compat
 from fairseq_seqvae.oracle.latent_check import estimates
@@ -19,6 +20,7 @@ from fairseq_seqvae.oracle.latent_commands import add_seed
 from fairseq_seqvae.oracle.latent_model import LatentOracle
 from fairseq_seqvae.oracle.latent_truth import summarise
 from fairseq_seqvae.oracle.model import estimate
+from fairseq_seqvae.oracle.quadrature import Truth
 from fairseq_seqvae.oracle.score import parse_tokens
 from fairseq_seqvae.support.command_line import positive, report
 
@@ -30,6 +32,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     return report(_PROG, _run, _parser().parse_args(argv))
 
 
+def true_values(oracle: LatentOracle, task: Any, held_out_set: Any, split: str) -> tuple[Tensor, Truth]:
+    """Sequences of a split as the oracle numbers their tokens, (B, T), and the truth about them."""
+    texts = [(f"sentence {i}", task.dictionary.string(row)) for i, row in zip(*held_out_set[:2], strict=True)]
+    tokens = parse_tokens(texts, oracle.vocab_size, split)
+    return tokens, oracle.truth(tokens)
+
+
+def against_truth(truth: Truth, figures: dict[str, Any], arrays: dict[str, Any]) -> dict[str, float]:
+    """How far bounds are below the truth, nats per sequence, and which share of the information was found.
+
+    Args:
+        figures: of `measure_held_out`
+        arrays: of the same, with one temperature
+    """
+    found: dict[str, float] = {}
+    for name, key in (("bound", "log_likelihood"), ("elbo", "elbo")):
+        mean, error = estimate(truth.log_likelihood - torch.from_numpy(arrays[key])[:, 0])
+        found |= {f"{name}_gap": mean, f"{name}_gap_standard_error": error}
+    information = float(truth.divergence.double().mean())
+    for key in ("kl", "mutual_information"):
+        found[f"{key}_share"] = figures[key] / information
+    return found
+
+
 def _run(args: argparse.Namespace) -> None:
     compat.require_fairseq()
     from fairseq_seqvae.measure.figures import load, measure_held_out, read_split
@@ -37,29 +63,19 @@ def _run(args: argparse.Namespace) -> None:
     model, task = load(args.path, args.data, use_cuda=torch.cuda.is_available() and not args.cpu)
     held_out_set = read_split(task, args.gen_subset, args.sequences)
     oracle = LatentOracle.from_seed(args.oracle_seed)
-    texts = [(f"sentence {i}", task.dictionary.string(row)) for i, row in zip(*held_out_set[:2], strict=True)]
-    tokens = parse_tokens(texts, oracle.vocab_size, args.gen_subset)
+    tokens, truth = true_values(oracle, task, held_out_set, args.gen_subset)
     figures, arrays = measure_held_out(model, held_out_set, [1.0], args.importance_samples, args.seed)
-    truth = oracle.truth(tokens)
-    bound, elbo = (torch.from_numpy(arrays[name])[:, 0] for name in ("log_likelihood", "elbo"))
     own, own_information = estimates(
         oracle, truth, tokens, ids=held_out_set.ids, seed=args.seed, num_samples=args.importance_samples
     )
     true = summarise(truth, tokens.size(1))
-    information = true["mutual_information"]
     result: dict[str, Any] = {"checkpoint": args.path, "oracle_seed": args.oracle_seed, "subset": args.gen_subset}
     result |= {"importance_samples": args.importance_samples, "truth": true, "found": figures}
-    for name, values in (("bound", bound), ("elbo", elbo)):
-        mean, error = estimate(truth.log_likelihood - values)
-        result |= {f"{name}_gap": mean, f"{name}_gap_standard_error": error}
-    result |= {
-        "kl_share": figures["kl"] / information,
-        "mutual_information_share": figures["mutual_information"] / information,
-        "estimators": {
-            "bound_gap": estimate(truth.log_likelihood - own.bound[:, 0]).mean,
-            "elbo_gap": estimate(truth.log_likelihood - own.elbo[:, 0]).mean,
-            "mutual_information_share": own_information / information,
-        },
+    result |= against_truth(truth, figures, arrays)
+    result["estimators"] = {
+        "bound_gap": estimate(truth.log_likelihood - own.bound[:, 0]).mean,
+        "elbo_gap": estimate(truth.log_likelihood - own.elbo[:, 0]).mean,
+        "mutual_information_share": own_information / true["mutual_information"],
     }
     print(json.dumps(result) if args.json else _sentences(result))
 

@@ -4,40 +4,16 @@ import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+
+from fairseq_seqvae.cards.panels import legend, panels, styled
+from fairseq_seqvae.cards.spreads import Spread, gap, number, share, spread, table
 
 MAXIMUM_LIKELIHOOD = "ml"  # the method that the others are compared with
 MIXTURE_WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 LAST_EVALUATIONS = 5
-
-
-class Spread(NamedTuple):
-    """A mean over seeds.
-
-    Attributes:
-        mean: over seeds
-        half_width: of its 95 % interval by Student's t; None for a single seed
-        seeds: how many
-    """
-
-    mean: float
-    half_width: float | None
-    seeds: int
-
-
-def spread(values: Sequence[float]) -> Spread | None:
-    """Mean and interval; None of no values."""
-    if not values:
-        return None
-    count = len(values)
-    if count == 1:
-        return Spread(float(values[0]), None, 1)
-    from scipy import stats
-
-    half_width = stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count)
-    return Spread(float(np.mean(values)), float(half_width), count)
 
 
 def value_at(points: Sequence[dict[str, float]], oracle_nll: float, key: str = "held_out_nll") -> float | None:
@@ -175,17 +151,13 @@ def markdown(card: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
-
-
 def _method_table(block: dict[str, Any]) -> list[str]:
     header = ["temperature 1", "seeds", "oracle NLL", "held-out NLL", "gap to ML", "KL", "MI", "active units"]
     header += ["distinct sequences", "distinct bigrams (ML there)", "training, min"]
     rows = []
     for row in block["baselines"]:
         coverage = _with_error(row, "held_out_nll") if row["held_out_nll"] is not None else "infinite"
-        shares = [_share(row["distinct_sequences"], row["samples"]), _share(row["distinct_bigrams"], row["bigrams"])]
+        shares = [share(row["distinct_sequences"], row["samples"]), share(row["distinct_bigrams"], row["bigrams"])]
         rows.append([f"*{row['name']}*", "", _with_error(row, "oracle_nll"), coverage, "", "", "", "", *shares, ""])
     for summary in block["methods"]:
         point = next(p for p in summary["points"] if p["temperature"] == 1)
@@ -193,13 +165,13 @@ def _method_table(block: dict[str, Any]) -> list[str]:
         minutes = Spread(seconds.mean / 60, seconds.half_width and seconds.half_width / 60, seconds.seeds)
         rows.append(
             [f"**{summary['method']}**", str(len(summary["seeds"]))]
-            + [_mean(point, "oracle_nll"), _mean(point, "held_out_nll"), _gap(point["gap"], len(summary["seeds"]))]
-            + [_number(summary[key], digits) for key, digits in (("kl", 3), ("mutual_information", 3))]
-            + [_number(summary["active_units"], 1), _share(point["distinct_sequences"].mean, point["samples"])]
-            + [_bigrams(point), _number(minutes, 1)]
+            + [_mean(point, "oracle_nll"), _mean(point, "held_out_nll"), gap(point["gap"], len(summary["seeds"]))]
+            + [number(summary[key], digits) for key, digits in (("kl", 3), ("mutual_information", 3))]
+            + [number(summary["active_units"], 1), share(point["distinct_sequences"].mean, point["samples"])]
+            + [_bigrams(point), number(minutes, 1)]
         )
     notes = "; ".join(f"{row['name']}: {row['what']}" for row in block["baselines"])
-    return [*_table(header, rows), "", f"Baselines: {notes}."]
+    return [*table(header, rows), "", f"Baselines: {notes}."]
 
 
 def _sweep_table(block: dict[str, Any]) -> list[str]:
@@ -207,23 +179,23 @@ def _sweep_table(block: dict[str, Any]) -> list[str]:
     header += ["distinct bigrams (ML there)"]
     rows = [
         [summary["method"], f"{point['temperature']:g}", _mean(point, "oracle_nll"), _mean(point, "held_out_nll")]
-        + [_number(point["ml_held_out_nll"], 3), _gap(point["gap"], len(summary["seeds"]))]
-        + [_share(point["distinct_sequences"].mean, point["samples"]), _bigrams(point)]
+        + [number(point["ml_held_out_nll"], 3), gap(point["gap"], len(summary["seeds"]))]
+        + [share(point["distinct_sequences"].mean, point["samples"]), _bigrams(point)]
         for summary in block["methods"]
         for point in summary["points"]
     ]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _mixture_table(block: dict[str, Any]) -> list[str]:
     sharp = block["mixtures"][0]["sharp_temperature"]
     header = [f"ML, each sequence at temperature {sharp:g} or 1", "oracle NLL", "held-out NLL", "gap"]
     rows = [
-        [f"{row['weight']:.0%} at {sharp:g}", _number(row["oracle_nll"], 3), _number(row["held_out_nll"], 3)]
-        + [_gap(row["gap"], row["oracle_nll"].seeds)]
+        [f"{row['weight']:.0%} at {sharp:g}", number(row["oracle_nll"], 3), number(row["held_out_nll"], 3)]
+        + [gap(row["gap"], row["oracle_nll"].seeds)]
         for row in block["mixtures"]
     ]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _time_table(block: dict[str, Any]) -> list[str]:
@@ -232,13 +204,13 @@ def _time_table(block: dict[str, Any]) -> list[str]:
     header += [f"minutes until {target:g}", "seeds that reach it"] if target is not None else []
     rows = []
     for summary in block["methods"]:
-        row = [summary["method"], _number(summary["last_evaluations_oracle_nll"], 3)]
+        row = [summary["method"], number(summary["last_evaluations_oracle_nll"], 3)]
         if target is not None:
             found = summary["seconds_to_target"]
             minutes = f"{found.mean / 60:.1f}" if found else "never"
             row += [minutes, f"{found.seeds if found else 0} of {len(summary['seeds'])}"]
         rows.append(row)
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _with_error(row: dict[str, Any], key: str) -> str:
@@ -249,31 +221,13 @@ def _mean(point: dict[str, Any], key: str) -> str:
     """With the interval over seeds, or for a single seed the standard error over sequences."""
     if point[key].half_width is None:
         return f"{point[key].mean:.3f} (s.e. {point[key + '_standard_error']:.3f})"
-    return _number(point[key], 3)
-
-
-def _number(value: Spread | None, digits: int) -> str:
-    if value is None:
-        return "-"
-    interval = "" if value.half_width is None else f" ± {value.half_width:.{digits}f}"
-    return f"{value.mean:.{digits}f}{interval}"
-
-
-def _gap(value: Spread | None, seeds: int) -> str:
-    if value is None:
-        return "-"
-    interval = "" if value.half_width is None else f" ± {value.half_width:.3f}"
-    return f"{value.mean:+.3f}{interval}{f' (n = {value.seeds})' if value.seeds < seeds else ''}"
+    return number(point[key], 3)
 
 
 def _bigrams(point: dict[str, Any]) -> str:
     there = point["ml_distinct_bigrams"]
-    reference = f" ({_share(there.mean, point['bigrams'])})" if there else ""
-    return _share(point["distinct_bigrams"].mean, point["bigrams"]) + reference
-
-
-def _share(part: float, whole: float) -> str:
-    return f"{part / whole:.1%}" if whole else "-"
+    reference = f" ({share(there.mean, point['bigrams'])})" if there else ""
+    return share(point["distinct_bigrams"].mean, point["bigrams"]) + reference
 
 
 def write_csv(path: Path, cells: list[dict[str, Any]], baselines: list[dict[str, Any]]) -> None:
@@ -297,17 +251,12 @@ def write_csv(path: Path, cells: list[dict[str, Any]], baselines: list[dict[str,
 
 # -- as pictures --
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5e3c99", "#b2182b", "#8c510a", "#808000")
-MARKERS = ("o", "s", "^", "D")  # the next one when the colours repeat
-
 
 def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, float]):
     """Oracle NLL of samples against held-out NLL: a panel a length, a curve a method; temperature 1 has a ring."""
-    figure, panels = _panels(blocks)
-    for axes, block in zip(panels, blocks, strict=True):
-        for (colour, marker), summary in zip(_styles(blocks), _in_order(block, blocks), strict=True):
-            if summary is None:
-                continue
+    figure, all_axes = panels(blocks)
+    for axes, block in zip(all_axes, blocks, strict=True):
+        for colour, marker, summary in styled(block, blocks):
             points = sorted(summary["points"], key=lambda point: point["temperature"])
             xs, ys = (np.array([point[key].mean for point in points]) for key in ("oracle_nll", "held_out_nll"))
             x_errors, y_errors = (
@@ -339,8 +288,8 @@ def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, f
         # The oracle itself is far below and left of all: shown, it would leave no room for the rest.
         title = f"T = {block['length']} (oracle: {oracle['oracle_nll']:.2f}, {oracle['held_out_nll']:.2f})"
         axes.set(title=title, xlabel="oracle NLL of samples, nats per token (quality)")
-    panels[0].set_ylabel("NLL of held-out data, nats per token (coverage)")
-    _legend(figure, panels)
+    all_axes[0].set_ylabel("NLL of held-out data, nats per token (coverage)")
+    legend(figure, all_axes)
     return figure
 
 
@@ -349,11 +298,9 @@ def draw_learning(blocks: list[dict[str, Any]], cells: list[dict[str, Any]], tar
 
     A stage that is a method of its own is drawn as that alone.
     """
-    figure, panels = _panels(blocks)
-    for axes, block in zip(panels, blocks, strict=True):
-        for (colour, marker), summary in zip(_styles(blocks), _in_order(block, blocks), strict=True):
-            if summary is None:
-                continue
+    figure, all_axes = panels(blocks)
+    for axes, block in zip(all_axes, blocks, strict=True):
+        for colour, marker, summary in styled(block, blocks):
             own = [c for c in cells if (c["method"], c["length"]) == (summary["method"], block["length"])]
             for i, cell in enumerate(own):
                 methods = {other["method"] for other in block["methods"]} - {summary["method"]}
@@ -365,44 +312,6 @@ def draw_learning(blocks: list[dict[str, Any]], cells: list[dict[str, Any]], tar
         if block["length"] in targets:
             axes.axhline(targets[block["length"]], color="#bbbbbb", linewidth=1, linestyle=":", label="best published")
         axes.set(title=f"T = {block['length']}", xlabel="minutes of training")
-    panels[0].set_ylabel("oracle NLL of samples, nats per token")
-    _legend(figure, panels)
+    all_axes[0].set_ylabel("oracle NLL of samples, nats per token")
+    legend(figure, all_axes)
     return figure
-
-
-def _panels(blocks: list[dict[str, Any]]):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(1.2 + 4.3 * len(blocks), 4.8), layout="constrained")
-    panels = figure.subplots(1, len(blocks), squeeze=False)[0]
-    for axes in panels:
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure, panels
-
-
-def _names(blocks: list[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(summary["method"] for block in blocks for summary in block["methods"]))
-
-
-def _styles(blocks: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Colour and marker of each method, the same in all panels and of no other method."""
-    styles = [(colour, marker) for marker in MARKERS for colour in COLOURS]
-    return [styles[i % len(styles)] for i in range(len(_names(blocks)))]
-
-
-def _in_order(block: dict[str, Any], blocks: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
-    """The summaries of a panel in the order of the styles; None where the method is not in it."""
-    by_name = {summary["method"]: summary for summary in block["methods"]}
-    return [by_name.get(name) for name in _names(blocks)]
-
-
-def _legend(figure, panels) -> None:
-    entries: dict[str, Any] = {}
-    for axes in panels:
-        handles, labels = axes.get_legend_handles_labels()
-        for handle, label in zip(handles, labels, strict=True):
-            entries.setdefault(label, handle)
-    figure.legend(
-        entries.values(), entries.keys(), loc="outside lower center", ncols=2 * len(panels), frameon=False, fontsize=9
-    )

@@ -72,6 +72,10 @@ class Steps:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         self.bin = Path(sys.executable).parent
 
+    def is_done(self, name: str) -> bool:
+        """Whether a step of this name has been finished."""
+        return (self.folder / "logs" / f"{_slug(name)}.done").exists()
+
     def run(
         self,
         name: str,

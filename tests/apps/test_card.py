@@ -203,8 +203,8 @@ class TestReport:
         assert new["points"][0]["gap"].mean == pytest.approx(((7.5 - 8.0) + (7.5 - 7.7)) / 2)
         assert new["points"][0]["gap"].seeds == 2
         assert new["points"][1]["gap"] == pytest.approx((8.7 - 8.7, None, 1))
-        assert card_report._gap(new["points"][1]["gap"], 3) == "+0.000 (n = 1)"
-        assert card_report._gap(new["points"][0]["gap"], 2) == "-0.350 ± 1.906"
+        assert card_report.gap(new["points"][1]["gap"], 3) == "+0.000 (n = 1)"
+        assert card_report.gap(new["points"][0]["gap"], 2) == "-0.350 ± 1.906"
         assert new["points"][0]["ml_distinct_bigrams"].mean == pytest.approx(1)
         assert new["points"][1]["oracle_nll"].mean == pytest.approx((6 + 7.5 + 7) / 3)
         assert new["last_evaluations_oracle_nll"].mean == pytest.approx(5.0)  # of 7, 6, 5, 4, 3

@@ -1,0 +1,29 @@
+"""Files of JSON that are written as a whole or not at all, and made once."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file of JSON as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def is_made_with(path: Path, made_with: dict) -> bool:
+    """Whether a file that :func:`once` wrote was made with these settings."""
+    return json.loads(path.read_text(encoding="utf-8"))["made_with"] == json.loads(json.dumps(made_with))
+
+
+def once(path: Path, made_with: dict, make: Callable[[], dict]) -> dict:
+    """The content of a JSON file, made if it is missing or was made with other settings."""
+    if path.exists() and is_made_with(path, made_with):
+        return json.loads(path.read_text(encoding="utf-8"))
+    content = {**make(), "made_with": made_with}
+    write_json(path, content)
+    return content
