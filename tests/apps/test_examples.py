@@ -8,6 +8,7 @@ from pathlib import Path
 import commands
 import pytest
 
+from fairseq_seqvae import register
 from fairseq_seqvae.runs import steps
 
 EXAMPLES = commands.ROOT / "examples"
@@ -18,6 +19,7 @@ def config_of_flags(flags: list[str]):
     from fairseq import options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
+    register()
     arguments = ["DATA", "--user-dir", commands.USER_DIR, "--save-dir", "SAVE", *flags]
     with commands.captured():
         namespace = options.parse_args_and_arch(options.get_training_parser(), arguments)
