@@ -34,13 +34,14 @@ def main(example: Path, description: str, default_folder: str, ends: tuple[str, 
         )
         checkpoint = s.train(steps, example, data, {"common.seed": str(args.seed)}, smoke)
         seed = ["--seed", str(args.seed)]
-        sampling = ["--sampling", "--beam", "1", "--temperature", "0.8"]
+        # The most likely sentence of each z: where z carries the sentence, it gives the variety too.
         outputs = {
-            "new": ["--gen-subset", "prior", "--num-draws", "100", *sampling],
+            "new": ["--gen-subset", "prior", "--num-draws", "100", "--beam", "5"],
             "reconstructed": ["--gen-subset", "test", "--beam", "5"],
             "interpolated": ["--gen-subset", "interpolate", "--num-draws", "8", "--beam", "5"]
             + ["--interpolate-from", ends[0], "--interpolate-to", ends[1]],
-            "continued": ["--gen-subset", "test", "--prefix-size", "3", *sampling],
+            # The z of a prefix would say that the sentence ends with it.
+            "continued": ["--gen-subset", "test", "--prefix-size", "3", "--latent", "prior", "--beam", "5"],
         }
         results = {}
         for name, flags in outputs.items():

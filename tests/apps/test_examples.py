@@ -20,6 +20,7 @@ def config_of_flags(flags: list[str]):
     from fairseq import options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
+    fairseq_seqvae.register()
     arguments = ["DATA", "--user-dir", commands.USER_DIR, "--save-dir", "SAVE", *flags]
     with commands.captured():
         namespace = options.parse_args_and_arch(options.get_training_parser(), arguments)

@@ -284,6 +284,11 @@ class TestEncoders:
         with pytest.raises(ValueError, match="has 9 tokens, but the convolutions are made for at most 8"):
             model.encoder.posterior(tokens, lengths)
 
+    def test_the_hybrid_decoder_generates_no_more_than_its_convolutions_unroll(self):
+        assert make_model(**HYBRID).decoder.max_positions() == 8
+        fixed = HYBRID | {"latent_positions": 0, "fixed_length": 8}
+        assert make_model(**fixed).decoder.max_positions() == make_model().decoder.max_positions()
+
     def test_positions_are_rounded_up_to_what_convolutions_can_halve(self):
         model = make_model(encoder="convolutional", conv_channels="5,6,7", latent_positions=0, fixed_length=9)
         assert model.encoder.lstm.positions == 16 and model.encoder.lstm.output_dim == 7 * 2

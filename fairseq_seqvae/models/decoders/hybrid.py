@@ -57,3 +57,9 @@ class HybridDecoder(SeqVAEDecoder):
             parts.append(z.unsqueeze(1).expand(-1, length, -1))
         auxiliary = F.linear(context, self.auxiliary_output.weight, self.auxiliary_output.bias + self.output_mask)
         return self.run(torch.cat(parts, dim=2), cells, z, regularize), auxiliary
+
+    def max_positions(self) -> int:
+        """Longest sequence that is generated, EOS included: there is nothing of z beyond the unrolled positions."""
+        longest = super().max_positions()
+        # What has a fixed length has no EOS either: its length is checked elsewhere.
+        return longest if self.fixed_length else min(longest, self.unrolling.positions)
