@@ -16,7 +16,6 @@ CONFIGS = [path for path in sorted(EXAMPLES.glob("*/config/*.yaml")) if path.nam
 
 
 def config_of_flags(flags: list[str]):
-    fairseq_seqvae.register()
     from fairseq import options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
