@@ -81,7 +81,12 @@ def known_flags() -> set[str]:
         if file.is_file():
             found |= set(re.findall(r"[\"'](--[a-z][\w-]+)[\"']", file.read_text(encoding="utf-8")))
     found |= {"--smoke", "--quick"} | set(re.findall(r"--[a-z-]+", (ROOT / "scripts" / "setup-env").read_text()))
-    return found | FOREIGN_FLAGS | {"--bpe", "--sentencepiece-model", "--oracle-seed", "--oracle-npz", "--remove-bpe"}
+    return (
+        found
+        | FOREIGN_FLAGS
+        | {"--total-num-update", "--warmup-updates"}
+        | {"--bpe", "--sentencepiece-model", "--oracle-seed", "--oracle-npz", "--remove-bpe"}
+    )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
