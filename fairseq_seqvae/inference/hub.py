@@ -103,7 +103,7 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
         Args:
             z: latent vectors
             seed: of the draws; with *options* alone it is 1
-            max_len: longest text, in tokens, EOS included
+            max_len: longest text, in tokens, EOS included; no longer than the decoder makes of a z
             prefixes: texts to begin with, one for each z
             options: ``temperature``, ``top_k``, ``top_p``, ``min_len``
         """
@@ -112,6 +112,7 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
         if z.dim() != 2 or z.size(1) != self.latent_dim:
             raise ValueError(f"`z` must have the shape (B, {self.latent_dim}) but has {tuple(z.shape)}.")
         decoder = self.model.decoder
+        max_len = min(max_len, decoder.max_positions())
         prefix = None if prefixes is None else self._prefix_tokens(prefixes, len(z))
         if prefix is not None:
             max_len = max(max_len, prefix.size(1))

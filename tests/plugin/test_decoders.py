@@ -284,8 +284,9 @@ class TestEncoders:
         with pytest.raises(ValueError, match="has 9 tokens, but the convolutions are made for at most 8"):
             model.encoder.posterior(tokens, lengths)
 
-    def test_the_hybrid_decoder_generates_no_more_than_its_convolutions_unroll(self):
+    def test_decoders_generate_no_more_than_z_is_unrolled_to(self):
         assert make_model(**HYBRID).decoder.max_positions() == 8
+        assert make_model(**HIERARCHICAL).decoder.max_positions() == 9  # three segments of 3
         fixed = HYBRID | {"latent_positions": 0, "fixed_length": 8}
         assert make_model(**fixed).decoder.max_positions() == make_model().decoder.max_positions()
 

@@ -70,3 +70,8 @@ class HierarchicalDecoder(SeqVAEDecoder):
         cells = list(initial.squeeze(1).split(self.hidden_dim, dim=1))
         features = self.run(torch.cat(parts, dim=2), cells, z, regularize)
         return features.reshape(batch, count * self.segment_length, -1)[:, :length], None
+
+    def max_positions(self) -> int:
+        """Longest sequence that is generated, EOS included: beyond the last segment there is none to begin."""
+        longest = super().max_positions()
+        return longest if self.fixed_length else min(longest, self.num_segments * self.segment_length)
