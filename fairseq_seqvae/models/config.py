@@ -122,8 +122,8 @@ class SeqVAEConfig(FairseqDataclass):
     )
     module: Optional[str] = option(
         None,
-        "Python file that registers parts of your own: encoders, decoders, latent families, discriminators; several are "
-        "separated by commas",
+        "Python file that registers parts of your own: encoders, decoders, latent families, discriminators; several "
+        "are separated by commas",
         group="Extensions",
     )
     disc_module: Optional[str] = option(None, "another name of --module; both may be given")
