@@ -64,7 +64,7 @@ def fit(points: np.ndarray, components: int, covariance: str = "full", seed: int
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
     except ImportError as error:
-        raise ImportError("fitting a prior needs scikit-learn: pip install 'fairseq-seqvae[fit]'") from error
+        raise ImportError("fitting a prior needs scikit-learn: pip install scikit-learn") from error
     if len(points) < max(2, components):
         raise ValueError(f"--components {components} needs at least as many sequences, but there are {len(points)}.")
     mixture = GaussianMixture(components, covariance_type=covariance, random_state=seed % 2**32)

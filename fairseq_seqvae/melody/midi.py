@@ -1,4 +1,4 @@
-"""One monophonic melody from, and to, a standard MIDI file. Needs mido (the extra `fairseq-seqvae[melody]`)."""
+"""One monophonic melody from, and to, a standard MIDI file. Needs mido (the extra `melody`)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def _require_mido():
     try:
         import mido
     except ImportError as error:
-        raise ImportError("MIDI files need mido: pip install 'fairseq-seqvae[melody]'") from error
+        raise ImportError("MIDI files need mido: pip install mido") from error
     return mido
 
 

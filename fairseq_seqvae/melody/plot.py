@@ -1,4 +1,4 @@
-"""Pictures of melodies as piano rolls. Needs matplotlib (the extra `fairseq-seqvae[plot]`), but no display."""
+"""Pictures of melodies as piano rolls. Needs matplotlib (the extra `plot`), but no display."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def _require_figure():
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install 'fairseq-seqvae[plot]'") from error
+        raise ImportError("pictures need matplotlib: pip install matplotlib") from error
     return Figure
 
 
