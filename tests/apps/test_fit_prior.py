@@ -75,7 +75,7 @@ class TestFit:
 
     def test_without_scikit_learn_one_sentence_says_how_to_get_it(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "sklearn.mixture", None)
-        with pytest.raises(ImportError, match=r"scikit-learn: pip install 'fairseq-seqvae\[fit\]'"):
+        with pytest.raises(ImportError, match=r"scikit-learn: pip install scikit-learn"):
             fit(self.points(), 2)
 
 

@@ -63,7 +63,11 @@ class RecurrentSummary(BidirectionalLSTM):
     """Sequences to one vector each: the last states of a bidirectional LSTM, or a pool of its outputs.
 
     Args:
-        input_dim, hidden_dim, layers, dropout, residual: see :class:`BidirectionalLSTM`
+        input_dim: size of the inputs
+        hidden_dim: size of each direction
+        layers: number of layers
+        dropout: see :class:`BidirectionalLSTM`
+        residual: see :class:`BidirectionalLSTM`
         pooling: ``last``: the last forward and the last backward state; ``mean`` or ``max``: see :func:`pool`
     """
 
