@@ -2,7 +2,7 @@
 
 A divergence from the prior says how much q(z|x) could tell. These figures say how much of it arrives: sequences are
 decoded greedily from the mean of their posterior and compared with the originals, place by place. Each share has a
-floor beside it that needs no z of one's own: the z of another sequence, or the commonest token of each place.
+floor beside it that its own z is not needed for: the z of another sequence, or the commonest token of each place.
 """
 
 from dataclasses import dataclass
@@ -110,7 +110,7 @@ def token_accuracy(reconstruction: Reconstruction) -> float | None:
 
 @register_reconstruction_metric("rec_acc_other")
 def token_accuracy_of_other(reconstruction: Reconstruction) -> float | None:
-    """The same, decoded from another sequence's posterior: what needs no z of one's own. None for one sequence."""
+    """The same, decoded from the posterior of another sequence, as a floor. None if there is only one sequence."""
     if len(reconstruction.tokens) < 2:
         return None
     return share(reconstruction.hits_of_other, reconstruction.places)

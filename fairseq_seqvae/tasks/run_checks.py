@@ -175,3 +175,16 @@ def scores_without_targets(task_cfg: Any) -> bool:
     root = _whole_run(task_cfg)
     scoring = getattr(root, "scoring", None)
     return getattr(SCORER_REGISTRY.get(getattr(scoring, "_name", scoring)), "ignores_targets", False)
+
+
+def check_discriminator(discriminator: torch.nn.Module, cfg: Any) -> None:
+    """Raise a ValueError, which names the flag, if the discriminator lacks what the criterion's options ask of it."""
+    if cfg.disc_scoring == "tables" and not hasattr(discriminator, "logits_by_tables"):
+        raise ValueError(
+            f"{type(discriminator).__name__} cannot score by tables: use --disc-scoring auto, or --disc-scoring plain."
+        )
+    if cfg.disc_l2 and not hasattr(discriminator, "output"):
+        raise ValueError(
+            "--disc-l2 penalises the module `output` of the discriminator, which this discriminator does not have: "
+            "name its last layer so, or leave --disc-l2 at 0."
+        )

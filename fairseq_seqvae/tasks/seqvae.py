@@ -203,7 +203,7 @@ class SeqVAETask(LatentGenerationTask):
         # fairseq 0.12.2 does not know the second argument, and does not give it.
         criterion = super().build_criterion(cfg, *([True] if from_checkpoint else []))
         if hasattr(cfg, "disc_scoring") and getattr(self._model, "discriminator", None) is not None:
-            _check_discriminator(self._model.discriminator, cfg)
+            run_checks.check_discriminator(self._model.discriminator, cfg)
         is_adversarial = getattr(criterion, "is_adversarial", False)
         run_checks.refuse_missing_groups(self.cfg, ("generator", "discriminator") if is_adversarial else ("generator",))
         if not is_adversarial:
@@ -346,19 +346,6 @@ class SeqVAETask(LatentGenerationTask):
     def explain_floating_point_error(self, error: FloatingPointError, update_num: int) -> str:
         """What to say of an update whose gradient is not finite, instead of fairseq's words; `compat` asks for it."""
         return alarms.breakdown(f"{error}", self.turn(update_num), update_num + 1)
-
-
-def _check_discriminator(discriminator: nn.Module, cfg: Any) -> None:
-    """Raise a ValueError, which names the flag, if the discriminator lacks what the criterion's options ask of it."""
-    if cfg.disc_scoring == "tables" and not hasattr(discriminator, "logits_by_tables"):
-        raise ValueError(
-            f"{type(discriminator).__name__} cannot score by tables: use --disc-scoring auto, or --disc-scoring plain."
-        )
-    if cfg.disc_l2 and not hasattr(discriminator, "output"):
-        raise ValueError(
-            "--disc-l2 penalises the module `output` of the discriminator, which this discriminator does not have: "
-            "name its last layer so, or leave --disc-l2 at 0."
-        )
 
 
 def _forget_gradients(model: nn.Module, moves: frozenset[str]) -> None:

@@ -8,12 +8,11 @@ from torch import Tensor
 
 from fairseq_seqvae.core.augmentation import Transposition
 from fairseq_seqvae.core.noise import Draws, Stream
+from fairseq_seqvae.models.dictionaries import is_filler
 from fairseq_seqvae.options import whole_numbers
 from fairseq_seqvae.support.processes import is_master
 
 logger = logging.getLogger(__name__)
-
-FILLER = "madeupword"  # fairseq fills dictionaries up with symbols that begin so
 
 
 def transposition(pitches: str | None, dictionary: Dictionary) -> Transposition | None:
@@ -36,7 +35,7 @@ def transposition(pitches: str | None, dictionary: Dictionary) -> Transposition 
             f"--transpose {pitches} goes beyond the pitches of melodies: stay within {MIN_PITCH},{MAX_PITCH}."
         )
     symbols = {dictionary[token]: token for token in range(dictionary.nspecial, len(dictionary))}
-    symbols = {symbol: token for symbol, token in symbols.items() if not symbol.startswith(FILLER)}
+    symbols = {symbol: token for symbol, token in symbols.items() if not is_filler(symbol)}
     if foreign := symbols.keys() - set(SYMBOLS):
         raise ValueError(
             f"--transpose {pitches} is for melodies, but the dictionary has the symbol {min(foreign)!r}: it needs data "

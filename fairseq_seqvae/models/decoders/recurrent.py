@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fairseq_seqvae.core import noise
 from fairseq_seqvae.core.rollouts.policy import State
 from fairseq_seqvae.core.rollouts.rollout import select_rows
+from fairseq_seqvae.models.dictionaries import is_filler
 from fairseq_seqvae.models.registry import register_decoder
 
 # Log-odds of symbols that are no outputs: far enough for a probability of exactly 0, finite in half precision.
@@ -92,8 +93,7 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
 
     def _output_mask(self) -> Tensor:
         """Added to the logits, (V,): symbols that are never outputs become impossible."""
-        # fairseq-preprocess fills the dictionary up to a multiple of 8 with symbols of this name.
-        forbidden = [i for i, symbol in enumerate(self.dictionary.symbols) if symbol.startswith("madeupword")]
+        forbidden = [i for i, symbol in enumerate(self.dictionary.symbols) if is_filler(symbol)]
         forbidden += [self.dictionary.bos(), self.pad] + ([self.eos] if self.fixed_length else [])
         mask = torch.zeros(len(self.dictionary))
         mask[forbidden] = FORBIDDEN_LOGIT
@@ -142,7 +142,7 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
     # -- teacher forcing: one fused call a layer for all time steps --
 
     def read(self, prev_output_tokens: Tensor, z: Tensor, regularize: bool) -> tuple[Tensor, Tensor | None]:
-        """Features (B, T, H) for each token, and auxiliary logits (B, T, V) if the decoder has such.
+        """Features (B, T, H) for each token, and what :meth:`auxiliary_logits` are made of if the decoder has such.
 
         *regularize* is true in training only, and words are dropped already; see :meth:`reconstruct`.
         """
@@ -173,6 +173,23 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
                 its sequences were sampled without
             keys: (B,), keys of the random numbers that choose the dropped words; needed with word dropout
         """
+        features, unrolled = self._read(prev_output_tokens, z, regularize, keys)
+        return TeacherForced(self.logits(features), None if unrolled is None else self.auxiliary_logits(unrolled))
+
+    def auxiliary_logits(self, unrolled: Tensor) -> Tensor:
+        """Logits (B, T, V) of what z alone has been made into, (B, T, D); only of a decoder whose `read` returns it."""
+        raise NotImplementedError
+
+    def teacher_forced(
+        self, prev_output_tokens: Tensor, z: Tensor, regularize: bool, keys: Tensor | None = None
+    ) -> Tensor:
+        """The logits (B, T, V) of :meth:`reconstruct`, without the auxiliary ones."""
+        return self.logits(self._read(prev_output_tokens, z, regularize, keys)[0])
+
+    def _read(
+        self, prev_output_tokens: Tensor, z: Tensor, regularize: bool, keys: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What :meth:`read` returns, after words have been dropped."""
         regularize = regularize and self.training
         if regularize and self.word_dropout > 0:
             if keys is None:
@@ -180,14 +197,7 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
             drop = noise.uniforms(keys, prev_output_tokens.size(1)) < self.word_dropout
             drop[:, 0] = False  # the start symbol says nothing that could be hidden
             prev_output_tokens = prev_output_tokens.masked_fill(drop, self.unk)
-        features, auxiliary_logits = self.read(prev_output_tokens, z, regularize)
-        return TeacherForced(self.logits(features), auxiliary_logits)
-
-    def teacher_forced(
-        self, prev_output_tokens: Tensor, z: Tensor, regularize: bool, keys: Tensor | None = None
-    ) -> Tensor:
-        """The logits (B, T, V) of :meth:`reconstruct`."""
-        return self.reconstruct(prev_output_tokens, z, regularize, keys).logits
+        return self.read(prev_output_tokens, z, regularize)
 
     # -- fairseq's interface --
 
