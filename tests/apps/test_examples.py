@@ -143,3 +143,13 @@ def test_the_text_example_runs_and_a_second_time_does_nothing(tmp_path):
     assert "fairseq-train" in (tmp_path / "commands.sh").read_text()
     assert "done already" not in first
     assert run_example("names", tmp_path).count("[done already]") == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["bars2", "bars16"])
+def test_the_melody_example_runs_with_windows_of_other_lengths(recipe, tmp_path):
+    pytest.importorskip("mido")
+    run_example("melody", tmp_path, "--recipe", recipe)
+    back = [line for line in (tmp_path / "reconstruction.txt").read_text().splitlines() if line.startswith("D-")]
+    assert len(back) == len((tmp_path / "text" / "test.txt").read_text().splitlines())
+    assert "greedy reconstruction gives back" in (tmp_path / "measure.txt").read_text()
