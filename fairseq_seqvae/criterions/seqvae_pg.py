@@ -10,16 +10,15 @@ from torch import Tensor, nn
 
 from fairseq_seqvae import options
 from fairseq_seqvae.core import sequences
-from fairseq_seqvae.core.discriminators.losses import discriminator_loss, output_penalty
-from fairseq_seqvae.core.discriminators.pool import FakePool
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.policy_gradient.reinforce import Credit, policy_terms
 from fairseq_seqvae.core.rewards.discriminator import DiscriminatorReward
 from fairseq_seqvae.core.rollouts import rollout
-from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Samples, Trajectory
+from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Trajectory
 from fairseq_seqvae.core.schedules.turns import ELBO_TURNS, GENERATOR_PRETRAIN, GENERATOR_TURN, Turn
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
+from fairseq_seqvae.criterions.discriminator_turns import DiscriminatorTurns
 from fairseq_seqvae.criterions.seqvae_elbo import Model, Result, SeqVAEElboCriterion
 from fairseq_seqvae.metrics.variety import count_distinct
 
@@ -36,7 +35,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @register_criterion("seqvae_pg", dataclass=SeqVAEPolicyGradientConfig)
-class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
+class SeqVAEPolicyGradientCriterion(DiscriminatorTurns):
     """One turn of one player; the loss is a sum over sequences, nats."""
 
     is_adversarial = True
@@ -55,7 +54,6 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         )
         self._reward: DiscriminatorReward | None = None
         self._last_plan: RolloutPlan | None = None
-        self.pool = FakePool(cfg.fake_pool, cfg.fake_reuse) if cfg.fake_pool else None
 
     def forward(
         self,
@@ -146,44 +144,6 @@ class SeqVAEPolicyGradientCriterion(SeqVAEElboCriterion):
         if self._last_plan is None or self._last_plan.max_len != max_len:
             self._last_plan = RolloutPlan(cfg.num_rollouts, cfg.reward_stride, max_len, cfg.rollout_chunk)
         return self._last_plan
-
-    # -- the discriminator's turn --
-
-    def discriminator_turn(self, model: Model, sample: dict[str, Any], draws: Draws) -> Result:
-        """Binary cross-entropy of the batch against as many samples with z from the prior."""
-        target = sample["target"]
-        fakes = self.fakes(model, sample["id"], draws, self.task.max_sample_length(target))
-        logits_real, logits_fake = model(
-            **sample["net_input"] | {"src_tokens": target},
-            mode="discriminator",
-            real_mask=target.eq(self.padding_idx),
-            fake_tokens=fakes.tokens,
-            fake_mask=fakes.mask,
-        )
-        loss_real, loss_fake = discriminator_loss(logits_real, logits_fake, self.cfg.disc_label_smoothing)
-        loss = (loss_real.sum() + loss_fake.sum()) / 2
-        log = {"d_loss": loss.detach()} | logged.judgements(logits_real, logits_fake)
-        if self.cfg.disc_l2:
-            loss = loss + self.cfg.disc_l2 * sample["nsentences"] * output_penalty(model.discriminator)
-        return loss, sample["nsentences"], log
-
-    def fakes(self, model: Model, ids: Tensor, draws: Draws, max_len: int) -> Samples:
-        """One sample of the decoder for each of *ids* (B,), fresh or from the pool."""
-
-        def fresh(ids: Tensor, draws: Draws, max_len: int) -> Samples:
-            return self.prior_samples(model, ids, draws, Stream.FAKE_LATENT, Stream.FAKE, max_len)
-
-        if self.pool is None:
-            return fresh(ids, draws, max_len)
-        rests_since = self.task.plan.generator_rests_since(draws.update)
-        return self.pool.fakes(fresh, ids, draws, rests_since, max_len)
-
-    def validate_discriminator(self, model: Model, target: Tensor, samples: Samples) -> dict[str, Any]:
-        """Accuracy on held-out data and fresh samples: training data can be memorised."""
-        if model.discriminator is None or not self.task.judges_discriminator:
-            return {}
-        logits_real = model.discriminator(target, target.eq(self.padding_idx))
-        return logged.judgements(logits_real, model.discriminator(samples.tokens, samples.mask))
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
