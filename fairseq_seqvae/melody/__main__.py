@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from fairseq_seqvae.melody.commands import listening, training
+from fairseq_seqvae.melody.commands import judging, listening, training
 from fairseq_seqvae.support.command_line import Commands
 
 _PROG = "python -m fairseq_seqvae.melody"
@@ -25,6 +25,7 @@ def _commands() -> Commands:
     listening.add_to_abc(commands)
     listening.add_to_wav(commands)
     listening.add_plot(commands)
+    judging.add_judge(commands)
     return commands
 
 
