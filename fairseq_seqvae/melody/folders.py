@@ -247,7 +247,9 @@ def _key(path: Path, tune: Tune) -> str:
 
 def _kind_of_remark(remark: str) -> str:
     """A remark without its numbers and names, to count by."""
-    words = "".join(" " if letter.isdigit() else letter for letter in remark.split("(")[0].split(":")[0])
+    if remark.startswith("not read: voice"):
+        return "not read: other voices"
+    words = "".join(" " if letter.isdigit() else letter for letter in remark.split("(")[0])
     return " ".join(words.split())
 
 

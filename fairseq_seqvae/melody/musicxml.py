@@ -110,7 +110,10 @@ def _unzip(content: bytes, source: object) -> bytes:
             root = next((found for found in container.iter("rootfile")), None)
             name = root.get("full-path", "") if root is not None else ""
             return _member(archive, name, MAX_XML, source)
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, OSError) as error:
+    except MusicError:
+        raise
+    # What zipfile raises for a file that is damaged, encrypted or packed in a way it does not know.
+    except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, RuntimeError, OSError, ValueError) as error:
         raise MusicError(source, "a broken .mxl file", f" ({error or type(error).__name__})") from None
 
 

@@ -3,6 +3,8 @@
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from fractions import Fraction
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from fairseq_seqvae.melody.folders import Account, Cut
 from fairseq_seqvae.support.command_line import Commands, positive, refuse_existing
 
 _MOST_LINES = 3  # on standard error, for each reason
+# The kinds of a reader's remarks that are printed; the others are counted in lines of their own.
+_REMARKS = ("not read", "repeats", "times the bars", "octave", "no meter", "lines after")
 _SILENT = "of another meter"  # has a line of its own
 
 
@@ -51,7 +55,7 @@ def run_from_midi(args: argparse.Namespace) -> None:
     refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out)], args.force)
     track = int(args.track) if args.track is not None and args.track.isdecimal() else args.track
     splits, account = midi_folder.folder_windows(args.midi, _cut(args), track)
-    _report(account, _cut(args), "files")
+    _report(account, _cut(args), "files", "--track")
     _write_windows(splits, account.windows, args.out)
 
 
@@ -59,7 +63,7 @@ def run_from(args: argparse.Namespace) -> None:
     """Cut windows from files of all kinds."""
     refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out)], args.force)
     splits, account = folders.music_windows(args.files, _cut(args), args.voice)
-    _report(account, _cut(args), "tunes")
+    _report(account, _cut(args), "tunes", "--voice")
     _write_windows(splits, account.windows, args.out)
 
 
@@ -67,10 +71,12 @@ def _cut(args: argparse.Namespace) -> Cut:
     return Cut(args.bars, args.steps_per_bar, args.steps_per_quarter, args.start, args.meter)
 
 
-def _report(account: Account, cut: Cut, what: str) -> None:
+def _report(account: Account, cut: Cut, what: str, voice_flag: str) -> None:
     """What was used, what not and why, and how to use more of it. Raises `ValueError` if nothing can be used."""
     _print_left_out(account, what)
     hints = list(_hints(account, cut, what))
+    if account.reasons["several voices"] or account.reasons["chords, not a melody"]:
+        hints.append(f"of {what} with several voices or with chords, {voice_flag} says which voice to take")
     if not account.files:
         every = f"none of the {len(account.left_out)} {what} can be used"
         raise ValueError("; ".join([every, *hints]))
@@ -79,7 +85,7 @@ def _report(account: Account, cut: Cut, what: str) -> None:
     print(f"notes: {account.kept_notes}")
     print_reasons("notes moved, cut or left out", account.notes)
     for remark, count in account.remarks.most_common():
-        if remark.startswith(("not read", "repeats", "times the bars", "octave", "no meter", "lines after")):
+        if remark.startswith(_REMARKS):
             print(f"in {count} {what}: {remark}")
     for hint in hints:
         print(hint)
@@ -97,29 +103,37 @@ def _print_left_out(account: Account, what: str) -> None:
             print(f"left out: {count - _MOST_LINES} more {what}: {reason}", file=sys.stderr)
 
 
-def _hints(account: Account, cut: Cut, what: str):
+def _hints(account: Account, cut: Cut, what: str) -> Iterator[str]:
     """What would use more of the music, a sentence each."""
     if account.other_meters:
-        by_steps: Counter[int] = Counter()
-        for (beats, unit), count in account.other_meters.items():
-            by_steps[4 * cut.steps_per_quarter * beats // unit] += count
-        steps, count = by_steps.most_common(1)[0]
-        names = ", ".join(f"{beats}/{unit} {n}" for (beats, unit), n in account.other_meters.most_common())
-        total = sum(account.other_meters.values())
-        if steps != cut.steps:
-            yield f"{total} {what} are in another meter ({names}): --steps-per-bar {steps} takes {count} of them"
-        else:
-            yield f"{total} {what} are in another meter ({names}): without --meter they are taken as well"
+        total, names = sum(account.other_meters.values()), _names(account.other_meters)
+        yield f"{total} {what} are in another meter ({names}): {_how_to_take(account.other_meters, cut)}"
     compound = [kind for kind in account.meters if not folders.same_meter(kind, next(iter(account.meters)))]
     if compound and cut.meter is None:
-        names = ", ".join(f"{beats}/{unit} {n}" for (beats, unit), n in account.meters.most_common())
         beats, unit = account.meters.most_common(1)[0][0]
+        names = _names(account.meters)
         yield f"the bars are of one length but counted differently ({names}): --meter {beats}/{unit} takes one kind"
     if account.triplets:
         finer = 12 if cut.steps_per_quarter % 2 == 0 else 3 * cut.steps_per_quarter
         yield f"{account.triplets} notes of triplets were moved: --steps-per-quarter {finer} keeps them"
-    if account.reasons["several voices"] or account.reasons["chords, not a melody"]:
-        yield "of a file with several voices or with chords, --voice or --track says which to take"
+
+
+def _names(meters: Counter) -> str:
+    return ", ".join(f"{beats}/{unit} {count}" for (beats, unit), count in meters.most_common())
+
+
+def _how_to_take(meters: Counter, cut: Cut) -> str:
+    """The flag that takes most of the music in these meters."""
+    (beats, unit), commonest = meters.most_common(1)[0]
+    by_meter = f"--meter {beats}/{unit} takes {commonest} of them"
+    by_steps: Counter[Fraction] = Counter()
+    for (upper, lower), count in meters.items():
+        by_steps[Fraction(4 * cut.steps_per_quarter * upper, lower)] += count
+    steps, count = by_steps.most_common(1)[0]
+    if cut.meter is not None or steps.denominator != 1:
+        return by_meter
+    # Jigs and waltzes have bars of the same length.
+    return f"--steps-per-bar {steps} takes {count} of them" + (f", {by_meter}" if commonest < count else "")
 
 
 def _write_windows(splits: dict[str, list[np.ndarray]], left_out: Counter, folder: str) -> None:
