@@ -142,9 +142,7 @@ def test_music_in_other_meters_has_one_sentence_that_names_the_flag(here, capsys
     printed = capsys.readouterr()
     assert printed.err == ""
     assert "tunes left out: 4 of another meter\n" in printed.out
-    hint = (
-        "4 tunes are in another meter (6/8 3, 3/4 1): --steps-per-bar 12 takes 4 of them, --meter 6/8 takes 3 of them\n"
-    )
+    hint = "(6/8 3, 3/4 1): --steps-per-bar 12 takes 4 of them, --meter 6/8 takes 3 of them\n"
     assert printed.out.count("--steps-per-bar") == 1 and f"4 tunes are in another meter {hint}" in printed.out
     assert main(["from", "book.abc", "--bars", "2", "--steps-per-bar", "12", "--out", "both"]) == 0
     assert "counted differently (6/8 3, 3/4 1): --meter 6/8 takes one kind\n" in capsys.readouterr().out
