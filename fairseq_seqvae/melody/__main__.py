@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from fairseq_seqvae.melody import midi, midi_folder, plot, windows
+from fairseq_seqvae.melody import keys, midi, midi_folder, plot, windows
 from fairseq_seqvae.melody.samples import read_samples
 from fairseq_seqvae.melody.tokens import decode_notes
 from fairseq_seqvae.support.command_line import Commands, positive, refuse_existing
@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _windows(args: argparse.Namespace) -> None:
     refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out)], args.force)
-    tunes = windows.read_tunes(args.tunes)
+    tunes = [tune for path in args.tunes for tune in windows.read_tunes(path)]
+    if args.common_key:
+        tunes = [keys.in_common_key(tune) for tune in tunes]
     splits, left_out = windows.tune_windows(tunes, args.bars, args.steps_per_bar, args.start)
     used: Counter[str] = Counter()
     unused: Counter[str] = Counter()
@@ -174,8 +176,13 @@ def _add_windows(commands: Commands) -> None:
     added = _command(
         commands, "windows", _windows, "training lines from a table of tunes", "windows tunes.tsv --bars 4 --out DIR"
     )
-    added.add_argument("tunes", metavar="TUNES.tsv", help="columns id, split, meter, key, steps_per_bar, notes")
+    added.add_argument(
+        "tunes", nargs="+", metavar="TUNES.tsv", help="columns id, split, meter, key, steps_per_bar, notes"
+    )
     _add_window_options(added)
+    added.add_argument(
+        "--common-key", action="store_true", help="transpose each tune so that its notes lie on the white keys"
+    )
     added.add_argument(
         "--steps-per-bar",
         type=positive,

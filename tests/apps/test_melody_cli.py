@@ -224,3 +224,17 @@ def test_help_has_an_example(capsys, command):
         main([command, "--help"])
     assert caught.value.code == 0
     assert f"example:\n  python -m fairseq_seqvae.melody {command} " in capsys.readouterr().out
+
+
+def test_windows_of_two_tables_in_a_common_key(tmp_path):
+    header = "id\tsplit\tmeter\tkey\tsteps_per_bar\tnotes\n"
+    (tmp_path / "a.tsv").write_text(header + "a1\ttrain\t2/4\tD\t4\t62:1 66:1 69:1 73:1\n")
+    (tmp_path / "b.tsv").write_text(header + "b1\ttest\t2/4\tG\t4\t67:1 71:1 72:1 78:1\n")
+    out = tmp_path / "out"
+    tables = [tmp_path / "a.tsv", tmp_path / "b.tsv"]
+    assert (
+        main(["windows", *map(str, tables), "--bars", "1", "--steps-per-bar", "4", "--common-key", "--out", str(out)])
+        == 0
+    )
+    assert (out / "train.txt").read_text() == "60 64 67 71\n"
+    assert (out / "test.txt").read_text() == "72 76 77 83\n"
