@@ -399,3 +399,28 @@ def test_help_has_an_example(capsys, command):
         main([command, "--help"])
     assert caught.value.code == 0
     assert f"example:\n  python -m fairseq_seqvae.melody {command} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["from", "from-midi"])
+def test_files_in_a_common_key(here, command):
+    # D major, and the same in E flat: both become C major.
+    for number, moved in enumerate((2, 3, 3)):
+        pitches = [pitch + moved for pitch in (60, 64, 65, 67, 71, 72 + number, 74, 76)]
+        write_midi(parse_line(" ".join(f"{pitch} _ _ _" for pitch in pitches)), f"{number}.mid")
+    assert main([command, "0.mid", "1.mid", "2.mid", "--bars", "1", "--common-key", "--out", "d"]) == 0
+    assert set(read_lines("d")) >= {"60 _ _ _ 64 _ _ _ 65 _ _ _ 67 _ _ _"}
+    assert all(line.split()[0] in ("60", "71") for line in read_lines("d"))
+
+
+def test_windows_of_two_tables_in_a_common_key(tmp_path):
+    header = "id\tsplit\tmeter\tkey\tsteps_per_bar\tnotes\n"
+    (tmp_path / "a.tsv").write_text(header + "a1\ttrain\t2/4\tD\t4\t62:1 66:1 69:1 73:1\n")
+    (tmp_path / "b.tsv").write_text(header + "b1\ttest\t2/4\tG\t4\t67:1 71:1 72:1 78:1\n")
+    out = tmp_path / "out"
+    tables = [tmp_path / "a.tsv", tmp_path / "b.tsv"]
+    assert (
+        main(["windows", *map(str, tables), "--bars", "1", "--steps-per-bar", "4", "--common-key", "--out", str(out)])
+        == 0
+    )
+    assert (out / "train.txt").read_text() == "60 64 67 71\n"
+    assert (out / "test.txt").read_text() == "72 76 77 83\n"

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from fairseq_seqvae.melody import folders, midi_folder, windows
+from fairseq_seqvae.melody import folders, keys, midi_folder, windows
 from fairseq_seqvae.melody.commands.shared import (
     add_grid_option,
     command,
@@ -28,7 +28,9 @@ _SILENT = "of another meter"  # has a line of its own
 def run_windows(args: argparse.Namespace) -> None:
     """Cut windows from a table of tunes."""
     refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out)], args.force)
-    tunes = windows.read_tunes(args.tunes)
+    tunes = [tune for path in args.tunes for tune in windows.read_tunes(path)]
+    if args.common_key:
+        tunes = [keys.in_common_key(tune) for tune in tunes]
     unused: Counter[str] = Counter()
     if args.meter:
         chosen = [tune for tune in tunes if windows.is_in_meter(tune, args.meter)]
@@ -47,7 +49,8 @@ def run_windows(args: argparse.Namespace) -> None:
             used[tune.split] += 1
     print_count("tunes", used)
     print_reasons("tunes left out", +unused)
-    _write_windows(splits, left_out, args.out)
+    # The table says which tune is in which split: windows of train do not fill a split that it left empty.
+    _write_windows(splits, left_out, args.out, is_split_here=False)
 
 
 def run_from_midi(args: argparse.Namespace) -> None:
@@ -68,7 +71,9 @@ def run_from(args: argparse.Namespace) -> None:
 
 
 def _cut(args: argparse.Namespace) -> Cut:
-    return Cut(args.bars, args.steps_per_bar, args.steps_per_quarter, args.start, args.meter)
+    return Cut(
+        args.bars, args.steps_per_bar, args.steps_per_quarter, args.start, args.meter, common_key=args.common_key
+    )
 
 
 def _report(account: Account, cut: Cut, what: str, voice_flag: str) -> None:
@@ -136,13 +141,18 @@ def _how_to_take(meters: Counter, cut: Cut) -> str:
     return f"--steps-per-bar {steps} takes {count} of them" + (f", {by_meter}" if commonest < count else "")
 
 
-def _write_windows(splits: dict[str, list[np.ndarray]], left_out: Counter, folder: str) -> None:
+def _write_windows(
+    splits: dict[str, list[np.ndarray]], left_out: Counter, folder: str, is_split_here: bool = True
+) -> None:
     print_count("windows", Counter({split: len(splits[split]) for split in windows.SPLITS}))
     print_reasons("windows left out", left_out)
     if not splits["train"]:
         raise ValueError("nothing is written, for train would have no windows: try fewer --bars or --start any")
-    for split, count in folders.fill_splits(splits).items():
-        print(f"{split} was empty: it gets {count} windows of train, from the same tunes, so its figures flatter")
+    if is_split_here:
+        for split, count in folders.fill_splits(splits).items():
+            print(f"{split} was empty: it gets {count} windows of train, from the same tunes, so its figures flatter")
+    elif empty := [split for split in windows.SPLITS if not splits[split]]:
+        print(f"{' and '.join(empty)} will be empty, for no tune of the table that can be used is in it")
     train = {window.tobytes() for window in splits["train"]}
     for split in ("valid", "test"):
         if known := sum(window.tobytes() in train for window in splits[split]):
@@ -157,7 +167,9 @@ def add_windows(commands: Commands) -> None:
     added = command(
         commands, "windows", run_windows, "training lines from a table of tunes", "windows tunes.tsv --bars 4 --out DIR"
     )
-    added.add_argument("tunes", metavar="TUNES.tsv", help="columns id, split, meter, key, steps_per_bar, notes")
+    added.add_argument(
+        "tunes", nargs="+", metavar="TUNES.tsv", help="columns id, split, meter, key, steps_per_bar, notes"
+    )
     _add_window_options(added)
     added.add_argument(
         "--steps-per-bar",
@@ -225,6 +237,9 @@ def _add_window_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--out", required=True, metavar="DIR", help="folder for train.txt, valid.txt and test.txt")
     added.add_argument(
         "--meter", type=meter, help="only music in this meter, such as 6/8 or 3/4, which have bars of the same length"
+    )
+    added.add_argument(
+        "--common-key", action="store_true", help="transpose each tune so that its notes lie on the white keys"
     )
     added.add_argument(
         "--start",
