@@ -305,6 +305,7 @@ def _playing_order(source: object, measures: list[_MeasureRead]) -> list[int]:
     order: list[int] = []
     index = start = 0
     turn = 1
+    ending: set[int] = set()  # the numbers of the one that is being played
     while index < len(measures):
         measure = measures[index]
         if measure.is_repeat_start and index != start:
@@ -312,15 +313,18 @@ def _playing_order(source: object, measures: list[_MeasureRead]) -> list[int]:
         if measure.endings and turn not in measure.endings and (after := _after_ending(measures, index)) is not None:
             index = after
             continue
+        ending = measure.endings or ending
         order.append(index)
         if len(order) > _MAX_PLAYED:
             raise MusicError(source, f"more than {_MAX_PLAYED} measures with its repeats")
-        if measure.repeat_times and turn < max(measure.repeat_times, _last_turn(measures, index)):
-            index, turn = start, turn + 1
+        if measure.repeat_times and turn < max(measure.repeat_times, _last_turn(measures, index), *ending, 0):
+            index, turn, ending = start, turn + 1, set()
             continue
         # The last turn ends with the repeat sign, or with the last ending if that has none.
         if measure.repeat_times or (measure.is_ending_end and turn > 1):
             start, turn = index + 1, 1
+        if measure.is_ending_end:
+            ending = set()
         index += 1
     return order
 
