@@ -259,7 +259,7 @@ class _Reader:
         if repeats:
             remarks.append(f"repeats in the likeliest order ({repeats})")
         if irregular:
-            remarks.append(f"{irregular} times the bars do not add up, and are counted afresh")
+            remarks.append(f"bars that do not add up: {irregular}; the counting begins again there")
         if self.is_free:
             remarks.append("no meter is given: 4/4 is taken" if self.meter is None else "a part has no meter")
         fields = " ".join(f"{name}:{value}" for name, value in self.tune.fields)

@@ -75,7 +75,7 @@ def test_a_finer_grid_keeps_triplets():
 def test_bars_are_counted_afresh_after_one_that_does_not_add_up():
     tune = read_one(HEAD + "C4 | D3 | E4 | F4 |]")
     assert tune.meters == [(0, 4, 4), (28, 4, 4)]
-    assert tune.remarks == ["1 times the bars do not add up, and are counted afresh"]
+    assert tune.remarks == ["bars that do not add up: 1; the counting begins again there"]
 
 
 def test_six_eight_is_not_three_four():
