@@ -151,9 +151,8 @@ def _write_windows(
         raise ValueError("nothing is written, for train would have no windows: try fewer --bars or --start any")
     if is_split_here:
         for split, count in folders.fill_splits(splits).items():
-            print(
-                f"{split} was empty: it gets {counted(count, 'windows')} of train, from the same tunes, so its figures flatter"
-            )
+            given = counted(count, "windows")
+            print(f"{split} was empty: it gets {given} of train, from the same tunes, so its figures flatter")
     elif empty := [split for split in windows.SPLITS if not splits[split]]:
         print(f"{' and '.join(empty)} will be empty, for no tune of the table that can be used is in it")
     train = {window.tobytes() for window in splits["train"]}
