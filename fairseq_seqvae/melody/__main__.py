@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fairseq_seqvae.melody import midi, midi_folder, plot, windows
 from fairseq_seqvae.melody.samples import read_samples
+from fairseq_seqvae.melody.studio import command
 from fairseq_seqvae.melody.tokens import decode_notes
 from fairseq_seqvae.support.command_line import Commands, positive, refuse_existing
 
@@ -137,7 +138,7 @@ def _commands() -> Commands:
     commands = Commands(
         _PROG, "Melodies: training lines from tunes or MIDI files; MIDI files and pictures from samples."
     )
-    for add in (_add_windows, _add_from_midi, _add_to_midi, _add_plot):
+    for add in (_add_windows, _add_from_midi, _add_to_midi, _add_plot, command.add_studio, command.add_studio_model):
         add(commands)
     return commands
 

@@ -51,6 +51,7 @@ class Request(NamedTuple):
     out:        folder to write
     meter:      such as 4/4; None: the first that divides the length of the melodies
     tunes:      how many held-out melodies come along
+    origin:     where the melodies come from, for the card
     """
 
     checkpoint: Path
@@ -58,6 +59,7 @@ class Request(NamedTuple):
     out: Path
     meter: str | None = None
     tunes: int = 40
+    origin: str = ""
 
 
 def make(request: Request) -> dict[str, Any]:
@@ -223,9 +225,7 @@ def _card(
             for a, attribute in enumerate(attributes.ATTRIBUTES)
         },
         "sliders": sliders,
-        "origin": "melodies of O'Neill's Music of Ireland (Chicago 1903), in the public domain; see NOTICE"
-        if request.data.exists()
-        else "",
+        "origin": request.origin,
     }
 
 

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from fairseq_seqvae.melody.studio.worker import BusyError
+from fairseq_seqvae.melody.studio.wire import BusyError
 
 logger = logging.getLogger(__name__)
 

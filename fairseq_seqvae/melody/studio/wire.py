@@ -10,6 +10,10 @@ LARGEST_SEED = 2**32 - 1
 _SHOWN = 60  # characters of a value that a message repeats
 
 
+class BusyError(RuntimeError):
+    """Too much is asked for at once, or it takes too long."""
+
+
 def _show(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

@@ -12,14 +12,11 @@ import torch
 from torch import Tensor
 
 from fairseq_seqvae.melody.studio.model import StudioModel
+from fairseq_seqvae.melody.studio.wire import BusyError
 from fairseq_seqvae.melody.tokens import Note
 
 MOST_ROWS = 256  # of one batch
 PATIENCE = 60.0  # seconds until a request gives up
-
-
-class BusyError(RuntimeError):
-    """Too much is asked for at once, or it takes too long."""
 
 
 class _Decode(NamedTuple):
