@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import sys
 import threading
 import webbrowser
@@ -74,7 +75,9 @@ def _studio(args: argparse.Namespace) -> None:
         return
     if args.port > 65535:
         raise ValueError(f"--port {args.port} is above 65535: choose another")
-    # Only when it is sure that they are needed: what these import takes seconds.
+    # What fairseq tells of its own work is of no use here; its import sets the root logger to DEBUG.
+    for name in ("fairseq", "fairseq_seqvae"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     from fairseq_seqvae.melody.studio.server import StudioServer
 
     first = _first_grids(paths)

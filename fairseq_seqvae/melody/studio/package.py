@@ -163,7 +163,7 @@ def _collection(model: StudioModel, melodies: Sequence[np.ndarray], count: int) 
     notes = [decode_notes(tokens) for tokens in chosen]
     back = model.decode(model.encode(notes))
     ordered = sorted(range(len(notes)), key=lambda i: back[i] != notes[i])[:count]
-    return [{"name": f"Held-out tune {n}", "notes": wire.as_lists(notes[i])} for n, i in enumerate(ordered, start=1)]
+    return [{"name": f"Tune {n}", "notes": wire.as_lists(notes[i])} for n, i in enumerate(ordered, start=1)]
 
 
 def _first_grid(model: StudioModel, tunes: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -41,10 +41,11 @@ export class SeedDialog {
   }
 }
 
-// Voice, tune and bars of a file. `on` has: take(melody, target), listen(melody), quiet(), fail(sentence)
+// Voice, tune and bars of a file. `on` has: model(), take(melody, target), listen(melody), quiet(), fail(sentence)
 export class FileDialog {
   constructor(on) {
     this.on = on;
+    this.target = null;
     this.dialog = $("file-dialog");
     this.input = $("file");
     this.input.addEventListener("change", () => {
@@ -63,13 +64,14 @@ export class FileDialog {
   }
 
   // `target`: a corner, or null for the melody shown.
-  choose(target, model) {
-    Object.assign(this, { target, model });
+  choose(target) {
+    this.target = target;
     this.input.click();
   }
 
   async read(file) {
     this.file = file;
+    this.model = this.on.model();
     try {
       const found = await sendFile(file, null);
       $("file-voice-field").hidden = !found.voices;

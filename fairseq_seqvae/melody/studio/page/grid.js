@@ -1,6 +1,6 @@
 // The grid: tiles that play, a path through them, arrow keys.
 
-import { $, cellColour, htmlElement, miniRoll } from "./draw.js";
+import { $, cellColour, htmlElement, miniRoll, svgElement } from "./draw.js";
 import { describeMelody } from "./notes.js";
 
 export class Grid {
@@ -39,9 +39,19 @@ export class Grid {
       tile.button.setAttribute("aria-selected", String(number === cell));
       const turns = path.flatMap((at, turn) => (at === number ? [turn + 1] : []));
       tile.badge.textContent = turns.slice(0, 3).join(" ");
-      tile.button.classList.toggle("on-path", turns.length > 0);
     }
+    this.showTrail(path);
     this.element.classList.toggle("drawing", this.on.isDrawing());
+  }
+
+  // The path as a line from tile to tile.
+  showTrail(path) {
+    if (this.trailed === path) return;
+    this.trailed = path;
+    const points = path.map((at) => `${(at % this.side) + 0.5},${Math.floor(at / this.side) + 0.5}`).join(" ");
+    const box = { viewBox: `0 0 ${this.side} ${this.side}`, preserveAspectRatio: "none", class: "trail", "aria-hidden": "true" };
+    this.element.querySelector(".trail")?.remove();
+    if (path.length > 1) this.element.append(svgElement("svg", box, svgElement("polyline", { points })));
   }
 
   isCorner(number) {

@@ -268,6 +268,7 @@ function seedChip(number) {
 }
 
 const files = new FileDialog({
+  model: () => model,
   listen: (melody) => hear([melody], { kind: "file" }),
   quiet: () => player.playing && player.tag.kind === "file" && player.stop(),
   fail: (sentence) => say(sentence, "bad"),
@@ -281,7 +282,7 @@ const files = new FileDialog({
 
 const seeds = new SeedDialog({
   random: (corner) => setCorner(corner, { seed: randomSeed() }),
-  file: (corner) => files.choose(corner, model),
+  file: (corner) => files.choose(corner),
   selected: (corner) => asCorner(corner),
   drawn: () => fromScratch(),
   tune: (corner, tune) => setCorner(corner, { name: tune.name, notes: tune.notes, steps: steps() }),
@@ -627,7 +628,7 @@ function connect() {
   click("path-clear", () => store.set({ path: [] }));
   click("grid-zip", () => save("zip", gridTunes(), "grid"));
   click("grid-mid", () => save("mid", gridTunes(), "grid"));
-  click("open", () => files.choose(null, model));
+  click("open", () => files.choose(null));
   click("blank", fromScratch);
   click("rethink", rethink);
   click("to-tune", () => addToTune(store.state.selected));
@@ -655,7 +656,7 @@ function connect() {
   document.addEventListener("drop", (event) => {
     if (!event.dataTransfer.files.length || kept) return;
     event.preventDefault();
-    Object.assign(files, { target: null, model });
+    files.target = null;
     files.read(event.dataTransfer.files[0]);
   });
   new ResizeObserver(() => showScore()).observe($("score"));
