@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fairseq_seqvae.melody.tokens import MAX_PITCH, MAX_STEPS, MIN_PITCH, Note, encode_notes
-from fairseq_seqvae.melody.tunes import MusicError, Sound, Tune, Voice, quantise, round_half_up
+from fairseq_seqvae.melody.tunes import MusicError, Sound, Tune, Voice, count_triplets, quantise, round_half_up
 from fairseq_seqvae.support.files import whole_file
 
 _DRUMS = 9  # channel 10 in the counting of manuals
@@ -32,6 +32,7 @@ class MidiMelody(NamedTuple):
     meters:    (step from which it holds, numerator, denominator), in order; 4/4 from step 0 if the file names none
     track:     the track it was taken from, for people
     losses:    how many notes were left out or changed, by what was done to them
+    triplets:  how many notes of triplets the grid moved
     """
 
     notes: list[Note]
@@ -40,6 +41,7 @@ class MidiMelody(NamedTuple):
     meters: list[tuple[Fraction, int, int]]
     track: str
     losses: Counter
+    triplets: int = 0
 
     def tokens(self) -> np.ndarray:
         """The canonical tokens, uint8 (length,)."""
@@ -76,7 +78,8 @@ def read_midi(path: str | PathLike, track: int | str | None = None, steps_per_qu
         raise MidiError(path, f"a pitch outside {MIN_PITCH}..{MAX_PITCH}", f" ({outside[0]}, in {name})")
     length = max(notes[-1].end, round_half_up(voice.length * steps_per_quarter))
     meters = [(start * steps_per_quarter, beats, unit) for start, beats, unit in voice.meters]
-    return MidiMelody(notes, length, voice.tempo, meters, name, losses)
+    triplets = count_triplets(voice.sounds, steps_per_quarter)
+    return MidiMelody(notes, length, voice.tempo, meters, name, losses, triplets)
 
 
 def read_voices(content: bytes, source: object, steps_per_quarter: int = 4) -> list[Voice]:

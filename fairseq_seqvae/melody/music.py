@@ -76,8 +76,12 @@ def read_all(
     voice: str | int | None = None,
     steps_per_quarter: int = 4,
     name: str | None = None,
+    take_likely: bool = False,
 ) -> tuple[list[Tune], list[MusicError]]:
-    """As `read`, but returns the tunes, of which there may be none, and an error for each tune that cannot be used."""
+    """As `read`, but returns the tunes, of which there may be none, and an error for each tune that cannot be used.
+
+    With `take_likely`, the likely voice of several is taken if there is one, see `VoicesError`.
+    """
     label = str(name if name is not None else "the file" if isinstance(source, bytes) else source)
     if steps_per_quarter < 1:
         raise ValueError(f"`steps_per_quarter` must be at least 1 but is {steps_per_quarter}")
@@ -93,7 +97,7 @@ def read_all(
     for title, part in _parts(content, kind, label):
         try:
             voices, known_title = _voices(part, kind, title, steps_per_quarter)
-            chosen = choose(title, voices, voice)
+            chosen = _choose(title, voices, voice, take_likely)
             tune = make_tune(title, known_title or Path(label).stem, chosen, steps_per_quarter)
             others = [other for other in voices if other is not chosen and other.sounds]
             tune.remarks += [f"not read: voice {other}" for other in others]
@@ -103,6 +107,15 @@ def read_all(
     if not tunes and not failures:
         failures.append(MusicError(label, "no tunes"))
     return tunes, failures
+
+
+def _choose(title: str, voices: list[Voice], voice: str | int | None, take_likely: bool) -> Voice:
+    try:
+        return choose(title, voices, voice)
+    except VoicesError as error:
+        if error.likely is None or not take_likely:
+            raise
+        return error.likely
 
 
 def _content(path: Path) -> bytes:

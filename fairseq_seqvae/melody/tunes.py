@@ -107,6 +107,7 @@ class Tune:
                         each entry, so that an irregular bar may be followed by an entry of the same meter
     remarks:            what of the file was left out or changed, a sentence each
     changes:            how many notes were left out or changed, by what was done to them
+    triplets:           how many notes of triplets the grid moved
     """
 
     name: str
@@ -119,6 +120,7 @@ class Tune:
     meters: list[tuple[Fraction, int, int]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     changes: Counter = field(default_factory=Counter)
+    triplets: int = 0
 
     def __post_init__(self) -> None:
         if not self.meters:
@@ -195,11 +197,11 @@ def quantise(sounds: Iterable[Sound], steps_per_quarter: int) -> tuple[list[Note
 
 
 def count_triplets(sounds: Iterable[Sound], steps_per_quarter: int) -> int:
-    """How many notes begin on a third of a beat that the grid does not have."""
+    """How many notes begin on a third of a quarter or of an eighth, which the grid does not have."""
     if steps_per_quarter % 3 == 0:
         return 0
-    twelfths = (12 * sound.start for sound in sounds)
-    return sum(round(start) % 3 > 0 and abs(start - round(start)) < Fraction(1, 8) for start in twelfths)
+    sixths = (6 * sound.start for sound in sounds)
+    return sum(round(start) % 3 > 0 and abs(start - round(start)) < Fraction(1, 16) for start in sixths)
 
 
 def choose(source: object, voices: Sequence[Voice], wanted: str | int | None) -> Voice:
@@ -246,7 +248,8 @@ def make_tune(source: object, name: str, voice: Voice, steps_per_quarter: int = 
     except ValueError as error:
         raise MusicError(source, "a grid too coarse for the meter", f": {error}") from None
     remarks = [*voice.remarks]
-    if triplets := count_triplets(voice.sounds, steps_per_quarter):
+    triplets = count_triplets(voice.sounds, steps_per_quarter)
+    if triplets:
         remarks.append(
             f"{triplets} notes of triplets moved to the grid of {steps_per_quarter} steps per quarter note; "
             f"{12 if steps_per_quarter % 2 == 0 else 3 * steps_per_quarter} steps keep them"
@@ -266,6 +269,7 @@ def make_tune(source: object, name: str, voice: Voice, steps_per_quarter: int = 
         meters=meters,
         remarks=remarks,
         changes=changes,
+        triplets=triplets,
     )
 
 

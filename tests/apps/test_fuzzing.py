@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairseq_seqvae.melody import __main__ as melody
+from fairseq_seqvae.melody.commands.shared import meter
 from fairseq_seqvae.melody.midi import read_midi, write_midi
 from fairseq_seqvae.melody.samples import read_samples
 from fairseq_seqvae.melody.tokens import MAX_STEPS, SYMBOLS, decode_notes, encode_notes, format_line, parse_line
@@ -180,9 +180,7 @@ def test_lists_of_numbers(text):
 
 
 @given(text=st.text() | st.integers().map(str) | st.from_regex(r"\d+/\d+"))
-@pytest.mark.parametrize(
-    "read", [command_line.positive, command_line.seed, melody._meter, PLOT_CURVES["parse_boundaries"]]
-)
+@pytest.mark.parametrize("read", [command_line.positive, command_line.seed, meter, PLOT_CURVES["parse_boundaries"]])
 def test_arguments(read, text):
     result = attempt(read, text)
     assert not isinstance(result, int) or result == read(str(result))

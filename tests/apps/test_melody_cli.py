@@ -83,12 +83,14 @@ def test_from_midi_takes_a_track_by_number_or_name(here, capsys):
     midi = mido.MidiFile()
     for name, pitch in (("Voice", 70), ("Bass", 40)):
         track = midi.add_track(name)
-        track.append(mido.Message("note_on", note=pitch, velocity=64))
-        track.append(mido.Message("note_off", note=pitch, time=4 * 480))
+        for bar in range(3):
+            track.append(mido.Message("note_on", note=pitch + bar, velocity=64))
+            track.append(mido.Message("note_off", note=pitch + bar, time=4 * 480))
     midi.save("a.mid")
     for track, first in (("1", "40"), ("bass", "40"), ("0", "70")):
         assert main(["from-midi", "a.mid", "--bars", "1", "--out", "d", "--track", track, "--force"]) == 0
-        assert Path("d/train.txt").read_text().split()[0] == first
+        lines = "".join(Path(f"d/{split}.txt").read_text() for split in ("train", "valid", "test"))
+        assert min(lines.split("\n")[:3])[:2] == first
     capsys.readouterr()
     assert main(["from-midi", "a.mid", "--bars", "1", "--out", "e", "--track", "2"]) == 2
     reason, sentence = capsys.readouterr().err.splitlines()
@@ -172,7 +174,7 @@ def test_a_plot_has_eight_samples_by_default_but_a_whole_interpolation(here, cap
     ],
 )
 def test_existing_files_are_overwritten_with_force_only(here, capsys, argv, existing):
-    write_midi(parse_line(BAR), "a.mid")
+    write_midi(parse_line(f"{BAR} 62 {BAR[3:]} 64 {BAR[3:]}"), "a.mid")
     Path("d").mkdir()
     Path(existing).write_text("mine", encoding="ascii")
     error = fails(capsys, *argv)

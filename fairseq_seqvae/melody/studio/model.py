@@ -158,9 +158,7 @@ def _open_folder(folder: Path) -> StudioModel:
                 f"{folder} is no model of the studio, for it has no {name}: make one by studio-model, or give a "
                 "checkpoint to --model"
             )
-    card, found, tunes = (
-        json.loads((folder / name).read_text(encoding="utf-8")) for name in (CARD, DIRECTIONS, TUNES)
-    )
+    card, found, tunes = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (CARD, DIRECTIONS, TUNES))
     interface = hub.load_hub_interface(folder, WEIGHTS, folder)
     refuse_unsuited(interface, folder / WEIGHTS)
     known = {attribute.name for attribute in ATTRIBUTES}

@@ -92,7 +92,9 @@ def make(request: Request) -> dict[str, Any]:
     _write_json(request.out / CARD, card, indent=2)
     size = sum(file.stat().st_size for file in request.out.iterdir())
     if size > LARGEST:
-        raise ValueError(f"{request.out} has {size / 2**20:.1f} MiB, more than {LARGEST / 2**20:g}: train a smaller model")
+        raise ValueError(
+            f"{request.out} has {size / 2**20:.1f} MiB, more than {LARGEST / 2**20:g}: train a smaller model"
+        )
     return card
 
 

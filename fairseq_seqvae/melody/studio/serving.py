@@ -1,0 +1,148 @@
+"""Starting the studio: what of a model the page can play at once, and what it asks of the model later."""
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fairseq_seqvae.melody.studio import keepsake
+from fairseq_seqvae.melody.studio.server import Reply, Routes, Upload, as_json
+
+SHIPPED = Path(__file__).parent / "model"
+OPERATIONS = ("decode", "grid", "blend", "variations", "continue")
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
+
+
+def model_paths(named: Sequence[Path] | None) -> list[Path]:
+    """The checkpoints or folders that --model names, or else the folders that ship.
+
+    Raises:
+        FileNotFoundError: one of them does not exist, or none ships
+    """
+    paths = list(named or sorted(path for path in SHIPPED.glob("*") if path.is_dir()))
+    if not paths:
+        raise FileNotFoundError("no model ships with this installation: give a checkpoint to --model")
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"there is no model {path}: give a checkpoint, or a folder of studio-model")
+    return paths
+
+
+def first_grids(paths: Sequence[Path]) -> dict[str, Any]:
+    """What the page can play before any model is there: name -> shape and grid, of models that have a grid."""
+    found = {}
+    for path in paths:
+        if path.is_dir() and (path / "tunes.json").is_file() and (path / "card.json").is_file():
+            grid = json.loads((path / "tunes.json").read_text(encoding="utf-8")).get("grid")
+            card = json.loads((path / "card.json").read_text(encoding="utf-8"))
+            if grid:
+                found[path.name] = {"meter": card["meter"], "bars": card["bars"], "grid": grid}
+    return found
+
+
+def routes(paths: Sequence[Path]) -> Routes:
+    """What the server answers; the models of *paths* are opened in the background."""
+    first = first_grids(paths)
+    pages = {
+        f"/{file.name}": Reply(file.read_bytes(), _TYPES[file.suffix])
+        for file in keepsake.PAGE.iterdir()
+        if file.suffix in _TYPES
+    }
+    pages["/"] = pages["/index.html"]
+    later = _Later(paths)
+
+    def save(body: Any) -> Reply:
+        from fairseq_seqvae.melody.studio.files import write_download
+
+        return Reply(*write_download(body))
+
+    def read(upload: Upload) -> Reply:
+        from fairseq_seqvae.melody.studio.files import read_upload
+
+        return as_json(read_upload(upload.body, upload.name, upload.options.get("voice")))
+
+    def operation(name: str) -> Callable[[Any], Reply]:
+        return lambda body: as_json(later.service().operations[name](body))
+
+    operations = {f"/api/{name}": operation(name) for name in OPERATIONS}
+    return Routes(
+        pages,
+        {"/api/models": lambda: as_json(later.models()), "/api/first": lambda: as_json(first)},
+        {**operations, "/api/write": save},
+        {"/api/read": read},
+    )
+
+
+class _Later:
+    """The service, made in the background: its imports take seconds, in which the page is there already."""
+
+    def __init__(self, paths: Sequence[Path]):
+        self._names = [path.name if path.is_dir() else path.stem for path in paths]
+        self._paths = paths
+        self._service: Any = None
+        self._problem: Exception | None = None
+        self._there = threading.Event()
+        threading.Thread(target=self._make, name="studio start", daemon=True).start()
+
+    def _make(self) -> None:
+        try:
+            from fairseq_seqvae.melody.studio.model import open_model
+            from fairseq_seqvae.melody.studio.service import Service
+            from fairseq_seqvae.melody.studio.worker import Worker
+
+            workers = {}
+            for name, path in zip(self._names, self._paths, strict=True):
+                workers[name] = Worker(lambda path=path: open_model(path))
+                problem = workers[name].model.exception()  # waits: one after the other, fairseq's set-up is global
+                if problem is not None:
+                    print(f"{path} cannot be played: {problem}", file=sys.stderr, flush=True)
+            self._service = Service(workers)
+            print("ready", flush=True)
+        except Exception as error:  # those who wait must hear of it
+            self._problem = error
+            print(f"the studio cannot start: {error}", file=sys.stderr, flush=True)
+        finally:
+            self._there.set()
+
+    def service(self) -> Any:
+        """The service, waited for."""
+        self._there.wait()
+        if self._problem is not None:
+            raise ValueError(f"the studio could not start: {self._problem}")
+        return self._service
+
+    def models(self) -> dict[str, Any]:
+        """What the service says of its models; before it is there, their names."""
+        if self._service is None:
+            problem = {"error": str(self._problem)} if self._problem else {}
+            return {"models": [{"name": name, "ready": False, **problem} for name in self._names]}
+        return self._service.models()
+
+
+def drawn_grid(path: Path) -> dict[str, Any]:
+    """A grid between four draws of a model that has no grid with it."""
+    from fairseq_seqvae.melody.studio import wire
+    from fairseq_seqvae.melody.studio.model import open_model
+    from fairseq_seqvae.melody.studio.service import between_corners
+
+    model = open_model(path)
+    corners = [model.draw(seed) for seed in range(1, 5)]
+    side = 7
+    cells = [wire.as_lists(cell) for cell in model.decode(between_corners(model, corners, side, side))]
+    ends = (0, side - 1, side * (side - 1), side * side - 1)
+    return {
+        "meter": model.shape.meter,
+        "bars": model.shape.bars,
+        "grid": {
+            "corners": [{"name": f"Draw {seed}", "notes": cells[end]} for seed, end in enumerate(ends, start=1)],
+            "rows": side,
+            "columns": side,
+            "tunes": cells,
+        },
+    }
