@@ -1,6 +1,8 @@
 """Data and checkpoints that the tests of the fairseq shell share, made once a session (pytest-xdist: once a worker)."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +38,8 @@ NEED_FAIRSEQ = [
     "plugin/test_latent_families.py",
     "apps/test_fit_prior.py",
     "apps/test_measure.py",
+    "apps/test_studio.py",
+    "apps/test_studio_page.py",
     "plugin/test_model.py",
     "plugin/test_oracle_scorer.py",
     "plugin/test_precision.py",
@@ -144,3 +148,16 @@ def here(tmp_path, monkeypatch):
     """An empty folder, which is the working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def studio_address():
+    """The address of a melody studio that plays the model that ships, in a process of its own."""
+    command = [sys.executable, "-m", "fairseq_seqvae.melody", "studio", "--port", "0", "--no-browser"]
+    root = Path(__file__).resolve().parents[1]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process.stdout.readline().split()[-1]
+    finally:
+        process.terminate()
+        process.wait()

@@ -1,7 +1,7 @@
 """What the sliders of the studio change: properties of a melody, and the directions in the latent space along them.
 
-Each direction changes one property and leaves the others as they are, as far as they are linear in z. (MusicVAE, Roberts
-et al. 2018, takes differences of means instead, which change whatever goes along with the property.)
+Each direction changes one property and leaves the others as they are, as far as they are linear in z. (MusicVAE,
+Roberts et al. 2018, takes differences of means instead, which change whatever goes along with the property.)
 """
 
 from collections.abc import Callable, Sequence
@@ -112,7 +112,7 @@ class Directions(NamedTuple):
 
     Attributes:
         vectors: (A, Z), the change of z for one standard deviation of each attribute, the others unchanged
-        std: (A,), standard deviation of the attributes, in their units; 0 and no direction if all melodies have the same
+        std: (A,), standard deviation of the attributes, in their units; 0, and no direction, if all melodies are alike
     """
 
     vectors: np.ndarray

@@ -75,8 +75,8 @@ def write_download(body: Any) -> tuple[bytes, str, str]:
     """The bytes, the type and the name of a file of tunes.
 
     Args:
-        body: `format` (mid, abc, wav or zip), `tunes` (each with `notes`, `steps` and perhaps `name`), `tempo`, `meter`,
-            `name`
+        body: `format` (mid, abc, wav or zip), `tunes` (each with `notes`, `steps` and perhaps `name`), `tempo`,
+            `meter`, `name`
 
     Raises:
         ValueError: a field is wrong

@@ -1,4 +1,4 @@
-"""The page in one file: a grid that was decoded beforehand, and its player. It needs no server, no network, no Python."""
+"""The page in one file: a grid that was decoded beforehand, and its player. It needs no server and no network."""
 
 import base64
 import hashlib

@@ -1,8 +1,8 @@
 """The studio's web server: Python's own, for one user on one machine.
 
 It listens on loopback unless told otherwise. It answers only requests that name this machine as their host, so that no
-page of another site can reach it under a name of its own (DNS rebinding), and changes nothing on disk. Files of the page
-are read once, at the start: no path that a client sends is ever opened.
+page of another site can reach it under a name of its own (DNS rebinding), and changes nothing on disk. Files of the
+page are read once, at the start: no path that a client sends is ever opened.
 """
 
 import ipaddress

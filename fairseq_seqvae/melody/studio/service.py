@@ -138,7 +138,7 @@ class Service:
         return _tunes(self._worker(body).call(around))
 
     def continuation(self, body: Any) -> dict[str, Any]:
-        """`notes`, `bars`, `count`, `temperature`, `seed` -> `tunes`: the new bars alone, longer than one melody if asked.
+        """`notes`, `bars`, `count`, `temperature`, `seed` -> `tunes`: the new bars alone.
 
         The model knows melodies of one length. So the second half of what there is becomes the first half of a melody,
         and the model decodes its other half: again and again, until there are enough bars.

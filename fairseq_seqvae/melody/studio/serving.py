@@ -4,6 +4,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class _Later:
 
             workers = {}
             for name, path in zip(self._names, self._paths, strict=True):
-                workers[name] = Worker(lambda path=path: open_model(path))
+                workers[name] = Worker(partial(open_model, path))
                 problem = workers[name].model.exception()  # waits: one after the other, fairseq's set-up is global
                 if problem is not None:
                     print(f"{path} cannot be played: {problem}", file=sys.stderr, flush=True)

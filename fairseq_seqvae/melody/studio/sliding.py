@@ -1,7 +1,7 @@
 """Moving the sliders of a melody: directions in z propose changes, and the proposal that does what was asked is taken.
 
-A direction that is right on average does little for some melodies and too much for others. So steps of several sizes are
-decoded, together with steps towards draws from the prior and, for the register, with the melody transposed. The
+A direction that is right on average does little for some melodies and too much for others. So steps of several sizes
+are decoded, together with steps towards draws from the prior and, for the register, with the melody transposed. The
 proposal is taken whose decoded melody comes nearest to the attributes asked for, keeping the other attributes and the
 notes where it can.
 """

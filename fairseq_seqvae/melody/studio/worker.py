@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -72,10 +73,10 @@ class Worker:
         while True:
             job = self._next()
             if isinstance(job, _Call):
-                _finish([job], lambda job=job: [job.function(model)])
+                _finish([job], partial(_call, model, job))
             else:
                 jobs = self._with_others(job)
-                _finish(jobs, lambda jobs=jobs: _decode_together(model, jobs))
+                _finish(jobs, partial(_decode_together, model, jobs))
 
     def _next(self) -> _Decode | _Call:
         return self._ahead.popleft() if self._ahead else self._jobs.get()
@@ -109,6 +110,10 @@ def _finish(jobs: Any, run: Callable[[], list[Any]]) -> None:
             job.result.set_exception(result)
         else:
             job.result.set_result(result)
+
+
+def _call(model: StudioModel, job: _Call) -> list[Any]:
+    return [job.function(model)]
 
 
 def _decode_together(model: StudioModel, jobs: list[_Decode]) -> list[Any]:

@@ -814,11 +814,11 @@ async function start() {
     }
     models = await waitForModels();
     sayNothing();
-    document.body.classList.add("ready");
     $("meter-field").hidden = models.length < 2;
     $("meter").replaceChildren(...models.map((one) => htmlElement("option", { value: one.name, textContent: one.meter })));
     await useModel(models[0], !first);
     await restore();
+    document.body.classList.add("ready");
   } catch (error) {
     say(error.message, "bad");
   }
