@@ -13,6 +13,7 @@ from fairseq_seqvae.melody.tunes import MusicError, Sound, Voice
 # A few characters can ask for very much: |1-99999999 as the numbers of an ending, P:(A999)999 as the order of parts.
 # What no tune needs is refused before it is read.
 MAX_LINE = 2000  # characters
+MAX_TUNE = 100_000  # characters
 _MAX_BARS = 1000
 _MAX_PLAYED = 10_000  # bars, repeats written out
 _MAX_PARTS = 200
@@ -63,6 +64,8 @@ def read_voices(text: str, source: object) -> list[Voice]:
     remarks, as is whatever else is not read; of a repeat that is ambiguous the likeliest reading is taken.
     """
     abcnotes = _require_abcnotes()
+    if len(text) > MAX_TUNE:
+        raise MusicError(source, f"a tune of more than {MAX_TUNE} characters")
     head, body, unread = _head_and_body(text)
     _refuse_too_much(source, [*head, *body])
     voices = []

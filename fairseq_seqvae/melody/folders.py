@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fairseq_seqvae.melody import music
+from fairseq_seqvae.melody import keys, music
 from fairseq_seqvae.melody.tokens import Note, encode_notes
 from fairseq_seqvae.melody.tunes import Tune, bar_steps, same_meter
 from fairseq_seqvae.melody.windows import SPLITS, cut_windows, resolve_start, select_windows
@@ -41,6 +41,7 @@ class Cut:
     steps_per_quarter:  grid
     start:              `onset`, `any` or `auto`, see `windows.resolve_start`
     meter:              only music in this meter (2/2 counts as 4/4, but 3/4 not as 6/8); None for any
+    common_key:         move each melody as a whole until its notes lie on the white keys, see `keys`
     """
 
     bars: int
@@ -48,6 +49,7 @@ class Cut:
     steps_per_quarter: int = 4
     start: str = "auto"
     meter: tuple[int, int] | None = None
+    common_key: bool = False
 
     @property
     def steps(self) -> int:
@@ -177,6 +179,9 @@ class Collector:
                 self.account.other_meters[kinds[0]] += 1
             self.account.leave_out(path, reason, f"{label}: {reason} (meter {names}; {melody.length} steps)")
             return False
+        if cut.common_key:
+            shift = keys.common_key_shift(encode_notes(melody.notes, melody.length))
+            windows = [keys.transposed(window, shift) for window in windows]
         self._found.append((key, windows))
         self.account.meters[next(kind for kind in kinds if cut.takes(kind))] += 1
         self.account.kept_notes += len(melody.notes) - unused
@@ -247,7 +252,9 @@ def _key(path: Path, tune: Tune) -> str:
 
 def _kind_of_remark(remark: str) -> str:
     """A remark without its numbers and names, to count by."""
-    words = "".join(" " if letter.isdigit() else letter for letter in remark.split("(")[0].split(":")[0])
+    if remark.startswith("not read: voice"):
+        return "not read: other voices"
+    words = "".join(" " if letter.isdigit() else letter for letter in remark.split("(")[0])
     return " ".join(words.split())
 
 

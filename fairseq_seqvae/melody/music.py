@@ -48,6 +48,7 @@ def read(
     voice: str | int | None = None,
     steps_per_quarter: int = 4,
     name: str | None = None,
+    limit: int | None = None,
 ) -> list[Tune]:
     """The tunes of a file, at least one, each on a grid and with remarks on what was left out or changed.
 
@@ -57,12 +58,13 @@ def read(
         voice: which one to take, by its id (for MIDI the number of the track, from 0) or a part of its name.
         steps_per_quarter: grid.
         name: of the file, for messages and for tunes without a title; by default that of the path.
+        limit: only the first so many tunes of a collection.
 
     Raises `VoicesError`, whose `voices` are those to choose from, if there are several and `voice` does not say which;
     `MusicError` (a `ValueError`) for a file without a usable tune; `ImportError` if a library is missing; `OSError` if
     the file cannot be read. Tunes of a collection that cannot be used are named in the remarks of the first that can.
     """
-    tunes, failures = read_all(source, kind, voice=voice, steps_per_quarter=steps_per_quarter, name=name)
+    tunes, failures = read_all(source, kind, voice=voice, steps_per_quarter=steps_per_quarter, name=name, limit=limit)
     if not tunes:
         raise failures[0]
     tunes[0].remarks += [f"left out: {failure}" for failure in failures]
@@ -76,6 +78,7 @@ def read_all(
     voice: str | int | None = None,
     steps_per_quarter: int = 4,
     name: str | None = None,
+    limit: int | None = None,
     take_likely: bool = False,
 ) -> tuple[list[Tune], list[MusicError]]:
     """As `read`, but returns the tunes, of which there may be none, and an error for each tune that cannot be used.
@@ -94,7 +97,8 @@ def read_all(
         return [], [MusicError(label, "neither MIDI, ABC nor MusicXML", f" (expected a file such as {expected})")]
     tunes: list[Tune] = []
     failures: list[MusicError] = []
-    for title, part in _parts(content, kind, label):
+    parts = _parts(content, kind, label)
+    for title, part in parts[:limit]:
         try:
             voices, known_title = _voices(part, kind, title, steps_per_quarter)
             chosen = _choose(title, voices, voice, take_likely)
@@ -104,6 +108,8 @@ def read_all(
             tunes.append(tune)
         except MusicError as error:
             failures.append(error)
+    if tunes and limit is not None and len(parts) > limit:
+        tunes[0].remarks.append(f"{len(parts) - limit} more tunes of the file are not read")
     if not tunes and not failures:
         failures.append(MusicError(label, "no tunes"))
     return tunes, failures

@@ -110,7 +110,10 @@ def _unzip(content: bytes, source: object) -> bytes:
             root = next((found for found in container.iter("rootfile")), None)
             name = root.get("full-path", "") if root is not None else ""
             return _member(archive, name, MAX_XML, source)
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, OSError) as error:
+    except MusicError:
+        raise
+    # What zipfile raises for a file that is damaged, encrypted or packed in a way it does not know.
+    except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, RuntimeError, OSError, ValueError) as error:
         raise MusicError(source, "a broken .mxl file", f" ({error or type(error).__name__})") from None
 
 
@@ -302,6 +305,7 @@ def _playing_order(source: object, measures: list[_MeasureRead]) -> list[int]:
     order: list[int] = []
     index = start = 0
     turn = 1
+    ending: set[int] = set()  # the numbers of the one that is being played
     while index < len(measures):
         measure = measures[index]
         if measure.is_repeat_start and index != start:
@@ -309,15 +313,18 @@ def _playing_order(source: object, measures: list[_MeasureRead]) -> list[int]:
         if measure.endings and turn not in measure.endings and (after := _after_ending(measures, index)) is not None:
             index = after
             continue
+        ending = measure.endings or ending
         order.append(index)
         if len(order) > _MAX_PLAYED:
             raise MusicError(source, f"more than {_MAX_PLAYED} measures with its repeats")
-        if measure.repeat_times and turn < max(measure.repeat_times, _last_turn(measures, index)):
-            index, turn = start, turn + 1
+        if measure.repeat_times and turn < max(measure.repeat_times, _last_turn(measures, index), *ending, 0):
+            index, turn, ending = start, turn + 1, set()
             continue
         # The last turn ends with the repeat sign, or with the last ending if that has none.
         if measure.repeat_times or (measure.is_ending_end and turn > 1):
             start, turn = index + 1, 1
+        if measure.is_ending_end:
+            ending = set()
         index += 1
     return order
 

@@ -197,6 +197,25 @@ def test_musicxml_repeats_and_endings():
     assert "".join(names[note.pitch] for note in tune.notes) == "CDEDFGGAB"
 
 
+@pytest.mark.parametrize(
+    "numbers, played",
+    [(("1, 2", "3"), "CDCDCE"), (("1", "2, 3, 4"), "CDCECECE"), (("1,3", "2,4"), "CDCECDCE")],
+)
+def test_musicxml_endings_for_several_turns(numbers, played):
+    def ending(number, is_repeated):
+        repeat = '<repeat direction="backward"/>' if is_repeated else ""
+        return (
+            f'<barline><ending number="{number}" type="start"/></barline>'
+            + "{}"
+            + f'<barline><ending number="{number}" type="stop"/>{repeat}</barline>'
+        )
+
+    c, d, e = (xml_note(letter, 4, 4) for letter in "CDE")
+    first, last = ending(numbers[0], True).format(d), ending(numbers[1], "4" in numbers[1]).format(e)
+    tune = read_one(score(NEXT.join([c, first, last])), kind="musicxml")
+    assert "".join({60: "C", 62: "D", 64: "E"}[note.pitch] for note in tune.notes) == played
+
+
 def test_musicxml_voices_chords_and_transposing_instruments():
     two = (
         xml_note("C", 5, 4, "<voice>1</voice>")

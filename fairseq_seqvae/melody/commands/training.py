@@ -3,10 +3,12 @@
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from fractions import Fraction
 
 import numpy as np
 
-from fairseq_seqvae.melody import folders, midi_folder, windows
+from fairseq_seqvae.melody import folders, keys, midi_folder, windows
 from fairseq_seqvae.melody.commands.shared import (
     add_grid_option,
     command,
@@ -18,13 +20,17 @@ from fairseq_seqvae.melody.folders import Account, Cut
 from fairseq_seqvae.support.command_line import Commands, positive, refuse_existing
 
 _MOST_LINES = 3  # on standard error, for each reason
+# The kinds of a reader's remarks that are printed; the others are counted in lines of their own.
+_REMARKS = ("not read", "repeats", "times the bars", "octave", "no meter", "lines after")
 _SILENT = "of another meter"  # has a line of its own
 
 
 def run_windows(args: argparse.Namespace) -> None:
     """Cut windows from a table of tunes."""
     refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out)], args.force)
-    tunes = windows.read_tunes(args.tunes)
+    tunes = [tune for path in args.tunes for tune in windows.read_tunes(path)]
+    if args.common_key:
+        tunes = [keys.in_common_key(tune) for tune in tunes]
     unused: Counter[str] = Counter()
     if args.meter:
         chosen = [tune for tune in tunes if windows.is_in_meter(tune, args.meter)]
@@ -43,7 +49,8 @@ def run_windows(args: argparse.Namespace) -> None:
             used[tune.split] += 1
     print_count("tunes", used)
     print_reasons("tunes left out", +unused)
-    _write_windows(splits, left_out, args.out)
+    # The table says which tune is in which split: windows of train do not fill a split that it left empty.
+    _write_windows(splits, left_out, args.out, is_split_here=False)
 
 
 def run_from_midi(args: argparse.Namespace) -> None:
@@ -51,7 +58,7 @@ def run_from_midi(args: argparse.Namespace) -> None:
     refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out)], args.force)
     track = int(args.track) if args.track is not None and args.track.isdecimal() else args.track
     splits, account = midi_folder.folder_windows(args.midi, _cut(args), track)
-    _report(account, _cut(args), "files")
+    _report(account, _cut(args), "files", "--track")
     _write_windows(splits, account.windows, args.out)
 
 
@@ -59,18 +66,22 @@ def run_from(args: argparse.Namespace) -> None:
     """Cut windows from files of all kinds."""
     refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out)], args.force)
     splits, account = folders.music_windows(args.files, _cut(args), args.voice)
-    _report(account, _cut(args), "tunes")
+    _report(account, _cut(args), "tunes", "--voice")
     _write_windows(splits, account.windows, args.out)
 
 
 def _cut(args: argparse.Namespace) -> Cut:
-    return Cut(args.bars, args.steps_per_bar, args.steps_per_quarter, args.start, args.meter)
+    return Cut(
+        args.bars, args.steps_per_bar, args.steps_per_quarter, args.start, args.meter, common_key=args.common_key
+    )
 
 
-def _report(account: Account, cut: Cut, what: str) -> None:
+def _report(account: Account, cut: Cut, what: str, voice_flag: str) -> None:
     """What was used, what not and why, and how to use more of it. Raises `ValueError` if nothing can be used."""
     _print_left_out(account, what)
     hints = list(_hints(account, cut, what))
+    if account.reasons["several voices"] or account.reasons["chords, not a melody"]:
+        hints.append(f"of {what} with several voices or with chords, {voice_flag} says which voice to take")
     if not account.files:
         every = f"none of the {len(account.left_out)} {what} can be used"
         raise ValueError("; ".join([every, *hints]))
@@ -79,7 +90,7 @@ def _report(account: Account, cut: Cut, what: str) -> None:
     print(f"notes: {account.kept_notes}")
     print_reasons("notes moved, cut or left out", account.notes)
     for remark, count in account.remarks.most_common():
-        if remark.startswith(("not read", "repeats", "times the bars", "octave", "no meter", "lines after")):
+        if remark.startswith(_REMARKS):
             print(f"in {count} {what}: {remark}")
     for hint in hints:
         print(hint)
@@ -97,38 +108,51 @@ def _print_left_out(account: Account, what: str) -> None:
             print(f"left out: {count - _MOST_LINES} more {what}: {reason}", file=sys.stderr)
 
 
-def _hints(account: Account, cut: Cut, what: str):
+def _hints(account: Account, cut: Cut, what: str) -> Iterator[str]:
     """What would use more of the music, a sentence each."""
     if account.other_meters:
-        by_steps: Counter[int] = Counter()
-        for (beats, unit), count in account.other_meters.items():
-            by_steps[4 * cut.steps_per_quarter * beats // unit] += count
-        steps, count = by_steps.most_common(1)[0]
-        names = ", ".join(f"{beats}/{unit} {n}" for (beats, unit), n in account.other_meters.most_common())
-        total = sum(account.other_meters.values())
-        if steps != cut.steps:
-            yield f"{total} {what} are in another meter ({names}): --steps-per-bar {steps} takes {count} of them"
-        else:
-            yield f"{total} {what} are in another meter ({names}): without --meter they are taken as well"
+        total, names = sum(account.other_meters.values()), _names(account.other_meters)
+        yield f"{total} {what} are in another meter ({names}): {_how_to_take(account.other_meters, cut)}"
     compound = [kind for kind in account.meters if not folders.same_meter(kind, next(iter(account.meters)))]
     if compound and cut.meter is None:
-        names = ", ".join(f"{beats}/{unit} {n}" for (beats, unit), n in account.meters.most_common())
         beats, unit = account.meters.most_common(1)[0][0]
+        names = _names(account.meters)
         yield f"the bars are of one length but counted differently ({names}): --meter {beats}/{unit} takes one kind"
     if account.triplets:
         finer = 12 if cut.steps_per_quarter % 2 == 0 else 3 * cut.steps_per_quarter
         yield f"{account.triplets} notes of triplets were moved: --steps-per-quarter {finer} keeps them"
-    if account.reasons["several voices"] or account.reasons["chords, not a melody"]:
-        yield "of a file with several voices or with chords, --voice or --track says which to take"
 
 
-def _write_windows(splits: dict[str, list[np.ndarray]], left_out: Counter, folder: str) -> None:
+def _names(meters: Counter) -> str:
+    return ", ".join(f"{beats}/{unit} {count}" for (beats, unit), count in meters.most_common())
+
+
+def _how_to_take(meters: Counter, cut: Cut) -> str:
+    """The flag that takes most of the music in these meters."""
+    (beats, unit), commonest = meters.most_common(1)[0]
+    by_meter = f"--meter {beats}/{unit} takes {commonest} of them"
+    by_steps: Counter[Fraction] = Counter()
+    for (upper, lower), count in meters.items():
+        by_steps[Fraction(4 * cut.steps_per_quarter * upper, lower)] += count
+    steps, count = by_steps.most_common(1)[0]
+    if cut.meter is not None or steps.denominator != 1:
+        return by_meter
+    # Jigs and waltzes have bars of the same length.
+    return f"--steps-per-bar {steps} takes {count} of them" + (f", {by_meter}" if commonest < count else "")
+
+
+def _write_windows(
+    splits: dict[str, list[np.ndarray]], left_out: Counter, folder: str, is_split_here: bool = True
+) -> None:
     print_count("windows", Counter({split: len(splits[split]) for split in windows.SPLITS}))
     print_reasons("windows left out", left_out)
     if not splits["train"]:
         raise ValueError("nothing is written, for train would have no windows: try fewer --bars or --start any")
-    for split, count in folders.fill_splits(splits).items():
-        print(f"{split} was empty: it gets {count} windows of train, from the same tunes, so its figures flatter")
+    if is_split_here:
+        for split, count in folders.fill_splits(splits).items():
+            print(f"{split} was empty: it gets {count} windows of train, from the same tunes, so its figures flatter")
+    elif empty := [split for split in windows.SPLITS if not splits[split]]:
+        print(f"{' and '.join(empty)} will be empty, for no tune of the table that can be used is in it")
     train = {window.tobytes() for window in splits["train"]}
     for split in ("valid", "test"):
         if known := sum(window.tobytes() in train for window in splits[split]):
@@ -143,7 +167,9 @@ def add_windows(commands: Commands) -> None:
     added = command(
         commands, "windows", run_windows, "training lines from a table of tunes", "windows tunes.tsv --bars 4 --out DIR"
     )
-    added.add_argument("tunes", metavar="TUNES.tsv", help="columns id, split, meter, key, steps_per_bar, notes")
+    added.add_argument(
+        "tunes", nargs="+", metavar="TUNES.tsv", help="columns id, split, meter, key, steps_per_bar, notes"
+    )
     _add_window_options(added)
     added.add_argument(
         "--steps-per-bar",
@@ -211,6 +237,9 @@ def _add_window_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--out", required=True, metavar="DIR", help="folder for train.txt, valid.txt and test.txt")
     added.add_argument(
         "--meter", type=meter, help="only music in this meter, such as 6/8 or 3/4, which have bars of the same length"
+    )
+    added.add_argument(
+        "--common-key", action="store_true", help="transpose each tune so that its notes lie on the white keys"
     )
     added.add_argument(
         "--start",
