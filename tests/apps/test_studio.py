@@ -26,6 +26,8 @@ from fairseq_seqvae.melody.tokens import Note, format_line
 
 SHIPPED = serving.model_paths(None)[0]
 STEPS = 64
+# All notes of C major: one transposition alone brings it to the white keys.
+WHITE = [[60, 0, 16], [62, 16, 16], [64, 32, 16], [65, 48, 8], [67, 56, 4], [69, 60, 2], [71, 62, 2]]
 TUNE = [[60 + 2 * (n % 5), 4 * n, 3 + n % 2] for n in range(16)]
 
 
@@ -305,6 +307,37 @@ class TestSliders:
     def test_in_the_middle_nothing_changes(self, model):
         z = model.draw(1)
         assert torch.equal(sliding.slide(model, z, {"density": 0.0}), z)
+
+
+class TestAModelOfOneKey:
+    """The model that ships, taken as one that knows the white keys alone."""
+
+    @pytest.fixture
+    def asked(self):
+        model = open_model(SHIPPED)
+        model.common_key = True
+        return service.Service({"4/4": Worker(lambda: model)})
+
+    @staticmethod
+    def moved(notes, by):
+        return [[pitch + by, start, length] for pitch, start, length in notes]
+
+    def test_a_melody_keeps_its_own_key(self, asked):
+        for by in (-3, 2, 5):
+            points = [{"notes": WHITE}, {"notes": self.moved(WHITE, by)}]
+            plain, other = asked.decode({"points": points})["tunes"]
+            assert other == self.moved(plain, by)
+            plain, other = (asked.continuation({"notes": p["notes"], "temperature": 0})["tunes"][0] for p in points)
+            assert other == self.moved(plain, by)
+            plain, other = (asked.variations({"point": p})["tunes"] for p in points)
+            assert other == [self.moved(tune, by) for tune in plain]
+
+    def test_a_grid_is_in_the_key_of_its_first_melody(self, asked):
+        corners = [{"seed": 1}, {"notes": self.moved(WHITE, 2)}, {"notes": WHITE}, {"seed": 2}]
+        found = asked.grid({"corners": corners, "rows": 2, "columns": 2})
+        assert found["corners"] == [None, self.moved(WHITE, 2), self.moved(WHITE, 2), None]
+        drawn = asked.decode({"points": [{"seed": 1}]})["tunes"][0]
+        assert found["tunes"][0] == self.moved(drawn, 2)
 
 
 class TestTheWorker:

@@ -42,6 +42,7 @@ def add_studio_model(commands: Commands) -> None:
     added.add_argument("--data", type=Path, required=True, metavar="DATA", help="folder of fairseq-preprocess")
     added.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
     added.add_argument("--meter", help="such as 4/4 or 6/8 (default: the first that divides the length)")
+    added.add_argument("--common-key", action="store_true", help="the data were cut with --common-key")
     added.add_argument("--origin", default="", help="where the melodies come from, for the card")
     added.add_argument("--force", action="store_true", help="overwrite existing files")
 
@@ -94,7 +95,9 @@ def run_studio_model(args: argparse.Namespace) -> None:
     from fairseq_seqvae.melody.studio import package
 
     refuse_existing([args.out / package.WEIGHTS], args.force)
-    request = package.Request(args.checkpoint, args.data, args.out, args.meter, origin=args.origin)
+    request = package.Request(
+        args.checkpoint, args.data, args.out, args.meter, origin=args.origin, common_key=args.common_key
+    )
     card = package.make(request)
     size = sum(file.stat().st_size for file in args.out.iterdir())
     print(

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from fairseq_seqvae.inference import hub, latents
+from fairseq_seqvae.melody.keys import common_key_shift
 from fairseq_seqvae.melody.studio.attributes import ATTRIBUTES
 from fairseq_seqvae.melody.tokens import (
     HOLD,
+    MAX_PITCH,
+    MIN_PITCH,
     SYMBOLS,
     Note,
     decode_notes,
@@ -94,6 +97,7 @@ class StudioModel:
         self.sliders = {slider.name: slider for slider in sliders}
         self.collection = list(collection)
         self.card = card or {}
+        self.common_key = bool(self.card.get("common_key"))
         self._prior = "model" if getattr(interface.model, "fitted_prior", None) is None else "fitted"
 
     @property
@@ -127,9 +131,23 @@ class StudioModel:
         tokens = parse_line(" ".join(word if word in SYMBOLS else SYMBOLS[HOLD] for word in line.split()))
         return tokens[: self.shape.steps]
 
+    def shift_of(self, melody: Sequence[Note]) -> int:
+        """Semitones that bring a melody into the key that the model knows; 0 for a model of all keys."""
+        return common_key_shift(encode_notes(melody, self.shape.steps)) if self.common_key else 0
+
     def walk(self, start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
         """Points (B, Z) at *weight* (B,) of the way from *start* (B, Z) to *end*, as likely as the ends."""
         return latents.prior_of(self._interface.model, "model").walk(start, end, weight)
+
+
+def transposed(melody: Sequence[Note], semitones: int) -> list[Note]:
+    """A melody moved by *semitones*, and by octaves where it would leave the range of the symbols."""
+    pitches = [note.pitch for note in melody]
+    while pitches and max(pitches) + semitones > MAX_PITCH:
+        semitones -= 12
+    while pitches and min(pitches) + semitones < MIN_PITCH:
+        semitones += 12
+    return [note._replace(pitch=note.pitch + semitones) for note in melody]
 
 
 def open_model(path: str | PathLike, meter: str | None = None) -> StudioModel:

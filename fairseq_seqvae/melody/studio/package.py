@@ -52,6 +52,7 @@ class Request(NamedTuple):
     meter:      such as 4/4; None: the first that divides the length of the melodies
     tunes:      how many held-out melodies come along
     origin:     where the melodies come from, for the card
+    common_key: the data are in a common key
     """
 
     checkpoint: Path
@@ -60,6 +61,7 @@ class Request(NamedTuple):
     meter: str | None = None
     tunes: int = 40
     origin: str = ""
+    common_key: bool = False
 
 
 def make(request: Request) -> dict[str, Any]:
@@ -75,8 +77,7 @@ def make(request: Request) -> dict[str, Any]:
     shape = shape_of(interface.model.decoder.fixed_length, request.meter)
     train = _distinct(_melodies(interface, "train"))
     held_out = _distinct(_melodies(interface, "test"))
-    low, high = _pitches(interface)
-    moved = attributes.spread_over_keys(train, low, high)
+    moved = train if request.common_key else attributes.spread_over_keys(train, *_pitches(interface))
     z = _encode(interface, moved)
     found = attributes.directions(z.numpy(), attributes.measure_all(moved, shape.steps_per_bar))
     request.out.mkdir(parents=True, exist_ok=True)
@@ -84,7 +85,7 @@ def make(request: Request) -> dict[str, Any]:
     shutil.copyfile(dictionary_path(request.data), dictionary_path(request.out))
     _write_json(request.out / DIRECTIONS, _named(found))
     _write_json(request.out / TUNES, {"tunes": [], "grid": None})
-    _write_json(request.out / CARD, {"meter": shape.meter})
+    _write_json(request.out / CARD, {"meter": shape.meter, "common_key": request.common_key})
     model = open_model(request.out)  # what ships is what is measured
     tunes = _collection(model, held_out, request.tunes)
     _write_json(request.out / TUNES, {"tunes": tunes, "grid": _first_grid(model, tunes)})
@@ -212,6 +213,7 @@ def _card(
     return {
         "meter": shape.meter,
         "bars": shape.bars,
+        "common_key": request.common_key,
         "latent_dim": model.dim,
         "training_melodies": trained_on,
         "held_out_melodies": len(held_out),

@@ -5,14 +5,14 @@ or `{"z": [...]}`, each with `"sliders"` if wanted.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fairseq_seqvae.melody.studio import wire
 from fairseq_seqvae.melody.studio.attributes import ATTRIBUTES
-from fairseq_seqvae.melody.studio.model import StudioModel
+from fairseq_seqvae.melody.studio.model import StudioModel, transposed
 from fairseq_seqvae.melody.studio.sliding import slide
 from fairseq_seqvae.melody.studio.worker import Worker
 from fairseq_seqvae.melody.tokens import Note
@@ -89,33 +89,48 @@ class Service:
         fields = wire.known_fields(body, "model", "points")
         worker = self._worker(body)
         points = wire.listed(fields.get("points"), "points", 1, MOST_TUNES)
-        z = worker.call(lambda model: torch.cat([_latent(model, point) for point in points]))
-        return _tunes(worker.decode(z)) | {"z": [wire.rounded(row) for row in z.tolist()]}
+        places = worker.call(lambda model: [_place(model, point) for point in points])
+        z = torch.cat([place.z for place in places])
+        melodies = zip(worker.decode(z), places, strict=True)
+        tunes = [transposed(melody, -place.shift) for melody, place in melodies]
+        return _tunes(tunes) | {"z": [wire.rounded(row) for row in z.tolist()]}
 
     def grid(self, body: Any) -> dict[str, Any]:
-        """`corners` (upper left, upper right, lower left, lower right), `rows`, `columns` -> `tunes`, row by row."""
+        """`corners` (upper left, upper right, lower left, lower right), `rows`, `columns` -> `tunes`, row by row.
+
+        With a model of one key, all are in the key of the first corner that is given as notes. `corners` of the answer
+        are the melodies given, in that key, and null for others.
+        """
         fields = wire.known_fields(body, "model", "corners", "rows", "columns")
         worker = self._worker(body)
         rows = wire.whole_number(fields.get("rows", 7), "rows", 2, MOST_CELLS)
         columns = wire.whole_number(fields.get("columns", 7), "columns", 2, MOST_CELLS)
         corners = wire.listed(fields.get("corners"), "corners", 4, 4)
-        z = worker.call(lambda model: between_corners(model, [_latent(model, c) for c in corners], rows, columns))
-        return _tunes(worker.decode(z))
+
+        def between(model: StudioModel) -> tuple[list[_Place], Tensor]:
+            places = [_place(model, corner) for corner in corners]
+            return places, between_corners(model, [place.z for place in places], rows, columns)
+
+        places, z = worker.call(between)
+        key = next((place.shift for place in places if place.notes), 0)
+        given = [place.notes and wire.as_lists(transposed(place.notes, place.shift - key)) for place in places]
+        return _tunes([transposed(melody, -key) for melody in worker.decode(z)]) | {"corners": given}
 
     def blend(self, body: Any) -> dict[str, Any]:
-        """`from`, `to`, `steps` -> `tunes`, the two ends among them."""
+        """`from`, `to`, `steps` -> `tunes`, the two ends among them, in the key of `from`."""
         fields = wire.known_fields(body, "model", "from", "to", "steps")
         worker = self._worker(body)
         steps = wire.whole_number(fields.get("steps", 7), "steps", 2, MOST_TUNES)
         if "from" not in fields or "to" not in fields:
             raise ValueError("a blend needs the fields `from` and `to`")
 
-        def way(model: StudioModel) -> Tensor:
-            start, end = _latent(model, fields["from"]), _latent(model, fields["to"])
+        def way(model: StudioModel) -> tuple[int, Tensor]:
+            start, end = _place(model, fields["from"]), _place(model, fields["to"])
             weight = torch.linspace(0, 1, steps)
-            return model.walk(start.expand(steps, -1), end.expand(steps, -1), weight)
+            return start.shift, model.walk(start.z.expand(steps, -1), end.z.expand(steps, -1), weight)
 
-        return _tunes(worker.decode(worker.call(way)))
+        shift, z = worker.call(way)
+        return _tunes([transposed(melody, -shift) for melody in worker.decode(z)])
 
     def variations(self, body: Any) -> dict[str, Any]:
         """`point`, `count`, `distance`, `temperature`, `seed` -> `tunes`.
@@ -130,10 +145,11 @@ class Service:
         seed = wire.whole_number(fields.get("seed", 1), "seed", 0, wire.LARGEST_SEED)
 
         def around(model: StudioModel) -> list[list[Note]]:
-            start = _latent(model, fields.get("point")).expand(count, -1)
+            place = _place(model, fields.get("point"))
+            start = place.z.expand(count, -1)
             ends = torch.cat([model.draw((seed + number) % 2**32) for number in range(count)])
             z = model.walk(start, ends, torch.full((count,), distance))
-            return model.decode(z, **_sampling(temperature, seed))
+            return [transposed(m, -place.shift) for m in model.decode(z, **_sampling(temperature, seed))]
 
         return _tunes(self._worker(body).call(around))
 
@@ -163,19 +179,29 @@ def _sampling(temperature: float, seed: int) -> dict[str, Any]:
     return {"temperature": temperature, "seed": seed} if temperature > 0 else {}
 
 
-def _latent(model: StudioModel, point: Any) -> Tensor:
-    """The latent vector (1, Z) of a point."""
+class _Place(NamedTuple):
+    """A point: its vector (1, Z); its notes, if it was given as notes, and by how much they moved to be encoded."""
+
+    z: Tensor
+    notes: list[Note] | None = None
+    shift: int = 0
+
+
+def _place(model: StudioModel, point: Any) -> _Place:
     fields = wire.known_fields(point, "seed", "notes", "z", "sliders")
     kinds = fields.keys() & {"seed", "notes", "z"}
     if len(kinds) != 1:
         raise ValueError(f"a point has one of the fields seed, notes and z, but this one has {len(kinds)} of them")
     if "seed" in fields:
-        z = model.draw(wire.whole_number(fields["seed"], "seed", 0, wire.LARGEST_SEED))
+        place = _Place(model.draw(wire.whole_number(fields["seed"], "seed", 0, wire.LARGEST_SEED)))
     elif "notes" in fields:
-        z = model.encode([wire.notes(fields["notes"], model.shape.steps)])
+        notes = wire.notes(fields["notes"], model.shape.steps)
+        shift = model.shift_of(notes)
+        place = _Place(model.encode([transposed(notes, shift)]), notes, shift)
     else:
-        z = torch.tensor([wire.vector(fields["z"], model.dim)])
-    return slide(model, z, wire.sliders(fields.get("sliders", {}), list(model.sliders)))
+        place = _Place(torch.tensor([wire.vector(fields["z"], model.dim)]))
+    values = wire.sliders(fields.get("sliders", {}), list(model.sliders))
+    return place._replace(z=slide(model, place.z, values))
 
 
 def between_corners(model: StudioModel, corners: Sequence[Tensor], rows: int, columns: int) -> Tensor:
@@ -199,7 +225,8 @@ def continued(
         draws: temperature and seed
     """
     temperature, seed = draws
-    shape = model.shape
+    shape, shift = model.shape, model.shift_of(given)
+    given = transposed(given, shift)
     half = shape.bars // 2 * shape.steps_per_bar or shape.steps // 2
     found = []
     for number in range(count):
@@ -216,7 +243,8 @@ def continued(
             known += _moved(_cut(melody, half, shape.steps), length)
             length += shape.steps - half
             rounds += 1
-        found.append(_cut(known, shape.steps, shape.steps + bars * shape.steps_per_bar))
+        added = _cut(known, shape.steps, shape.steps + bars * shape.steps_per_bar)
+        found.append(transposed(added, -shift))
     return found
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from fairseq_seqvae.melody.studio import attributes
-from fairseq_seqvae.melody.studio.model import StudioModel
-from fairseq_seqvae.melody.tokens import MAX_PITCH, MIN_PITCH, Note
+from fairseq_seqvae.melody.studio.model import StudioModel, transposed
+from fairseq_seqvae.melody.tokens import Note
 
 _SIZES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)  # of a step along the directions, 1 being what regression asks for
 _AWAY = (0.0, 0.1, 0.2, 0.3)  # shares of the way to a draw
@@ -39,7 +39,8 @@ def _proposals(model: StudioModel, z: Tensor, before: Sequence[Note], values: di
     """Vectors (R, Z); *z* itself is the first."""
     starts = [z]
     if "register" in values:
-        starts.append(model.encode([_transposed(before, values["register"] * model.sliders["register"].std)]))
+        by = round(values["register"] * model.sliders["register"].std)
+        starts.append(model.encode([transposed(before, 12 * round(by / 12) if model.common_key else by)]))
     push = sum((value * model.sliders[name].vector for name, value in values.items()), torch.zeros(model.dim))
     stepped = torch.cat([start + size * push for start in starts for size in _SIZES])
     draws = [model.draw(seed) for seed in range(1, _DRAWS + 1)]
@@ -48,12 +49,6 @@ def _proposals(model: StudioModel, z: Tensor, before: Sequence[Note], values: di
         weight = torch.full((len(stepped),), share)
         found += [model.walk(stepped, draw.expand(len(stepped), -1), weight) for draw in draws]
     return torch.cat(found)
-
-
-def _transposed(melody: Sequence[Note], semitones: float) -> list[Note]:
-    low, high = min(note.pitch for note in melody), max(note.pitch for note in melody)
-    by = max(MIN_PITCH - low, min(MAX_PITCH - high, round(semitones)))
-    return [Note(note.pitch + by, note.start, note.length) for note in melody]
 
 
 def _cost(model: StudioModel, before: Sequence[Note], after: Sequence[Note], values: dict[str, float]) -> float:

@@ -217,8 +217,8 @@ async function fill(corners = store.state.corners) {
   // A corner shows the melody that it was given, though the model may give it back a little differently.
   const cells = answer.tunes;
   const ends = cornerCells(side);
-  corners.forEach((corner, number) => {
-    if (!("seed" in corner)) cells[ends[number]] = corner.notes;
+  answer.corners.forEach((notes, number) => {
+    if (notes) cells[ends[number]] = notes;
   });
   store.set({ corners, cells, edits: {}, filled: true, ...chosenAfter(cells) });
   say("The grid is full: hover over it, or move by the arrow keys.");
