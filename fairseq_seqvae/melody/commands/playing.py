@@ -84,7 +84,7 @@ def _export(args: argparse.Namespace, path: Path) -> None:
 
     refuse_existing([args.export], args.force)
     first = serving.first_grids([path])
-    data = first[path.name] if first else serving.drawn_grid(path)
+    data = next(iter(first.values()), None) or serving.drawn_grid(path)
     with whole_file(args.export) as partial:
         partial.write_text(keepsake.write_page(data), encoding="utf-8", newline="\n")
     print(f"{args.export}: {args.export.stat().st_size / 2**10:.0f} KiB, plays without a server")

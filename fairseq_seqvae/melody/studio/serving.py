@@ -38,12 +38,12 @@ def model_paths(named: Sequence[Path] | None) -> list[Path]:
 def first_grids(paths: Sequence[Path]) -> dict[str, Any]:
     """What the page can play before any model is there: name -> shape and grid, of models that have a grid."""
     found = {}
-    for path in paths:
+    for name, path in zip(names_of(paths), paths, strict=True):
         if path.is_dir() and (path / "tunes.json").is_file() and (path / "card.json").is_file():
             grid = json.loads((path / "tunes.json").read_text(encoding="utf-8")).get("grid")
             card = json.loads((path / "card.json").read_text(encoding="utf-8"))
             if grid:
-                found[path.name] = {"meter": card["meter"], "bars": card["bars"], "grid": grid}
+                found[name] = {"meter": card["meter"], "bars": card["bars"], "grid": grid}
     return found
 
 
@@ -80,11 +80,20 @@ def routes(paths: Sequence[Path]) -> Routes:
     )
 
 
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """A name for each model: that of its folder or file, with a number if another one has it."""
+    names: list[str] = []
+    for path in paths:
+        name = path.name if path.is_dir() else path.stem
+        names.append(name if name not in names else f"{name} ({len(names) + 1})")
+    return names
+
+
 class _Later:
     """The service, made in the background: its imports take seconds, in which the page is there already."""
 
     def __init__(self, paths: Sequence[Path]):
-        self._names = [path.name if path.is_dir() else path.stem for path in paths]
+        self._names = names_of(paths)
         self._paths = paths
         self._service: Any = None
         self._problem: Exception | None = None
