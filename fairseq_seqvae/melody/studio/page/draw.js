@@ -37,7 +37,7 @@ export function miniRoll(notes, steps) {
   const low = Math.min(...pitches);
   const rows = Math.max(FEWEST_ROWS, top - low + 3);
   const first = (top + low) / 2 + rows / 2;
-  const shape = notes.map(([p, s, n]) => `M${s + 0.12} ${(first - p - 0.8).toFixed(1)}h${(n - 0.24).toFixed(2)}v1.6h-${(n - 0.24).toFixed(2)}z`).join("");
+  const shape = notes.map(([p, s, n]) => `M${s + 0.12} ${(first - p - 0.9).toFixed(1)}h${(n - 0.24).toFixed(2)}v1.8h-${(n - 0.24).toFixed(2)}z`).join("");
   const box = { viewBox: `0 0 ${steps} ${rows}`, preserveAspectRatio: "none", "aria-hidden": "true", class: "mini" };
   return svgElement("svg", box, svgElement("path", { d: notes.length ? shape : "" }));
 }

@@ -16,6 +16,7 @@ const CORNER_NAMES = ["upper left", "upper right", "lower left", "lower right"];
 const SIDES = [3, 5, 7, 9, 11];
 const POLL = 400; // milliseconds
 
+const arrived = location.hash.slice(1); // the link that led here, before the page writes its own
 const kept = $("studio-data") ? JSON.parse($("studio-data").textContent) : null;
 const player = new Player();
 let model = { name: null, meter: "4/4", bars: 4, steps_per_bar: 16, sliders: [], tunes: [], ready: false };
@@ -826,7 +827,7 @@ async function start() {
 
 // Bring back what the link holds.
 async function restore() {
-  const found = location.hash.length > 1 ? hashToState(location.hash.slice(1), steps()) : null;
+  const found = arrived ? hashToState(arrived, steps()) : null;
   if (!found) return;
   if (kept) {
     const { timeline, path, tempo, loop } = found;
