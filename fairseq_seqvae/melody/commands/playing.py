@@ -62,21 +62,26 @@ def run_studio(args: argparse.Namespace) -> None:
         return
     if args.port > 65535:
         raise ValueError(f"--port {args.port} is above 65535: choose another")
+    opening = serving.Opening(paths)
     try:
-        server = StudioServer(args.host, args.port, serving.routes(paths))
+        server = StudioServer(args.host, args.port, serving.routes(opening))
     except OSError as error:
         raise OSError(
             f"cannot listen on --host {args.host} --port {args.port} ({error.strerror or error}): choose another --port"
         ) from None
+    threading.Thread(target=server.serve_forever, name="studio server", daemon=True).start()
     print(f"the melody studio plays at {server.address}\nCtrl-C ends it", flush=True)
     if not args.no_browser:
         threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
     try:
-        server.serve_forever()
+        opening.failed.wait()
     except KeyboardInterrupt:
         print("", file=sys.stderr)
     finally:
+        server.shutdown()
         server.server_close()
+    if opening.failed.is_set():
+        raise ValueError(opening.problem)
 
 
 def _export(args: argparse.Namespace, path: Path) -> None:

@@ -1,7 +1,6 @@
 """Starting the studio: what of a model the page can play at once, and what it asks of the model later."""
 
 import json
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,8 +9,10 @@ from typing import Any
 
 from fairseq_seqvae.melody.studio import keepsake
 from fairseq_seqvae.melody.studio.server import Reply, Routes, Upload, as_json
+from fairseq_seqvae.melody.studio.wire import BusyError
 
 SHIPPED = Path(__file__).parent / "model"
+PATIENCE = 60.0  # seconds that a request waits for the models to be opened
 OPERATIONS = ("decode", "grid", "blend", "variations", "continue")
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -47,16 +48,15 @@ def first_grids(paths: Sequence[Path]) -> dict[str, Any]:
     return found
 
 
-def routes(paths: Sequence[Path]) -> Routes:
-    """What the server answers; the models of *paths* are opened in the background."""
-    first = first_grids(paths)
+def routes(opening: "Opening") -> Routes:
+    """What the server answers with the models that are being opened."""
+    first = first_grids(opening.paths)
     pages = {
         f"/{file.name}": Reply(file.read_bytes(), _TYPES[file.suffix])
         for file in keepsake.PAGE.iterdir()
         if file.suffix in _TYPES
     }
     pages["/"] = pages["/index.html"]
-    later = _Later(paths)
 
     def save(body: Any) -> Reply:
         from fairseq_seqvae.melody.studio.files import write_download
@@ -69,12 +69,12 @@ def routes(paths: Sequence[Path]) -> Routes:
         return as_json(read_upload(upload.body, upload.name, upload.options.get("voice")))
 
     def operation(name: str) -> Callable[[Any], Reply]:
-        return lambda body: as_json(later.service().operations[name](body))
+        return lambda body: as_json(opening.service().operations[name](body))
 
     operations = {f"/api/{name}": operation(name) for name in OPERATIONS}
     return Routes(
         pages,
-        {"/api/models": lambda: as_json(later.models()), "/api/first": lambda: as_json(first)},
+        {"/api/models": lambda: as_json(opening.models()), "/api/first": lambda: as_json(first)},
         {**operations, "/api/write": save},
         {"/api/read": read},
     )
@@ -89,50 +89,55 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-class _Later:
-    """The service, made in the background: its imports take seconds, in which the page is there already."""
+class Opening:
+    """Opens models in the background: it takes seconds, in which the page is there already.
+
+    Attributes:
+        paths: of the models
+        failed: set if one of them cannot be opened
+        problem: why not
+    """
 
     def __init__(self, paths: Sequence[Path]):
-        self._names = names_of(paths)
-        self._paths = paths
+        self.paths = list(paths)
+        self.failed = threading.Event()
+        self.problem = ""
         self._service: Any = None
-        self._problem: Exception | None = None
         self._there = threading.Event()
-        threading.Thread(target=self._make, name="studio start", daemon=True).start()
+        threading.Thread(target=self._open, name="studio start", daemon=True).start()
 
-    def _make(self) -> None:
+    def _open(self) -> None:
         try:
             from fairseq_seqvae.melody.studio.model import open_model
             from fairseq_seqvae.melody.studio.service import Service
             from fairseq_seqvae.melody.studio.worker import Worker
 
             workers = {}
-            for name, path in zip(self._names, self._paths, strict=True):
+            for name, path in zip(names_of(self.paths), self.paths, strict=True):
                 workers[name] = Worker(partial(open_model, path))
-                problem = workers[name].model.exception()  # waits: one after the other, fairseq's set-up is global
-                if problem is not None:
-                    print(f"{path} cannot be played: {problem}", file=sys.stderr, flush=True)
+                workers[name].model.result()  # one after the other: what fairseq sets up is the process's
             self._service = Service(workers)
             print("ready", flush=True)
-        except Exception as error:  # those who wait must hear of it
-            self._problem = error
-            print(f"the studio cannot start: {error}", file=sys.stderr, flush=True)
+        except Exception as error:  # whatever it is, the studio ends with it
+            self.problem = str(error) or type(error).__name__
+            self.failed.set()
         finally:
             self._there.set()
 
     def service(self) -> Any:
         """The service, waited for."""
-        self._there.wait()
-        if self._problem is not None:
-            raise ValueError(f"the studio could not start: {self._problem}")
+        if not self._there.wait(PATIENCE):
+            raise BusyError("the model is still being opened: try again")
+        if self._service is None:
+            raise ValueError(f"the model cannot be opened: {self.problem}")
         return self._service
 
     def models(self) -> dict[str, Any]:
         """What the service says of its models; before it is there, their names."""
-        if self._service is None:
-            problem = {"error": str(self._problem)} if self._problem else {}
-            return {"models": [{"name": name, "ready": False, **problem} for name in self._names]}
-        return self._service.models()
+        if self._service is not None:
+            return self._service.models()
+        problem = {"error": self.problem} if self.failed.is_set() else {}
+        return {"models": [{"name": name, "ready": False, **problem} for name in names_of(self.paths)]}
 
 
 def drawn_grid(path: Path) -> dict[str, Any]:
