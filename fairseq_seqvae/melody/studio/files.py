@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,12 +16,14 @@ MOST_TUNES = 256  # in a file to take
 LONGEST_TUNE = 4096  # steps
 _MOST_READ = 100  # tunes of a book that is given
 _MOST_SECONDS = 600  # of sound
+_RATE = 32000  # samples per second
+_one_sound = threading.Lock()
 _TEMPO = (20, 400)  # quarter notes per minute
 
 WRITERS: dict[str, tuple[str, Callable[[Sequence[Tune], float], bytes]]] = {
     "mid": ("audio/midi", lambda tunes, tempo: music.write_midi(tunes, tempo)),
     "abc": ("text/vnd.abc; charset=utf-8", lambda tunes, tempo: music.write_abc(tunes)),
-    "wav": ("audio/wav", lambda tunes, tempo: music.write_wav(tunes, tempo, 32000)),
+    "wav": ("audio/wav", lambda tunes, tempo: _sound(tunes, tempo)),
     "zip": ("application/zip", lambda tunes, tempo: _zipped(tunes, tempo)),
 }
 
@@ -114,6 +117,12 @@ def _meter(value: Any) -> tuple[int, int]:
 def _plain(name: Any) -> str:
     """A name of a file that every system takes."""
     return re.sub(r"[^A-Za-z0-9]+", "-", wire.text(name, "name")).strip("-").lower()[:60] or "melody"
+
+
+def _sound(tunes: Sequence[Tune], tempo: float) -> bytes:
+    """A WAV file; one is made at a time, since minutes of sound take much memory."""
+    with _one_sound:
+        return music.write_wav(tunes, tempo, _RATE)
 
 
 def _zipped(tunes: Sequence[Tune], tempo: float) -> bytes:

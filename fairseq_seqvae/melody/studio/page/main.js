@@ -141,7 +141,7 @@ function hearSelected() {
 }
 
 function pathParts(state) {
-  const length = state.pathBars * model.steps_per_bar;
+  const length = Math.min(state.pathBars, model.bars) * model.steps_per_bar;
   return state.path.map((cell, turn) => {
     const start = (turn * length) % steps();
     return { notes: cutNotes(melodyOf(cell, state), start, start + length), steps: length };
@@ -290,12 +290,8 @@ const seeds = new SeedDialog({
 });
 
 function asCorner(number) {
-  const { selected } = store.state;
-  if (!selected.notes.length || selected.steps !== steps()) {
-    say(selected.notes.length ? `A corner has ${model.bars} bars: cut the melody by opening it anew.` : "Draw some notes first.", "bad");
-    return;
-  }
-  setCorner(number, { name: selected.name || "Melody", notes: selected.notes, steps: steps() });
+  const melody = oneLength();
+  if (melody) setCorner(number, { name: melody.name || "Melody", notes: melody.notes, steps: steps() });
 }
 
 function fromScratch() {
@@ -309,14 +305,7 @@ function fromScratch() {
 
 const roll = new Roll({
   speak,
-  async sound(pitch) {
-    if (player.playing) return;
-    await player.unlock();
-    player.voices = player.voices || player.context.createGain();
-    player.voices = player.context.createGain();
-    player.voices.connect(player.output);
-    player.sing(pitch, player.context.currentTime, 0.25);
-  },
+  sound: (pitch) => player.touch(pitch),
   change(notes) {
     const { selected, cell, edits } = store.state;
     if (sameMelody(selected.notes, notes)) return;
@@ -354,9 +343,8 @@ function showScore() {
 }
 
 async function slideTo(values) {
-  const { selected } = store.state;
-  const start = slid || selected;
-  if (!start.notes.length || start.steps !== steps()) return;
+  const start = slid || oneLength();
+  if (!start) return;
   slid = start;
   const answer = await working("Sliding …", () => tell("decode", { model: model.name, points: [{ notes: start.notes, sliders: values }] }));
   if (!answer) return;
@@ -366,15 +354,18 @@ async function slideTo(values) {
   hearSelected();
 }
 
-function needWhole() {
+// The melody shown, as long as the model's: of a longer one the beginning, or the end.
+function oneLength(atEnd = false) {
   const { selected } = store.state;
-  if (selected.notes.length && selected.steps === steps()) return selected;
-  say(selected.notes.length ? `The model knows melodies of ${model.bars} bars; this one is longer.` : "There are no notes yet.", "bad");
+  const start = atEnd ? Math.max(0, selected.steps - steps()) : 0;
+  const notes = cutNotes(selected.notes, start, start + steps());
+  if (notes.length) return { ...selected, notes, steps: steps() };
+  say("There are no notes yet.", "bad");
   return null;
 }
 
 async function rethink() {
-  const selected = needWhole();
+  const selected = oneLength();
   if (!selected) return;
   const answer = await working("Listening …", () => tell("decode", { model: model.name, points: [{ notes: selected.notes }] }));
   if (!answer) return;
@@ -410,7 +401,7 @@ function hoverResult(tune) {
 }
 
 async function vary() {
-  const selected = needWhole();
+  const selected = oneLength();
   if (!selected) return;
   const answer = await working("Varying …", () =>
     tell("variations", {
@@ -426,7 +417,7 @@ async function vary() {
 }
 
 async function goOn() {
-  const selected = needWhole();
+  const selected = oneLength(true);
   if (!selected) return;
   const bars = Number($("more-bars").value);
   const answer = await working("Continuing …", () =>
@@ -456,7 +447,7 @@ async function blend() {
 }
 
 function setBlendEnd(number) {
-  const selected = needWhole();
+  const selected = oneLength();
   if (!selected) return;
   blendEnds[number] = selected;
   showBlendEnds();

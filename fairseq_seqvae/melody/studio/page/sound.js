@@ -157,6 +157,15 @@ export class Player {
     oscillator.stop(end + release * 1.5);
   }
 
+  // One short note, for the finger that puts it there.
+  async touch(pitch) {
+    if (this.playing) return;
+    await this.unlock();
+    this.voices = this.context.createGain();
+    this.voices.connect(this.output);
+    this.sing(pitch, this.context.currentTime, 0.25);
+  }
+
   stop(tell = true) {
     if (!this.playing) return;
     if (this.timer !== -1) {
