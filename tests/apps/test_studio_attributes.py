@@ -38,6 +38,7 @@ def test_a_note_is_syncopated_if_it_sounds_across_a_stronger_step():
     assert attributes.syncopation(melody((60, 0, 2), (60, 2, 4))) == 1 / 2  # an eighth before the beat, held over it
     assert attributes.syncopation(melody((60, 12, 8), bars=2)) == 1  # over the bar line
     assert attributes.syncopation(melody((60, 2, 2))) == 0  # ends where the beat is
+    assert attributes.syncopation(melody((60, 0, 32), bars=2)) == 0  # no bar line is stronger than another
 
 
 def test_melodies_without_notes_have_no_attributes():
@@ -67,6 +68,14 @@ class TestDirections:
         changes = found.vectors @ weights / values.std(axis=0)
         np.testing.assert_allclose(changes, np.eye(3), atol=1e-8)
         np.testing.assert_allclose(found.std, values.std(axis=0))
+
+    def test_what_goes_along_in_z_goes_along(self):
+        """The second dimension follows the first in the data; so it does on the way, though the attribute is the first."""
+        rng = np.random.default_rng(0)
+        first = rng.normal(size=2000)
+        z = np.stack([first, 3 * first + 0.01 * rng.normal(size=2000)], axis=1)
+        found = attributes.directions(z, first[:, None])
+        np.testing.assert_allclose(found.vectors[0], np.array([1, 3]) * first.std(), rtol=0.01)
 
     def test_an_attribute_that_never_changes_has_none(self):
         rng = np.random.default_rng(0)
