@@ -70,7 +70,7 @@ class TestDirections:
         np.testing.assert_allclose(found.std, values.std(axis=0))
 
     def test_what_goes_along_in_z_goes_along(self):
-        """The second dimension follows the first in the data; so it does on the way, though the attribute is the first."""
+        """The second dimension follows the first in the data, so it does on the way, too."""
         rng = np.random.default_rng(0)
         first = rng.normal(size=2000)
         z = np.stack([first, 3 * first + 0.01 * rng.normal(size=2000)], axis=1)
