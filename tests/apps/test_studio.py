@@ -290,7 +290,7 @@ class TestSliders:
     def test_move_what_they_are_named_after(self, model, name, measure):
         def measured(value):
             found = []
-            for seed in range(4):
+            for seed in range(3):
                 z = sliding.slide(model, model.draw(seed), {name: value})
                 found.append(measure(Melody(model.decode(z)[0], 16, 4)))
             return sum(found) / len(found)

@@ -105,9 +105,9 @@ class StudioModel:
         """Z."""
         return self._interface.latent_dim
 
-    def draw(self, seed: int) -> Tensor:
-        """A latent vector (1, Z) from the prior that was fitted to the training data, or else the model's own."""
-        return self._interface.sample_latent(1, seed, self._prior)
+    def draw(self, seed: int, count: int = 1) -> Tensor:
+        """Latent vectors (count, Z) from the prior that was fitted to the training data, or else the model's own."""
+        return self._interface.sample_latent(count, seed, self._prior)
 
     def encode(self, melodies: Sequence[Sequence[Note]]) -> Tensor:
         """Means of q(z|x), (B, Z), of melodies that are as long as the model's."""

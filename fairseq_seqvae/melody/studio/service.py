@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fairseq_seqvae.melody.studio import wire
-from fairseq_seqvae.melody.studio.attributes import ATTRIBUTES
+from fairseq_seqvae.melody.studio.attributes import ATTRIBUTES, Melody, in_key
 from fairseq_seqvae.melody.studio.model import StudioModel, transposed
 from fairseq_seqvae.melody.studio.sliding import slide
 from fairseq_seqvae.melody.studio.worker import Worker
@@ -20,6 +20,7 @@ from fairseq_seqvae.melody.tokens import Note
 MOST_TUNES = 64  # of one answer
 MOST_CELLS = 15  # of a side of the grid
 LONGEST_CONTINUATION = 32  # bars
+TRIES = 4  # draws, of which one is taken
 
 
 class Service:
@@ -193,7 +194,7 @@ def _place(model: StudioModel, point: Any) -> _Place:
     if len(kinds) != 1:
         raise ValueError(f"a point has one of the fields seed, notes and z, but this one has {len(kinds)} of them")
     if "seed" in fields:
-        place = _Place(model.draw(wire.whole_number(fields["seed"], "seed", 0, wire.LARGEST_SEED)))
+        place = _Place(drawn(model, wire.whole_number(fields["seed"], "seed", 0, wire.LARGEST_SEED)))
     elif "notes" in fields:
         notes = wire.notes(fields["notes"], model.shape.steps)
         shift = model.shift_of(notes)
@@ -202,6 +203,15 @@ def _place(model: StudioModel, point: Any) -> _Place:
         place = _Place(torch.tensor([wire.vector(fields["z"], model.dim)]))
     values = wire.sliders(fields.get("sliders", {}), list(model.sliders))
     return place._replace(z=slide(model, place.z, values))
+
+
+def drawn(model: StudioModel, seed: int) -> Tensor:
+    """Of `TRIES` draws the one, (1, Z), whose melody stays in a key best: draws leave it more often than tunes do."""
+    z = model.draw(seed, TRIES)
+    shape = model.shape
+    melodies = [Melody(notes, shape.steps_per_bar, shape.bars) for notes in model.decode(z)]
+    best = max(range(TRIES), key=lambda n: in_key(melodies[n]) if melodies[n].notes else -1.0)
+    return z[best : best + 1]
 
 
 def between_corners(model: StudioModel, corners: Sequence[Tensor], rows: int, columns: int) -> Tensor:
