@@ -13,7 +13,7 @@ from fairseq_seqvae.melody.tunes import MusicError, Sound, Voice
 # A few characters can ask for very much: |1-99999999 as the numbers of an ending, P:(A999)999 as the order of parts.
 # What no tune needs is refused before it is read.
 MAX_LINE = 2000  # characters
-MAX_TUNE = 100_000  # characters
+MAX_TUNE = 50_000  # characters
 _MAX_BARS = 1000
 _MAX_PLAYED = 10_000  # bars, repeats written out
 _MAX_PARTS = 200
@@ -259,7 +259,7 @@ class _Reader:
         if repeats:
             remarks.append(f"repeats in the likeliest order ({repeats})")
         if irregular:
-            remarks.append(f"{irregular} times the bars do not add up, and are counted afresh")
+            remarks.append(f"bars that do not add up: {irregular}; the counting begins again there")
         if self.is_free:
             remarks.append("no meter is given: 4/4 is taken" if self.meter is None else "a part has no meter")
         fields = " ".join(f"{name}:{value}" for name, value in self.tune.fields)

@@ -254,8 +254,8 @@ def _kind_of_remark(remark: str) -> str:
     """A remark without its numbers and names, to count by."""
     if remark.startswith("not read: voice"):
         return "not read: other voices"
-    words = "".join(" " if letter.isdigit() else letter for letter in remark.split("(")[0])
-    return " ".join(words.split())
+    words = "".join(" " if letter.isdigit() else letter for letter in remark.split("(")[0].split(";")[0])
+    return " ".join(words.split()).rstrip(":")
 
 
 def fill_splits(splits: dict[str, list[np.ndarray]]) -> dict[str, int]:

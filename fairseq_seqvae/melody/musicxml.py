@@ -160,7 +160,7 @@ class _Part:
         ids = list(dict.fromkeys(voice for index in played for voice in written[index].notes))
         remarks = [f"not read: {count} {what}" for what, count in self.unread.items() if count]
         if bars.irregular:
-            remarks.append(f"{bars.irregular} times the bars do not add up, and are counted afresh")
+            remarks.append(f"bars that do not add up: {bars.irregular}; the counting begins again there")
         return [self._voice(identity, len(ids) > 1, written, played, bars, remarks) for identity in ids]
 
     def _voice(self, identity: str, is_one_of_several: bool, written: list, played: list, bars: Bars, remarks: list):

@@ -143,7 +143,7 @@ def test_music_in_other_meters_has_one_sentence_that_names_the_flag(here, capsys
     assert printed.err == ""
     assert "tunes left out: 4 of another meter\n" in printed.out
     hint = "(6/8 3, 3/4 1): --steps-per-bar 12 takes 4 of them, --meter 6/8 takes 3 of them\n"
-    assert printed.out.count("--steps-per-bar") == 1 and f"4 tunes are in another meter {hint}" in printed.out
+    assert printed.out.count("--steps-per-bar") == 1 and f"4 tunes in another meter {hint}" in printed.out
     assert main(["from", "book.abc", "--bars", "2", "--steps-per-bar", "12", "--out", "both"]) == 0
     assert "counted differently (6/8 3, 3/4 1): --meter 6/8 takes one kind\n" in capsys.readouterr().out
     assert len(read_lines("both")) == 4
@@ -151,7 +151,7 @@ def test_music_in_other_meters_has_one_sentence_that_names_the_flag(here, capsys
     assert "(4/4 7, 3/4 1): --meter 4/4 takes 7 of them\n" in capsys.readouterr().out
     assert {line.split()[0] for line in read_lines("jigs")} == {"60", "62", "64"}
     error = fails(capsys, "from", "book.abc", "--bars", "2", "--meter", "9/8", "--out", "none")
-    assert "none of the 11 tunes can be used; 11 tunes are in another meter" in error
+    assert "none of the 11 tunes can be used; 11 tunes in another meter" in error
 
 
 @needs_abc
@@ -160,20 +160,20 @@ def test_each_reason_has_a_few_lines_only(here, capsys):
     assert main(["from", "book.abc", "--bars", "2", "--out", "lines"]) == 0
     error = capsys.readouterr().err
     assert error.count("\n") == 4 and error.count("a pitch outside 21..108 (0)") == 3
-    assert error.endswith("left out: 3 more tunes: a pitch outside 21..108\n")
+    assert error.endswith("left out: a pitch outside 21..108: 3 tunes more\n")
 
 
 @needs_abc
 def test_triplets_name_the_finer_grid(here, capsys):
     write_abc("book.abc", *REELS, ("Triplets", "4/4", "(3CDEF6|G8|]"))
     assert main(["from", "book.abc", "--bars", "2", "--out", "a"]) == 0
-    assert "2 notes of triplets were moved: --steps-per-quarter 12 keeps them\n" in capsys.readouterr().out
+    assert "2 notes of triplets moved: --steps-per-quarter 12 keeps them\n" in capsys.readouterr().out
     assert main(["from", "book.abc", "--bars", "2", "--steps-per-quarter", "12", "--out", "b"]) == 0
     assert "triplets" not in capsys.readouterr().out
     assert any(line.startswith("60 _ _ _ 62 _ _ _ 64 _ _ _ 65 _") for line in read_lines("b"))
     write_midi(parse_line("60 _ _ _ 62 _ _ _ 64 _ _ _" + " _" * 500), "c.mid", steps_per_quarter=12)
     assert main(["from-midi", "c.mid", "--bars", "1", "--start", "any", "--out", "c"]) == 2
-    assert "2 notes of triplets were moved: --steps-per-quarter 12 keeps them" in capsys.readouterr().out
+    assert "2 notes of triplets moved: --steps-per-quarter 12 keeps them" in capsys.readouterr().out
 
 
 @needs_abc
@@ -187,7 +187,7 @@ def test_a_voice_is_named_or_the_file_is_left_out(here, capsys):
     assert "none of the 1 tunes can be used; of tunes with several voices or with chords, --voice says which" in error
     assert main(["from", "book.abc", "--bars", "1", "--voice", "low", "--out", "d"]) == 0
     assert {line.split()[0] for line in read_lines("d")} == {"48", "50", "52", "53"}
-    assert "in 1 tunes: not read: other voices\n" in capsys.readouterr().out
+    assert "in 1 tune: not read: other voices\n" in capsys.readouterr().out
 
 
 def write_two_tracks(path):
@@ -224,7 +224,7 @@ def test_splits_that_would_be_empty_get_windows_of_train(here, capsys):
     assert [len(lines) for lines in texts] == [28, 1, 1]
     assert len({line for lines in texts for line in lines}) == 30
     out = capsys.readouterr().out
-    assert "valid was empty: it gets 1 windows of train, from the same tunes, so its figures flatter\n" in out
+    assert "valid was empty: it gets 1 window of train, from the same tunes, so its figures flatter\n" in out
     write_midi(parse_line(BAR), "b.mid")
     assert "the valid and the test split would be empty" in fails(
         capsys, "from-midi", "b.mid", "--bars", "1", "--out", "e"

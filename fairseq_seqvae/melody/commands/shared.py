@@ -37,6 +37,11 @@ def add_grid_option(added: argparse.ArgumentParser) -> None:
     added.add_argument("--steps-per-quarter", type=positive, default=4, metavar="N", help="grid (default: %(default)s)")
 
 
+def counted(count: int, what: str) -> str:
+    """`1 tune` or `2 tunes`; `what` is the plural."""
+    return f"{count} {what[:-1] if count == 1 else what}"
+
+
 def print_count(what: str, count: Counter) -> None:
     """A line with a count for each split."""
     print(f"{what}: {sum(count.values())} ({', '.join(f'{split} {count[split]}' for split in windows.SPLITS)})")

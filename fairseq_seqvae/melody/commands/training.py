@@ -12,6 +12,7 @@ from fairseq_seqvae.melody import folders, keys, midi_folder, windows
 from fairseq_seqvae.melody.commands.shared import (
     add_grid_option,
     command,
+    counted,
     meter,
     print_count,
     print_reasons,
@@ -21,7 +22,7 @@ from fairseq_seqvae.support.command_line import Commands, positive, refuse_exist
 
 _MOST_LINES = 3  # on standard error, for each reason
 # The kinds of a reader's remarks that are printed; the others are counted in lines of their own.
-_REMARKS = ("not read", "repeats", "times the bars", "octave", "no meter", "lines after")
+_REMARKS = ("not read", "repeats", "bars that", "octave", "no meter", "lines after")
 _SILENT = "of another meter"  # has a line of its own
 
 
@@ -91,7 +92,7 @@ def _report(account: Account, cut: Cut, what: str, voice_flag: str) -> None:
     print_reasons("notes moved, cut or left out", account.notes)
     for remark, count in account.remarks.most_common():
         if remark.startswith(_REMARKS):
-            print(f"in {count} {what}: {remark}")
+            print(f"in {counted(count, what)}: {remark}")
     for hint in hints:
         print(hint)
 
@@ -105,14 +106,14 @@ def _print_left_out(account: Account, what: str) -> None:
             print(f"left out: {sentence}", file=sys.stderr)
     for reason, count in shown.items():
         if reason != _SILENT and count > _MOST_LINES:
-            print(f"left out: {count - _MOST_LINES} more {what}: {reason}", file=sys.stderr)
+            print(f"left out: {reason}: {counted(count - _MOST_LINES, what)} more", file=sys.stderr)
 
 
 def _hints(account: Account, cut: Cut, what: str) -> Iterator[str]:
     """What would use more of the music, a sentence each."""
     if account.other_meters:
         total, names = sum(account.other_meters.values()), _names(account.other_meters)
-        yield f"{total} {what} are in another meter ({names}): {_how_to_take(account.other_meters, cut)}"
+        yield f"{counted(total, what)} in another meter ({names}): {_how_to_take(account.other_meters, cut)}"
     compound = [kind for kind in account.meters if not folders.same_meter(kind, next(iter(account.meters)))]
     if compound and cut.meter is None:
         beats, unit = account.meters.most_common(1)[0][0]
@@ -120,7 +121,7 @@ def _hints(account: Account, cut: Cut, what: str) -> Iterator[str]:
         yield f"the bars are of one length but counted differently ({names}): --meter {beats}/{unit} takes one kind"
     if account.triplets:
         finer = 12 if cut.steps_per_quarter % 2 == 0 else 3 * cut.steps_per_quarter
-        yield f"{account.triplets} notes of triplets were moved: --steps-per-quarter {finer} keeps them"
+        yield f"{counted(account.triplets, 'notes')} of triplets moved: --steps-per-quarter {finer} keeps them"
 
 
 def _names(meters: Counter) -> str:
@@ -150,7 +151,8 @@ def _write_windows(
         raise ValueError("nothing is written, for train would have no windows: try fewer --bars or --start any")
     if is_split_here:
         for split, count in folders.fill_splits(splits).items():
-            print(f"{split} was empty: it gets {count} windows of train, from the same tunes, so its figures flatter")
+            given = counted(count, "windows")
+            print(f"{split} was empty: it gets {given} of train, from the same tunes, so its figures flatter")
     elif empty := [split for split in windows.SPLITS if not splits[split]]:
         print(f"{' and '.join(empty)} will be empty, for no tune of the table that can be used is in it")
     train = {window.tobytes() for window in splits["train"]}
