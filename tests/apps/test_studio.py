@@ -446,6 +446,13 @@ class TestTheKeptPage:
         assert main(["studio", "--export", str(page)]) == 2
         assert "--force" in capsys.readouterr().err
 
+    def test_the_one_of_the_examples_is_what_the_command_writes(self):
+        data = next(iter(serving.first_grids([SHIPPED]).values()))
+        kept = Path(__file__).parents[2] / "examples" / "melody" / "page.html"
+        assert kept.read_text(encoding="utf-8") == keepsake.write_page(data), (
+            "write it again: python -m fairseq_seqvae.melody studio --export examples/melody/page.html --force"
+        )
+
     def test_modules_stand_after_those_that_they_need(self, tmp_path):
         (tmp_path / "a.js").write_text('import { b } from "./b.js";\nexport const a = b;\n')
         (tmp_path / "b.js").write_text('import { c } from "./c.js";\nexport function b() {}\n')
