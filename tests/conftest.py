@@ -1,8 +1,6 @@
 """Data and checkpoints that the tests of the fairseq shell share, made once a session (pytest-xdist: once a worker)."""
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,12 +150,8 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def studio_address():
-    """The address of a melody studio that plays the model that ships, in a process of its own."""
-    command = [sys.executable, "-m", "fairseq_seqvae.melody", "studio", "--port", "0", "--no-browser"]
-    root = Path(__file__).resolve().parents[1]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
-    try:
-        yield process.stdout.readline().split()[-1]
-    finally:
-        process.terminate()
-        process.wait()
+    """That of a studio that plays the model that ships."""
+    import commands
+
+    with commands.running_studio() as address:
+        yield address

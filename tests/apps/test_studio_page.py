@@ -1,12 +1,16 @@
 """The page of the melody studio in a real browser: Chromium, driven by playwright. Skipped where there is none."""
 
 import io
+import json
 import shutil
 import time
 from pathlib import Path
 
+import commands
 import mido
 import pytest
+
+from fairseq_seqvae.melody.studio import serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: pip install playwright")
 
@@ -300,6 +304,24 @@ def test_fits_a_phone_and_follows_light_and_dark(visit, width, scheme):
     assert light == (scheme == "light")
     one.page.click("#theme")
     assert one.page.evaluate("getComputedStyle(document.body).backgroundColor") != ground
+
+
+@pytest.mark.slow
+def test_models_of_several_meters(browser, tmp_path):
+    """The model that ships, taken as one of 2/4 beside itself: its 64 steps are 8 bars then."""
+    shipped = serving.model_paths(None)[0]
+    other = shutil.copytree(shipped, tmp_path / "2-4")
+    card = json.loads((other / "card.json").read_text())
+    (other / "card.json").write_text(json.dumps({**card, "meter": "2/4", "bars": 8}))
+    with commands.running_studio("--model", str(shipped), "--model", str(other)) as address:
+        one = Visit(browser, address)
+        one.page.wait_for_selector("body.ready")
+        assert one.page.locator("#roll .barline").count() == 5
+        one.page.select_option("#meter", label="2/4")
+        one.wait("studio.store.state.model === '2-4' && studio.store.state.filled")
+        one.wait("document.querySelectorAll('#roll .barline').length === 9")
+        assert one.complaints == []
+        one.context.close()
 
 
 def test_the_exported_page_plays_from_a_file(visit, tmp_path):

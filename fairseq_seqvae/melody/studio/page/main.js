@@ -191,7 +191,8 @@ const grid = new Grid({
       return;
     }
     if (store.state.cell !== cell || !sameMelody(store.state.selected.notes, notes)) {
-      select({ name: cellName(cell), notes, steps: steps() }, cell);
+      // Looking around is nothing to undo, unless a melody that stands nowhere else is left.
+      select({ name: cellName(cell), notes, steps: steps() }, cell, store.state.cell === null);
     }
     hearSelected();
   },
