@@ -49,7 +49,6 @@ export function showSliders(sliders, change) {
   const rows = sliders.map((slider) => {
     const input = htmlElement("input", { type: "range", min: -2, max: 2, step: 0.5, value: 0, "aria-label": `${slider.label}: ${slider.low} to ${slider.high}` });
     input.dataset.name = slider.name;
-    input.setAttribute("list", "slider-middle");
     input.addEventListener("change", () => change(values()));
     return htmlElement(
       "div",
@@ -60,8 +59,7 @@ export function showSliders(sliders, change) {
       htmlElement("span", { className: "end-label", textContent: slider.high }),
     );
   });
-  const middle = htmlElement("datalist", { id: "slider-middle" }, htmlElement("option", { value: "0" }));
-  panel.replaceChildren(...rows, middle);
+  panel.replaceChildren(...rows);
 }
 
 export function resetSliders() {
