@@ -61,6 +61,7 @@ def sentence(answer):
 
 
 def test_pages_and_answers(server):
+    assert server.is_private
     status, headers, body = request(server, "GET", "/")
     assert (status, body, headers["Content-Type"]) == (200, b"<!doctype html>", "text/html; charset=utf-8")
     assert json.loads(request(server, "GET", "/api/models")[2]) == {"models": []}
@@ -98,6 +99,7 @@ def test_this_machine_is_not(server, host):
 def test_on_all_addresses_any_address_is_taken_but_no_name():
     made = StudioServer("0.0.0.0", 0, ROUTES)
     try:
+        assert not made.is_private
         assert made.is_own_host("192.168.1.7:8000")
         assert not made.is_own_host("evil.example")
         assert made.address == f"http://localhost:{made.server_port}/"

@@ -71,6 +71,8 @@ def run_studio(args: argparse.Namespace) -> None:
         ) from None
     threading.Thread(target=server.serve_forever, name="studio server", daemon=True).start()
     print(f"the melody studio plays at {server.address}\nCtrl-C ends it", flush=True)
+    if not server.is_private:
+        print(f"--host {args.host}: anyone who reaches this machine can use the studio; it has no password", flush=True)
     if not args.no_browser:
         threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
     try:

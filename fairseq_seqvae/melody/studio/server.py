@@ -118,6 +118,11 @@ class StudioServer(ThreadingHTTPServer):
         host = "localhost" if self.own_host in ("", "0.0.0.0", "::") else self.own_host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}/"
 
+    @property
+    def is_private(self) -> bool:
+        """Whether only programs of this machine reach it."""
+        return _is_loopback(self.own_host)
+
     def server_bind(self) -> None:
         """Bind without asking a name server for the name of the machine, as HTTPServer would."""
         socketserver.TCPServer.server_bind(self)
@@ -154,7 +159,7 @@ class StudioServer(ThreadingHTTPServer):
         except ValueError:
             return False
         # Elsewhere a page may be open under any address of this machine; names, which others own, are never taken.
-        return address.is_loopback or not _is_loopback(self.own_host)
+        return address.is_loopback or not self.is_private
 
 
 def _is_loopback(host: str) -> bool:
