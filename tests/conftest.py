@@ -27,6 +27,7 @@ NEED_FAIRSEQ = [
     "plugin/test_extensions.py",
     "plugin/test_flags.py",
     "plugin/test_generation.py",
+    "plugin/test_groups_of_sequences.py",
     "plugin/test_hub.py",
     "plugin/test_interruptions.py",
     "plugin/test_kills.py",
@@ -40,6 +41,7 @@ NEED_FAIRSEQ = [
     "plugin/test_oracle_scorer.py",
     "plugin/test_precision.py",
     "plugin/test_processes.py",
+    "plugin/test_reference_policy.py",
     "plugin/test_task.py",
     "plugin/test_transposing.py",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II
 
-from fairseq_seqvae.core.policy_gradient.reinforce import BASELINES, CREDITS
+from fairseq_seqvae.core.policy_gradient.reinforce import BASELINES, CREDITS, NORMALIZERS
 from fairseq_seqvae.core.rewards.discriminator import REWARDS, SCORINGS
 from fairseq_seqvae.core.schedules.annealing import KL_ANNEALS
 from fairseq_seqvae.options import ANY_NUMBER, Relation, at_least, between, option
@@ -170,6 +170,45 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
         between(0, 0.5, high_open=True),
         {0: "off"},
     )
+    pg_group_size: int = option(
+        1,
+        "sequences per z, which are a group; losses are means over the members, and rollouts are made for each of them",
+        at_least(1),
+        group="Groups of sequences",
+    )
+    pg_normalize_by: ChoiceEnum(list(NORMALIZERS)) = option(
+        "batch", "with --pg-normalize: over what the root mean square is taken"
+    )
+    reference: bool = option(
+        False,
+        "keep a reference policy, the decoder as it is before its first adversarial update, and log the divergence "
+        "from it; flags that need one imply it",
+        group="Reference policy",
+    )
+    ref_kl: float = option(
+        0.0,
+        "weight of the divergence of the policy from the reference, KL(policy || reference) in nats, summed over the "
+        "tokens of a sequence",
+        at_least(0),
+        {0: "off"},
+    )
+    ref_kl_in: ChoiceEnum(["loss", "reward"]) = option(
+        "loss",
+        "what the divergence of later tokens is to the choice of earlier ones: nothing (loss), or a cost that is taken "
+        "from their returns (reward), which makes the gradient that of the whole divergence",
+    )
+    ref_kl_target: float = option(
+        0.0,
+        "mean divergence from the reference, in nats per sequence, that a controller holds by the weight, of which "
+        "--ref-kl is then the first value",
+        at_least(0),
+        {0: "off"},
+    )
+    ref_kl_horizon: int = option(
+        10000,
+        "sequences in which that controller changes the weight by up to 20 %: more is slower and steadier",
+        at_least(1),
+    )
 
     RELATIONS = [
         Relation(
@@ -188,5 +227,31 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
             lambda trajectories, latent: trajectories == "sampled" or latent == "posterior",
             "--pg-trajectories {pg_trajectories} needs --pg-latent posterior: a z drawn from the prior tells nothing "
             "about the sequences of the data.",
+        ),
+        Relation(
+            ("pg_group_size", "pg_trajectories"),
+            lambda size, trajectories: size == 1 or trajectories == "sampled",
+            "--pg-group-size {pg_group_size} needs --pg-trajectories sampled: the data have one sequence per z.",
+        ),
+        Relation(
+            ("pg_baseline", "pg_group_size"),
+            lambda baseline, size: baseline != "group" or size > 1,
+            "--pg-baseline group needs --pg-group-size above 1 (it is {pg_group_size}): a sequence alone has no others "
+            "to be compared with.",
+        ),
+        Relation(
+            ("pg_normalize_by", "pg_group_size", "pg_normalize"),
+            lambda by, size, normalize: by == "batch" or (size > 1 and normalize),
+            "--pg-normalize-by group needs --pg-normalize and --pg-group-size above 1 (it is {pg_group_size}).",
+        ),
+        Relation(
+            ("ref_kl_target", "ref_kl"),
+            lambda target, weight: target == 0 or weight > 0,
+            "--ref-kl-target {ref_kl_target} needs a --ref-kl above 0 (it is {ref_kl}): that is the first weight.",
+        ),
+        Relation(
+            ("ref_kl_in", "ref_kl"),
+            lambda place, weight: place == "loss" or weight > 0,
+            "--ref-kl-in {ref_kl_in} needs a --ref-kl above 0 (it is {ref_kl}).",
         ),
     ]

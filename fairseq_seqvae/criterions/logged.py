@@ -59,17 +59,24 @@ def log_reconstruction(logs: Logs) -> None:
 
 
 def log_policy_gradient(logs: Logs) -> None:
-    """Log the rewards and the policy's entropy, in nats per token."""
+    """Log the rewards, the policy's entropy in nats per token, and its divergence from the reference per sequence."""
     total = totals(logs)
-    count, tokens, sentences = float(total("rewards")), float(total("policy_tokens")), float(total("nsentences"))
-    if not count:
+    tokens, sentences = float(total("policy_tokens")), float(total("nsentences"))
+    if not tokens:
         return
-    mean = float(total("reward")) / count
-    spread = max(float(total("reward_squares")) / count - mean**2, 0.0) ** 0.5
     metrics.log_scalar("pg_loss", float(total("pg_loss")) / sentences, sentences, round=4, priority=70)
-    metrics.log_scalar("reward", mean, count, round=4, priority=71)
-    metrics.log_scalar("reward_std", spread, count, round=4, priority=72)
     metrics.log_scalar("entropy", float(total("entropy")) / tokens, tokens, round=3, priority=73)
+    if count := float(total("rewards")):
+        mean = float(total("reward")) / count
+        spread = max(float(total("reward_squares")) / count - mean**2, 0.0) ** 0.5
+        metrics.log_scalar("reward", mean, count, round=4, priority=71)
+        metrics.log_scalar("reward_std", spread, count, round=4, priority=72)
+    if groups := float(total("groups")):
+        share = float(total("zero_std_groups")) / groups
+        metrics.log_scalar("frac_reward_zero_std", share, groups, round=3, priority=72)
+    if any("ref_kl" in log for log in logs):
+        metrics.log_scalar("ref_kl", float(total("ref_kl")) / sentences, sentences, round=4, priority=73)
+        metrics.log_scalar("ref_kl_weight", float(total("ref_kl_weight")) / sentences, sentences, round=5, priority=73)
 
 
 def log_discriminator(logs: Logs) -> None:

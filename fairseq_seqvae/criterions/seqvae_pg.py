@@ -8,10 +8,9 @@ import torch
 from fairseq.criterions import register_criterion
 from torch import Tensor, nn
 
-from fairseq_seqvae import options
 from fairseq_seqvae.core import sequences
 from fairseq_seqvae.core.noise import Draws, Stream
-from fairseq_seqvae.core.policy_gradient.reinforce import Credit, policy_terms
+from fairseq_seqvae.core.policy_gradient import reference, reinforce
 from fairseq_seqvae.core.rewards.discriminator import DiscriminatorReward
 from fairseq_seqvae.core.rollouts import rollout
 from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Trajectory
@@ -19,6 +18,7 @@ from fairseq_seqvae.core.schedules.turns import ELBO_TURNS, GENERATOR_PRETRAIN, 
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
 from fairseq_seqvae.criterions.discriminator_turns import DiscriminatorTurns
+from fairseq_seqvae.criterions.policy_turns import Experience, PolicyTurns
 from fairseq_seqvae.criterions.seqvae_elbo import Model, Result, SeqVAEElboCriterion
 from fairseq_seqvae.metrics.variety import count_distinct
 
@@ -35,7 +35,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @register_criterion("seqvae_pg", dataclass=SeqVAEPolicyGradientConfig)
-class SeqVAEPolicyGradientCriterion(DiscriminatorTurns):
+class SeqVAEPolicyGradientCriterion(PolicyTurns, DiscriminatorTurns):
     """One turn of one player; the loss is a sum over sequences, nats."""
 
     is_adversarial = True
@@ -43,15 +43,6 @@ class SeqVAEPolicyGradientCriterion(DiscriminatorTurns):
 
     def __init__(self, cfg: SeqVAEPolicyGradientConfig, task: Any):
         super().__init__(cfg, task)
-        options.check(cfg, SeqVAEPolicyGradientConfig)
-        self.credit = Credit(
-            stride=cfg.reward_stride,
-            credit=str(cfg.pg_credit),
-            baseline=str(cfg.pg_baseline),
-            normalize=cfg.pg_normalize,
-            entropy_weight=cfg.entropy_weight,
-            entropy_floor=cfg.entropy_floor,
-        )
         self._reward: DiscriminatorReward | None = None
         self._last_plan: RolloutPlan | None = None
 
@@ -78,28 +69,52 @@ class SeqVAEPolicyGradientCriterion(DiscriminatorTurns):
     # -- the generator's turn --
 
     def generator_turn(self, model: Model, sample: dict[str, Any], draws: Draws) -> Result:
-        """ELBO of the batch + policy gradient on trajectories + entropy."""
+        """ELBO of the batch + policy gradient on trajectories + entropy + divergence from the reference."""
         cfg, target, ids = self.cfg, sample["target"], sample["id"]
         mask, max_len = target.eq(self.padding_idx), self.task.max_sample_length(target)
         noise, word_keys = draws.noise_and_keys(Stream.POSTERIOR, Stream.WORD_DROPOUT, ids, model.encoder.noise_dim)
         dim = model.prior.noise_dim if cfg.pg_latent == "prior" else model.encoder.noise_dim
-        numbers = draws.noise_and_keys(Stream.TRAJECTORY_LATENT, Stream.TRAJECTORY, ids, dim)
+        streams = Stream.TRAJECTORY_LATENT, Stream.TRAJECTORY
+        numbers = draws.noise_and_keys(*streams, ids, dim, cfg.pg_group_size)
         trajectory = self.act(model, sample, *numbers, max_len)
-        values = self.rewards(model, trajectory, draws, max_len)
+        experience = Experience(trajectory, self.rewards(model, trajectory, draws, max_len))
 
         inputs = {"mode": "generator", "noise": noise, "word_dropout_keys": word_keys, "trajectory": trajectory}
         output = model(**sample["net_input"], **inputs)
         log_likelihood = sequences.token_log_probs(output.logits, target, mask).sum()
         log_probs = sequences.token_log_probs(output.policy_logits, trajectory.tokens, trajectory.mask)
         elbo_loss, log = self.elbo(log_likelihood, output, target, draws.update)
-        terms = policy_terms(log_probs, output.policy_logits, *values, trajectory.mask, self.credit)
-        pg_loss = terms.loss.sum()
-        loss = cfg.elbo_weight * elbo_loss + cfg.pg_weight * pg_loss - cfg.entropy_weight * terms.weighed_entropy.sum()
-
-        given = values.rewards[values.positions]
+        policy_loss, policy_log = self.policy_loss(model, experience, log_probs, output.policy_logits, draws.update)
+        size = cfg.pg_group_size  # one member of each group counts, so that the share is comparable with the data's
         log |= {
             "distinct_data": count_distinct(target, mask),
-            "distinct": count_distinct(trajectory.tokens, trajectory.mask),
+            "distinct": count_distinct(trajectory.tokens[::size], trajectory.mask[::size]),
+        }
+        return cfg.elbo_weight * elbo_loss + policy_loss, sample["nsentences"], log | policy_log
+
+    def policy_loss(
+        self, model: Model, experience: Experience, log_probs: Tensor, logits: Tensor, update: int
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Loss of the policy, a sum over sentences and a mean over the members of a group, and what is logged.
+
+        Args:
+            experience: what is learned from
+            log_probs: (R, T), of its tokens, with gradient, 0 at padding
+            logits: (R, T, V), that they are from
+            update: number of the update
+        """
+        cfg, (trajectory, values) = self.cfg, experience
+        divergence, cost = None, None
+        if model.reference_decoder is not None:
+            divergence = self.reference_divergence(model, trajectory, logits, update)
+            if cfg.ref_kl_in == "reward":
+                cost = self.ref_kl_weight() * reference.cost_of_later_tokens(divergence.detach())
+        terms = reinforce.policy_terms(log_probs, logits, *values, trajectory.mask, self.credit, cost)
+        pg_loss = terms.loss.sum() / cfg.pg_group_size
+        entropy_loss = cfg.entropy_weight * terms.weighed_entropy.sum() / cfg.pg_group_size
+        loss = cfg.pg_weight * pg_loss - entropy_loss
+        given = values.rewards[values.positions]
+        log = {
             "pg_loss": pg_loss.detach(),
             "entropy": terms.entropy.sum(),
             "policy_tokens": trajectory.lengths.sum(),
@@ -107,7 +122,13 @@ class SeqVAEPolicyGradientCriterion(DiscriminatorTurns):
             "reward_squares": given.square().sum(),
             "rewards": given.numel(),
         }
-        return loss, sample["nsentences"], log
+        if divergence is not None:
+            ref_kl, weight = divergence.sum() / cfg.pg_group_size, self.ref_kl_weight()
+            loss = loss + weight * (cfg.pg_weight if cfg.ref_kl_in == "reward" else 1.0) * ref_kl
+            log |= {"ref_kl": ref_kl.detach(), "ref_kl_weight": weight * len(logits) / cfg.pg_group_size}
+        if cfg.pg_group_size > 1:
+            log |= self.log_groups(experience)
+        return loss, log
 
     @torch.no_grad()
     def act(self, model: Model, sample: dict[str, Any], noise: Tensor, keys: Tensor, max_len: int) -> Trajectory:
@@ -115,7 +136,7 @@ class SeqVAEPolicyGradientCriterion(DiscriminatorTurns):
 
         Args:
             noise: standard normal, for z, (B, noise_dim) of the distribution that it is drawn from
-            keys: (B,), of the random numbers that draw the tokens
+            keys: (B * size of a group,), of the random numbers that draw the tokens
             max_len: longest sequence, in tokens
         """
         target, net_input = sample["target"], sample["net_input"]
@@ -127,8 +148,9 @@ class SeqVAEPolicyGradientCriterion(DiscriminatorTurns):
         if self.cfg.pg_trajectories == "data":
             mask = target.eq(self.padding_idx)
             return Trajectory(target, sequences.lengths_from_padding(mask), mask, z, sample["id"])
+        z, ids = (part.repeat_interleave(self.cfg.pg_group_size, dim=0) for part in (z, sample["id"]))
         drawn = rollout.sample(model.decoder, z, keys, max_len)
-        return Trajectory(drawn.tokens, drawn.lengths, drawn.mask, z, sample["id"])
+        return Trajectory(drawn.tokens, drawn.lengths, drawn.mask, z, ids)
 
     def rewards(self, model: Model, trajectory: Trajectory, draws: Draws, max_len: int) -> rollout.PrefixValues:
         """Values of the rewarded prefixes: completed by the rollout policy, judged by the reward."""

@@ -1,6 +1,7 @@
 """The model: encoder, decoder, and the discriminator and the rollout policy that train the decoder."""
 
 import logging
+import math
 import os
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder
 from fairseq_seqvae.models.dictionaries import dictionary_digest
 from fairseq_seqvae.models.encoders import convolutional, recurrent  # noqa: F401
 from fairseq_seqvae.models.encoders.encoder import SeqVAEEncoder
-from fairseq_seqvae.models.lagging import LaggingCopy
+from fairseq_seqvae.models.lagging import LaggingCopy, copy_parameters, frozen_copy
 from fairseq_seqvae.models.registry import DECODERS, chosen
 from fairseq_seqvae.models.warm_start import warm_start
 from fairseq_seqvae.support import checkpoints
@@ -39,6 +40,8 @@ EXACT_ROLLOUT = "exact_rollout."
 # The same of what a run has found besides parameters.
 RUN_STATE = "run_state."
 FITTED_PRIOR = "fitted_prior."
+# Of the run state: number of the update in which the reference was taken.
+REFERENCE = "reference"
 
 
 class GeneratorOutput(NamedTuple):
@@ -92,6 +95,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         self.keeps_fitted_prior = True
         self.lagging = LaggingCopy(decoder) if discriminator is not None else None
         self.rollout_decoder = self.lagging.module if self.lagging else None
+        self.reference_decoder: Any = None  # see `add_reference`
         self.run_state = RunState()
         # What the task ends updates of; the rollout policy never sees a batch of data.
         self.moments = [
@@ -102,10 +106,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         # Embeddings that encoder and decoder share belong to the decoder, which comes later here.
         parts = (encoder, ENCODER), (decoder, DECODER), (self.rollout_decoder, DECODER), (discriminator, DISCRIMINATOR)
         for module, part in parts:
-            for parameter in module.parameters() if module is not None else ():
-                tagged: Any = parameter
-                tagged.part = part
-                tagged.param_group = DISCRIMINATOR if part == DISCRIMINATOR else GENERATOR
+            _tag(module, part)
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> "SeqVAEModel":
@@ -228,11 +229,35 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         zeros = [p.flatten()[:1].sum() * 0 for p in self.parameters() if p.requires_grad and p.part in parts]
         return sum(zeros) if zeros else 0.0
 
-    # -- the rollout policy --
+    # -- the rollout policy, and the reference --
 
     def drop_adversary(self) -> None:
         """Leave out what only adversarial training needs."""
-        self.discriminator = self.rollout_decoder = self.lagging = None
+        self.discriminator = self.rollout_decoder = self.lagging = self.reference_decoder = None
+
+    def add_reference(self) -> None:
+        """Hold a reference policy, too: a frozen copy of the decoder that :meth:`keep_reference` takes."""
+        self.reference_decoder = frozen_copy(self.decoder)
+        _tag(self.reference_decoder, DECODER)
+
+    def keep_reference(self, update: int, since: int) -> None:
+        """Let the reference be the decoder as it is now, unless there is one of this run already.
+
+        Args:
+            update: number of the update that is being made
+            since: of the first adversarial update; a reference that was taken before it, or not before *update*, is
+                that of another run, which this one began with the parameters of
+        """
+        taken = self.run_state.get(REFERENCE)
+        if taken is None or not since <= taken[0] < update:
+            copy_parameters(self.decoder, self.reference_decoder)
+            self.run_state.set(REFERENCE, (update,))
+
+    @torch.no_grad()
+    def reference_logits(self, trajectory: Trajectory) -> Tensor:
+        """Logits (B, T, V) of the reference for *trajectory*, given the z that it was drawn with."""
+        previous = shift_right(trajectory.tokens, trajectory.mask, self.decoder.eos, self.decoder.pad)
+        return self.reference_decoder.teacher_forced(previous, trajectory.z, regularize=False)
 
     # -- checkpoints --
 
@@ -267,7 +292,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")
         self._check_dictionary(state_dict, prefix)
         self._take_fitted_prior(state_dict, prefix)
-        for part in ("discriminator", "rollout_decoder"):
+        for part in ("discriminator", "rollout_decoder", "reference_decoder"):
             module = getattr(self, part)
             saved = [key for key in state_dict if key.startswith(f"{prefix}{part}.")]
             if module is None:
@@ -276,8 +301,10 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             elif not saved:
                 start = "from scratch" if part == "discriminator" else "as a copy of the decoder"
                 logger.info(f"the checkpoint holds no {part}: it starts {start}")
+                if part == "reference_decoder":
+                    self.run_state.set(REFERENCE, (math.inf,))  # so it has not been taken yet
                 for key, value in module.state_dict().items():
-                    if part == "rollout_decoder":
+                    if part != "discriminator":
                         value = state_dict[f"{prefix}decoder.{key}"]
                     state_dict[f"{prefix}{part}.{key}"] = value.clone()
 
@@ -308,6 +335,14 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
                 "the checkpoint was trained with a dictionary of the same size but of other symbols, or in another "
                 "order: use the data folder (dict.txt) that the model was trained with."
             )
+
+
+def _tag(module: nn.Module | None, part: str) -> None:
+    """Tag all parameters with their part of the model and their player."""
+    for parameter in module.parameters() if module is not None else ():
+        tagged: Any = parameter
+        tagged.part = part
+        tagged.param_group = DISCRIMINATOR if part == DISCRIMINATOR else GENERATOR
 
 
 def _embedding(cfg: Any, dictionary: Any) -> nn.Embedding:

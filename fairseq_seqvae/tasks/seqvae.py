@@ -216,6 +216,8 @@ class SeqVAETask(LatentGenerationTask):
                 f"{self.plan.adversarial_from} (--gen-pretrain-updates {self.plan.gen_pretrain_updates} + "
                 f"--disc-pretrain-updates {self.plan.disc_pretrain_updates}): the policy gradient is never used"
             )
+        if getattr(criterion, "needs_reference", False) and self._model is not None:
+            self._model.add_reference()
         has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
         if known := vars(type(criterion)).get("VALIDATION_METRICS"):
             if hasattr(criterion, "validation_metrics"):

@@ -156,6 +156,13 @@ PROMISED = {
         "--fake-reuse": 100,
         "--disc-l2": 0.0,
         "--disc-label-smoothing": 0.0,
+        "--pg-group-size": 1,
+        "--pg-normalize-by": "batch",
+        "--reference": False,
+        "--ref-kl": 0.0,
+        "--ref-kl-in": "loss",
+        "--ref-kl-target": 0.0,
+        "--ref-kl-horizon": 10000,
     },
     "oracle_nll": {"--oracle-seed": 88, "--oracle-npz": None},
 }
