@@ -24,6 +24,7 @@ NEED_FAIRSEQ = [
     "plugin/test_compat.py",
     "plugin/test_criterions.py",
     "plugin/test_end_to_end.py",
+    "apps/test_estimators.py",
     "plugin/test_extensions.py",
     "plugin/test_flags.py",
     "plugin/test_generation.py",

@@ -11,7 +11,7 @@ from omegaconf import II
 from fairseq_seqvae.core.policy_gradient.reinforce import BASELINES, CREDITS, NORMALIZERS
 from fairseq_seqvae.core.rewards.discriminator import REWARDS, SCORINGS
 from fairseq_seqvae.core.schedules.annealing import KL_ANNEALS
-from fairseq_seqvae.options import ANY_NUMBER, Relation, at_least, between, option
+from fairseq_seqvae.options import ANY_NUMBER, Relation, above, at_least, between, option
 
 
 @dataclass
@@ -179,6 +179,39 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     pg_normalize_by: ChoiceEnum(list(NORMALIZERS)) = option(
         "batch", "with --pg-normalize: over what the root mean square is taken"
     )
+    pg_loss: ChoiceEnum(["reinforce", "ppo", "reinvent"]) = option(
+        "reinforce",
+        "loss of the policy: REINFORCE, PPO's clipped objective, or REINVENT's, by which log p(y) is drawn to "
+        "log p_ref(y) + --reinvent-sigma times the reward of y",
+        group="Losses of the policy",
+    )
+    ppo_clip: float = option(
+        0.2,
+        "with --pg-loss ppo: largest change of a token's probability that still pays, as a share of it",
+        between(0, 1, low_open=True, high_open=True),
+    )
+    ppo_reuse: int = option(
+        1,
+        "with --pg-loss ppo: updates of the generator in a row that learn from the sequences of the first of them; "
+        "only that one draws, completes and scores",
+        at_least(1),
+        {1: "each draws its own"},
+    )
+    reinvent_sigma: float = option(
+        20.0, "with --pg-loss reinvent: nats of log-probability that a reward of 1 is worth", above(0)
+    )
+    diversity_limit: int = option(
+        0,
+        "times that a sequence may be drawn before it earns nothing (the least reward of its batch, and at most 0)",
+        at_least(0),
+        {0: "no limit"},
+    )
+    diversity_memory: int = option(
+        100000,
+        "with --diversity-limit: sequences that are remembered, which is part of checkpoints; those not drawn for the "
+        "longest time are forgotten first",
+        at_least(1),
+    )
     reference: bool = option(
         False,
         "keep a reference policy, the decoder as it is before its first adversarial update, and log the divergence "
@@ -243,6 +276,22 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
             ("pg_normalize_by", "pg_group_size", "pg_normalize"),
             lambda by, size, normalize: by == "batch" or (size > 1 and normalize),
             "--pg-normalize-by group needs --pg-normalize and --pg-group-size above 1 (it is {pg_group_size}).",
+        ),
+        Relation(
+            ("ppo_reuse", "pg_loss"),
+            lambda reuse, loss: reuse == 1 or loss == "ppo",
+            "--ppo-reuse {ppo_reuse} needs --pg-loss ppo, not {pg_loss}: other losses are biased on sequences of an "
+            "earlier policy.",
+        ),
+        Relation(
+            ("pg_loss", "pg_trajectories"),
+            lambda loss, trajectories: loss == "reinforce" or trajectories == "sampled",
+            "--pg-loss {pg_loss} needs --pg-trajectories sampled: the policy has not drawn the data.",
+        ),
+        Relation(
+            ("diversity_limit", "pg_trajectories"),
+            lambda limit, trajectories: limit == 0 or trajectories == "sampled",
+            "--diversity-limit {diversity_limit} needs --pg-trajectories sampled: the data come back in every epoch.",
         ),
         Relation(
             ("ref_kl_target", "ref_kl"),

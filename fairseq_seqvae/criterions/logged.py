@@ -61,10 +61,10 @@ def log_reconstruction(logs: Logs) -> None:
 def log_policy_gradient(logs: Logs) -> None:
     """Log the rewards, the policy's entropy in nats per token, and its divergence from the reference per sequence."""
     total = totals(logs)
-    tokens, sentences = float(total("policy_tokens")), float(total("nsentences"))
+    tokens, sequences = float(total("policy_tokens")), float(total("policy_sequences"))
     if not tokens:
         return
-    metrics.log_scalar("pg_loss", float(total("pg_loss")) / sentences, sentences, round=4, priority=70)
+    metrics.log_scalar("pg_loss", float(total("pg_loss")) / sequences, sequences, round=4, priority=70)
     metrics.log_scalar("entropy", float(total("entropy")) / tokens, tokens, round=3, priority=73)
     if count := float(total("rewards")):
         mean = float(total("reward")) / count
@@ -75,8 +75,10 @@ def log_policy_gradient(logs: Logs) -> None:
         share = float(total("zero_std_groups")) / groups
         metrics.log_scalar("frac_reward_zero_std", share, groups, round=3, priority=72)
     if any("ref_kl" in log for log in logs):
-        metrics.log_scalar("ref_kl", float(total("ref_kl")) / sentences, sentences, round=4, priority=73)
-        metrics.log_scalar("ref_kl_weight", float(total("ref_kl_weight")) / sentences, sentences, round=5, priority=73)
+        metrics.log_scalar("ref_kl", float(total("ref_kl")) / sequences, sequences, round=4, priority=73)
+        metrics.log_scalar("ref_kl_weight", float(total("ref_kl_weight")) / sequences, sequences, round=5, priority=73)
+    if any("clipped" in log for log in logs):
+        metrics.log_scalar("clip_ratio", float(total("clipped")) / tokens, tokens, round=4, priority=73)
 
 
 def log_discriminator(logs: Logs) -> None:

@@ -1,32 +1,28 @@
 """The policy's part of the generator's turn: from rewarded sequences to a loss, and what keeps the policy honest."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fairseq_seqvae import options
-from fairseq_seqvae.core.policy_gradient import groups, reference, reinforce
+from fairseq_seqvae.core import sequences
+from fairseq_seqvae.core.policy_gradient import diversity, groups, ppo, reference, reinforce, reinvent
 from fairseq_seqvae.core.rollouts.policy import Trajectory
 from fairseq_seqvae.core.rollouts.rollout import PrefixValues
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
+from fairseq_seqvae.criterions.experience import SEEN, Experience, ExperiencePool
 from fairseq_seqvae.criterions.seqvae_elbo import Model, SeqVAEElboCriterion
+from fairseq_seqvae.support.processes import of_all
 
 # What the run state holds: the weight of the divergence, and the update in which the reference was taken.
 REF_KL = "ref_kl"
 
 
-class Experience(NamedTuple):
-    """Sequences that are rewarded, and their rewards.
-
-    Attributes:
-        trajectory: R sequences, those of a group one after the other
-        values: of their prefixes
-    """
-
-    trajectory: Trajectory
-    values: PrefixValues
+def final_scores(trajectory: Trajectory, values: PrefixValues) -> Tensor:
+    """What whole sequences have earned, (R,)."""
+    return values.rewards.gather(1, (trajectory.lengths - 1).unsqueeze(1)).squeeze(1)
 
 
 class PolicyTurns(SeqVAEElboCriterion):
@@ -48,17 +44,74 @@ class PolicyTurns(SeqVAEElboCriterion):
         self.adaptive: reference.AdaptiveCoefficient | None = None
         if cfg.ref_kl_target:
             self.adaptive = reference.AdaptiveCoefficient(cfg.ref_kl, cfg.ref_kl_target, cfg.ref_kl_horizon)
+        self.experience_pool = ExperiencePool(cfg.ppo_reuse) if cfg.ppo_reuse > 1 else None
+        self.seen: diversity.SeenSequences | None = None
+        if cfg.diversity_limit:
+            self.seen = diversity.SeenSequences(cfg.diversity_limit, cfg.diversity_memory)
+        self.remembers = self.experience_pool is not None or self.seen is not None
+        self._sequences: list[int] = []  # numbers of those that this process has drawn in this update
+        self._update = 0  # number of the generator's last turn
 
     @property
     def needs_reference(self) -> bool:
         """Whether the model has to keep a reference policy."""
-        return self.cfg.reference or self.cfg.ref_kl > 0
+        return self.cfg.reference or self.cfg.ref_kl > 0 or self.cfg.pg_loss == "reinvent"
 
-    def log_groups(self, experience: Experience) -> dict[str, Any]:
+    # -- what is learned from --
+
+    def reused(self, model: Model, update: int) -> Experience | None:
+        """Experience of an update before, which this one learns from again; None: it has to draw."""
+        embedding = model.decoder.embedding.weight
+        self._update, is_first_batch = update, embedding.grad is None
+        if is_first_batch:
+            self._sequences = []
+        if self.experience_pool is None:
+            return None
+        self.experience_pool.begin(is_first_batch)
+        return self.experience_pool.find(self.run_state, update, self.task.plan, embedding.device)
+
+    def filtered(self, seen: diversity.SeenSequences, trajectory: Trajectory, values: PrefixValues) -> PrefixValues:
+        """Values without those of sequences that were seen too often."""
+        if not self.run_state.keeps(SEEN):  # a run begins, or continues
+            known = self.run_state.get(SEEN)
+            is_own = known is not None and self.task.plan.adversarial_from <= known[0] < self._update
+            seen.restore(known[1:] if known is not None and is_own else ())
+            self.run_state.keep(SEEN, lambda: (self._update, *seen.numbers()))
+        numbers = diversity.sequence_numbers(trajectory.tokens, trajectory.mask)
+        self._sequences += numbers.tolist()
+        rows = seen.too_often(numbers)
+        return PrefixValues(diversity.without_reward(*values, rows), values.positions)
+
+    def log_groups(self, trajectory: Trajectory, values: PrefixValues) -> dict[str, Any]:
         """How many groups there are, and how many of them have no spread in what whole sequences earn."""
-        (trajectory, values), size = experience, self.cfg.pg_group_size
-        final = values.rewards.gather(1, (trajectory.lengths - 1).unsqueeze(1)).squeeze(1)
+        final, size = final_scores(trajectory, values), self.cfg.pg_group_size
         return {"zero_std_groups": groups.count_without_spread(final, size), "groups": len(final) // size}
+
+    # -- other losses than REINFORCE --
+
+    def other_loss(
+        self, model: Model, experience: Experience, advantages: Tensor, log_probs: Tensor
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """The loss of each sequence, (R,), by `--pg-loss`, and what is logged of it.
+
+        Args:
+            experience: what is learned from
+            advantages: (R, T)
+            log_probs: (R, T), with gradient
+        """
+        trajectory, values = experience.trajectory, experience.values
+        if self.cfg.pg_loss == "ppo":
+            behaviour = log_probs.detach() if experience.log_probs is None else experience.log_probs
+            if values is not None and self.experience_pool is not None:
+                self.experience_pool.add(trajectory, advantages, behaviour)
+            loss, clipped = ppo.clipped_loss(log_probs, behaviour, advantages, self.cfg.ppo_clip)
+            return loss, {"clipped": clipped}
+        if values is None:
+            raise RuntimeError("experience of an update before serves --pg-loss ppo only.")
+        logits = model.reference_logits(trajectory)
+        expected = sequences.token_log_probs(logits, trajectory.tokens, trajectory.mask)
+        scores = final_scores(trajectory, values)
+        return reinvent.reinvent_loss(log_probs, expected, scores, self.cfg.reinvent_sigma), {}
 
     # -- the reference policy --
 
@@ -78,9 +131,15 @@ class PolicyTurns(SeqVAEElboCriterion):
     def after_update(self, logs: logged.Logs) -> None:
         """Learn from what all processes have logged of one update."""
         super().after_update(logs)
+        if not any("policy_tokens" in log for log in logs):
+            return
+        if self.experience_pool is not None:
+            self.experience_pool.end_update(self.run_state, self._update)
+        if self.seen is not None:
+            self.seen.add(number for share in of_all(self._sequences) for number in share)
         total = logged.totals(logs)
         if self.adaptive is not None and any("ref_kl" in log for log in logs):
-            sentences = float(total("nsentences"))
-            divergence = sum(float(log["ref_kl"]) for log in logs) / sentences
-            weight = self.adaptive.step(self.ref_kl_weight(), divergence, sentences * self.cfg.pg_group_size)
+            count = float(total("policy_sequences"))
+            divergence = sum(float(log["ref_kl"]) for log in logs) / count
+            weight = self.adaptive.step(self.ref_kl_weight(), divergence, count)
             self.run_state.set(REF_KL, (weight, *(self.run_state.get("reference") or ())))

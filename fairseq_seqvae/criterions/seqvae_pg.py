@@ -18,7 +18,8 @@ from fairseq_seqvae.core.schedules.turns import ELBO_TURNS, GENERATOR_PRETRAIN, 
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
 from fairseq_seqvae.criterions.discriminator_turns import DiscriminatorTurns
-from fairseq_seqvae.criterions.policy_turns import Experience, PolicyTurns
+from fairseq_seqvae.criterions.experience import Experience
+from fairseq_seqvae.criterions.policy_turns import PolicyTurns
 from fairseq_seqvae.criterions.seqvae_elbo import Model, Result, SeqVAEElboCriterion
 from fairseq_seqvae.metrics.variety import count_distinct
 
@@ -73,11 +74,15 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, DiscriminatorTurns):
         cfg, target, ids = self.cfg, sample["target"], sample["id"]
         mask, max_len = target.eq(self.padding_idx), self.task.max_sample_length(target)
         noise, word_keys = draws.noise_and_keys(Stream.POSTERIOR, Stream.WORD_DROPOUT, ids, model.encoder.noise_dim)
-        dim = model.prior.noise_dim if cfg.pg_latent == "prior" else model.encoder.noise_dim
-        streams = Stream.TRAJECTORY_LATENT, Stream.TRAJECTORY
-        numbers = draws.noise_and_keys(*streams, ids, dim, cfg.pg_group_size)
-        trajectory = self.act(model, sample, *numbers, max_len)
-        experience = Experience(trajectory, self.rewards(model, trajectory, draws, max_len))
+        experience = self.reused(model, draws.update) if self.remembers else None
+        if experience is None:
+            dim = model.prior.noise_dim if cfg.pg_latent == "prior" else model.encoder.noise_dim
+            streams = Stream.TRAJECTORY_LATENT, Stream.TRAJECTORY
+            numbers = draws.noise_and_keys(*streams, ids, dim, cfg.pg_group_size)
+            acted = self.act(model, sample, *numbers, max_len)
+            values = self.rewards(model, acted, draws, max_len)
+            experience = Experience(acted, values if self.seen is None else self.filtered(self.seen, acted, values))
+        trajectory = experience.trajectory
 
         inputs = {"mode": "generator", "noise": noise, "word_dropout_keys": word_keys, "trajectory": trajectory}
         output = model(**sample["net_input"], **inputs)
@@ -85,49 +90,54 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, DiscriminatorTurns):
         log_probs = sequences.token_log_probs(output.policy_logits, trajectory.tokens, trajectory.mask)
         elbo_loss, log = self.elbo(log_likelihood, output, target, draws.update)
         policy_loss, policy_log = self.policy_loss(model, experience, log_probs, output.policy_logits, draws.update)
-        size = cfg.pg_group_size  # one member of each group counts, so that the share is comparable with the data's
-        log |= {
-            "distinct_data": count_distinct(target, mask),
-            "distinct": count_distinct(trajectory.tokens[::size], trajectory.mask[::size]),
-        }
-        return cfg.elbo_weight * elbo_loss + policy_loss, sample["nsentences"], log | policy_log
+        if experience.values is not None:
+            # One member of each group counts, so that the share is comparable with that of the data.
+            members = slice(None, None, cfg.pg_group_size)
+            log["distinct_data"] = count_distinct(target, mask)
+            log["distinct"] = count_distinct(trajectory.tokens[members], trajectory.mask[members])
+        # A mean over the members of groups, and what is reused may be of another number of sentences.
+        loss = cfg.elbo_weight * elbo_loss + policy_loss * (len(ids) / len(trajectory.ids))
+        return loss, sample["nsentences"], log | policy_log
 
     def policy_loss(
         self, model: Model, experience: Experience, log_probs: Tensor, logits: Tensor, update: int
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Loss of the policy, a sum over sentences and a mean over the members of a group, and what is logged.
+        """Loss of the policy, a sum over its sequences, and what is logged.
 
         Args:
-            experience: what is learned from
+            experience: what is learned from, R sequences
             log_probs: (R, T), of its tokens, with gradient, 0 at padding
             logits: (R, T, V), that they are from
             update: number of the update
         """
-        cfg, (trajectory, values) = self.cfg, experience
+        cfg, trajectory, values = self.cfg, experience.trajectory, experience.values
         divergence, cost = None, None
+        log: dict[str, Any] = {}
         if model.reference_decoder is not None:
             divergence = self.reference_divergence(model, trajectory, logits, update)
             if cfg.ref_kl_in == "reward":
                 cost = self.ref_kl_weight() * reference.cost_of_later_tokens(divergence.detach())
-        terms = reinforce.policy_terms(log_probs, logits, *values, trajectory.mask, self.credit, cost)
-        pg_loss = terms.loss.sum() / cfg.pg_group_size
-        entropy_loss = cfg.entropy_weight * terms.weighed_entropy.sum() / cfg.pg_group_size
-        loss = cfg.pg_weight * pg_loss - entropy_loss
-        given = values.rewards[values.positions]
-        log = {
-            "pg_loss": pg_loss.detach(),
+        known = experience.advantages
+        terms = reinforce.policy_terms(log_probs, logits, values, trajectory.mask, self.credit, cost, known)
+        pg_loss = terms.loss
+        if cfg.pg_loss != "reinforce":
+            pg_loss, log = self.other_loss(model, experience, terms.advantages, log_probs)
+        loss = cfg.pg_weight * pg_loss.sum() - cfg.entropy_weight * terms.weighed_entropy.sum()
+        log |= {
+            "pg_loss": pg_loss.detach().sum(),
             "entropy": terms.entropy.sum(),
             "policy_tokens": trajectory.lengths.sum(),
-            "reward": given.sum(),
-            "reward_squares": given.square().sum(),
-            "rewards": given.numel(),
+            "policy_sequences": len(trajectory.lengths),
         }
+        if values is not None:
+            given = values.rewards[values.positions]
+            log |= {"reward": given.sum(), "reward_squares": given.square().sum(), "rewards": given.numel()}
+        if values is not None and cfg.pg_group_size > 1:
+            log |= self.log_groups(trajectory, values)
         if divergence is not None:
-            ref_kl, weight = divergence.sum() / cfg.pg_group_size, self.ref_kl_weight()
-            loss = loss + weight * (cfg.pg_weight if cfg.ref_kl_in == "reward" else 1.0) * ref_kl
-            log |= {"ref_kl": ref_kl.detach(), "ref_kl_weight": weight * len(logits) / cfg.pg_group_size}
-        if cfg.pg_group_size > 1:
-            log |= self.log_groups(experience)
+            weight = self.ref_kl_weight()
+            loss = loss + weight * (cfg.pg_weight if cfg.ref_kl_in == "reward" else 1.0) * divergence.sum()
+            log |= {"ref_kl": divergence.detach().sum(), "ref_kl_weight": weight * len(divergence)}
         return loss, log
 
     @torch.no_grad()

@@ -81,7 +81,8 @@ def test_the_loss_equals_the_loops(toy, flags):
         for t, log_probs in enumerate(slow_log_probs(training.model.decoder, row, trajectory.z[b])):
             pg_loss -= advantages[b][t] * log_probs[row[t]] / SIZE
             entropy += oracles.entropy([2.718281828459045**p for p in log_probs]) / SIZE
-    assert log["pg_loss"].item() == pytest.approx(pg_loss, rel=1e-3, abs=1e-4)
+    assert log["pg_loss"].item() / SIZE == pytest.approx(pg_loss, rel=1e-3, abs=1e-4)
+    assert log["policy_sequences"] == len(rows)
     expected = log["loss"].item() + pg_loss - cfg.entropy_weight * entropy
     assert loss.item() == pytest.approx(expected, rel=1e-4)
     assert log["groups"] == len(batch["id"]) and log["zero_std_groups"] == 0

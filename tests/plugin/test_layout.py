@@ -26,10 +26,11 @@ ROOMS = {
     "scoring": {"compat", "options", "oracle"},
     "inference": {"", "core", "options"},
     "models": {"compat", "core", "inference", "options", "support"},
-    "criterions": {"compat", "core", "metrics", "options"},
+    "criterions": {"compat", "core", "metrics", "options", "support"},
     "tasks": {"compat", "core", "inference", "melody", "models", "options", "support"},
     "measure": {"", "compat", "core", "inference", "metrics", "support"},
     "fit_prior": {"compat", "core", "measure", "support"},
+    "estimators": {"", "compat", "core", "oracle", "support"},
     "export": {"support"},
     "runs": set(),  # steps of run scripts: commands, nothing of the package itself
     "cards": {"compat", "measure", "metrics", "oracle", "runs", "support"},

@@ -252,22 +252,27 @@ def entropy_terms(logits: Tensor, padding_mask: Tensor, how: Credit) -> tuple[Te
 def policy_terms(
     log_probs: Tensor,
     logits: Tensor,
-    rewards: Tensor,
-    positions: Tensor,
+    values: tuple[Tensor, Tensor] | None,
     padding_mask: Tensor,
     how: Credit,
     cost: Tensor | None = None,
+    known: Tensor | None = None,
 ) -> PolicyTerms:
     """All of this file, in order: returns, advantages, loss, entropy.
 
     Args:
         log_probs: (B, T), of the tokens of the trajectories, with gradient, 0 at padding
         logits: (B, T, V) that they are from
-        rewards: (B, T), values of prefixes
-        positions: (B, T) bool, where they are
+        values: rewards (B, T) of prefixes, and bool (B, T) where they are
         padding_mask: (B, T), True = padding
         how: see :class:`Credit`
         cost: see :func:`policy_advantages`
+        known: advantages (B, T), instead of those that *values* would give; one of the two must be given
     """
-    given = policy_advantages(rewards, positions, padding_mask, how, cost)
+    if values is not None:
+        given = policy_advantages(*values, padding_mask, how, cost)
+    elif known is not None:
+        given = known
+    else:
+        raise ValueError("`values` and `known` are both None: give one of them.")
     return PolicyTerms(policy_gradient_loss(log_probs, given), given, *entropy_terms(logits, padding_mask, how))

@@ -88,6 +88,11 @@ class TurnPlan:
         step = (update - self.adversarial_from) % (self.adv_g_steps + self.adv_d_steps)
         return update - step + self.adv_g_steps
 
+    def generator_turns_before(self, update: int) -> int:
+        """How many adversarial turns the generator has had before *update*."""
+        rounds, step = divmod(max(update - self.adversarial_from, 0), self.adv_g_steps + self.adv_d_steps)
+        return rounds * self.adv_g_steps + min(step, self.adv_g_steps)
+
     def discriminator_has_moved(self, updates: int) -> bool:
         """Whether the discriminator has had a turn among the first *updates* updates."""
         return any(DISCRIMINATOR in self.turn(update).moves for update in self._first_turns() if update < updates)
