@@ -41,6 +41,7 @@ NEED_FAIRSEQ = [
     "plugin/test_model.py",
     "plugin/test_oracle_scorer.py",
     "plugin/test_precision.py",
+    "plugin/test_losses_of_the_policy.py",
     "plugin/test_processes.py",
     "plugin/test_reference_policy.py",
     "plugin/test_task.py",

@@ -89,6 +89,10 @@ class ExperiencePool:
         """Keep what the present batch has drawn."""
         self._drawn.append(pack(trajectory, advantages, log_probs))
 
+    def forget_batch(self) -> None:
+        """Do not keep what the present batch has drawn."""
+        del self._drawn[self._batch :]
+
     def end_update(self, state: RunState, update: int) -> None:
         """Put what all processes have drawn into the run state; all of them must call this."""
         # One process would have the first batches of all processes first, then the second ones.

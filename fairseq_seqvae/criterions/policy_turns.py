@@ -1,5 +1,6 @@
 """The policy's part of the generator's turn: from rewarded sequences to a loss, and what keeps the policy honest."""
 
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ class PolicyTurns(SeqVAEElboCriterion):
         if cfg.diversity_limit:
             self.seen = diversity.SeenSequences(cfg.diversity_limit, cfg.diversity_memory)
         self.remembers = self.experience_pool is not None or self.seen is not None
-        self._sequences: list[int] = []  # numbers of those that this process has drawn in this update
+        self._sequences: list[list[int]] = []  # numbers of those that each batch of this update has drawn
         self._update = 0  # number of the generator's last turn
 
     @property
@@ -70,6 +71,12 @@ class PolicyTurns(SeqVAEElboCriterion):
         self.experience_pool.begin(is_first_batch)
         return self.experience_pool.find(self.run_state, update, self.task.plan, embedding.device)
 
+    def forget_batch(self) -> None:
+        """The last batch does not count: it only fills the place of one that this process lacks."""
+        if self.experience_pool is not None:
+            self.experience_pool.forget_batch()
+        self._sequences = self._sequences[:-1]
+
     def filtered(self, seen: diversity.SeenSequences, trajectory: Trajectory, values: PrefixValues) -> PrefixValues:
         """Values without those of sequences that were seen too often."""
         if not self.run_state.keeps(SEEN):  # a run begins, or continues
@@ -78,7 +85,7 @@ class PolicyTurns(SeqVAEElboCriterion):
             seen.restore(known[1:] if known is not None and is_own else ())
             self.run_state.keep(SEEN, lambda: (self._update, *seen.numbers()))
         numbers = diversity.sequence_numbers(trajectory.tokens, trajectory.mask)
-        self._sequences += numbers.tolist()
+        self._sequences.append(numbers.tolist())
         rows = seen.too_often(numbers)
         return PrefixValues(diversity.without_reward(*values, rows), values.positions)
 
@@ -136,7 +143,9 @@ class PolicyTurns(SeqVAEElboCriterion):
         if self.experience_pool is not None:
             self.experience_pool.end_update(self.run_state, self._update)
         if self.seen is not None:
-            self.seen.add(number for share in of_all(self._sequences) for number in share)
+            # One process would have the first batches of all processes first, then the second ones.
+            batches = zip_longest(*of_all(self._sequences), fillvalue=())
+            self.seen.add(number for batch in batches for share in batch for number in share)
         total = logged.totals(logs)
         if self.adaptive is not None and any("ref_kl" in log for log in logs):
             count = float(total("policy_sequences"))

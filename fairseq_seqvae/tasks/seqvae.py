@@ -263,6 +263,8 @@ class SeqVAETask(LatentGenerationTask):
             loss = loss * 0
             for moments in model.moments:
                 moments.forget_batch()
+            if hasattr(criterion, "forget_batch"):
+                criterion.forget_batch()
         with torch.autograd.profiler.record_function("backward"):
             optimizer.backward(loss)
         if self._turn[1] is ENCODER_TURN:
