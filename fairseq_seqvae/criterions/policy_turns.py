@@ -52,6 +52,7 @@ class PolicyTurns(SeqVAEElboCriterion):
         self.remembers = self.experience_pool is not None or self.seen is not None
         self._sequences: list[list[int]] = []  # numbers of those that each batch of this update has drawn
         self._update = 0  # number of the generator's last turn
+        self._drawn_at = 0  # number of the last one that has drawn sequences
 
     @property
     def needs_reference(self) -> bool:
@@ -83,7 +84,8 @@ class PolicyTurns(SeqVAEElboCriterion):
             known = self.run_state.get(SEEN)
             is_own = known is not None and self.task.plan.adversarial_from <= known[0] < self._update
             seen.restore(known[1:] if known is not None and is_own else ())
-            self.run_state.keep(SEEN, lambda: (self._update, *seen.numbers()))
+            self.run_state.keep(SEEN, lambda: (self._drawn_at, *seen.numbers()))
+        self._drawn_at = self._update
         numbers = diversity.sequence_numbers(trajectory.tokens, trajectory.mask)
         self._sequences.append(numbers.tolist())
         rows = seen.too_often(numbers)
