@@ -70,6 +70,22 @@ def log_policy_gradient(logs: Logs) -> None:
     metrics.log_scalar("reward", mean, count, round=4, priority=71)
     metrics.log_scalar("reward_std", spread, count, round=4, priority=72)
     metrics.log_scalar("entropy", float(total("entropy")) / tokens, tokens, round=3, priority=73)
+    _log_rewards(logs)
+
+
+def _log_rewards(logs: Logs) -> None:
+    """Log what each reward said of the whole sequences, and how often all of a group got the same total."""
+    total = totals(logs)
+    start, end = "rewards/", "/sum"
+    for name in [key[len(start) : -len(end)] for key in logs[0] if key.startswith(start) and key.endswith(end)]:
+        if count := float(total(f"rewards/{name}/count")):
+            mean = float(total(f"rewards/{name}/sum")) / count
+            spread = max(float(total(f"rewards/{name}/squares")) / count - mean**2, 0.0) ** 0.5
+            metrics.log_scalar(f"rewards/{name}/mean", mean, count, round=4, priority=76)
+            metrics.log_scalar(f"rewards/{name}/std", spread, count, round=4, priority=77)
+    if groups := float(total("groups")):
+        share = float(total("zero_std_groups")) / groups
+        metrics.log_scalar("frac_reward_zero_std", share, groups, round=3, priority=72)
 
 
 def log_discriminator(logs: Logs) -> None:

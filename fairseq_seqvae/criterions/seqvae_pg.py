@@ -1,4 +1,4 @@
-"""Criterion ``seqvae_pg``: the ELBO, and a policy gradient of the decoder against the discriminator."""
+"""Criterion ``seqvae_pg``: the ELBO, and a policy gradient of the decoder for rewards, such as a discriminator's."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,24 +8,30 @@ import torch
 from fairseq.criterions import register_criterion
 from torch import Tensor, nn
 
-from fairseq_seqvae import options
 from fairseq_seqvae.core import sequences
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.policy_gradient.reinforce import Credit, policy_terms
-from fairseq_seqvae.core.rewards.discriminator import DiscriminatorReward
+from fairseq_seqvae.core.rewards.weighted import WeightedRewards
 from fairseq_seqvae.core.rollouts import rollout
 from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Trajectory
 from fairseq_seqvae.core.schedules.turns import ELBO_TURNS, GENERATOR_PRETRAIN, GENERATOR_TURN, Turn
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
 from fairseq_seqvae.criterions.discriminator_turns import DiscriminatorTurns
+from fairseq_seqvae.criterions.rewarding import Rewarding
 from fairseq_seqvae.criterions.seqvae_elbo import Model, Result, SeqVAEElboCriterion
 from fairseq_seqvae.metrics.variety import count_distinct
 
+# A stride above every length.
+ONLY_THE_END = 1 << 30
+
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module | None) -> Iterator[None]:
     """Without dropout: what acts, and what judges, must not change from one call to the next."""
+    if module is None:
+        yield
+        return
     training = module.training
     module.eval()
     try:
@@ -35,7 +41,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @register_criterion("seqvae_pg", dataclass=SeqVAEPolicyGradientConfig)
-class SeqVAEPolicyGradientCriterion(DiscriminatorTurns):
+class SeqVAEPolicyGradientCriterion(Rewarding, DiscriminatorTurns):
     """One turn of one player; the loss is a sum over sequences, nats."""
 
     is_adversarial = True
@@ -43,16 +49,15 @@ class SeqVAEPolicyGradientCriterion(DiscriminatorTurns):
 
     def __init__(self, cfg: SeqVAEPolicyGradientConfig, task: Any):
         super().__init__(cfg, task)
-        options.check(cfg, SeqVAEPolicyGradientConfig)
         self.credit = Credit(
-            stride=cfg.reward_stride,
+            # A reward at the end alone is that of the only prefix, and nothing is earned after it.
+            stride=cfg.reward_stride if cfg.value == "rollouts" else ONLY_THE_END,
             credit=str(cfg.pg_credit),
             baseline=str(cfg.pg_baseline),
             normalize=cfg.pg_normalize,
             entropy_weight=cfg.entropy_weight,
             entropy_floor=cfg.entropy_floor,
         )
-        self._reward: DiscriminatorReward | None = None
         self._last_plan: RolloutPlan | None = None
 
     def forward(
@@ -70,7 +75,9 @@ class SeqVAEPolicyGradientCriterion(DiscriminatorTurns):
         elif turn in ELBO_TURNS:
             loss, count, log = self.generator_pretrain(model, sample, draws)
         elif turn is GENERATOR_TURN:
+            self.reader.batch, self.scored = (sample["target"], sample["target"].eq(self.padding_idx)), {}
             loss, count, log = self.generator_turn(model, sample, draws)
+            log = self.scored | log
         else:
             loss, count, log = self.discriminator_turn(model, sample, draws)
         return loss, count, log | {"ntokens": sample["ntokens"], "nsentences": count, "sample_size": count}
@@ -131,12 +138,22 @@ class SeqVAEPolicyGradientCriterion(DiscriminatorTurns):
         return Trajectory(drawn.tokens, drawn.lengths, drawn.mask, z, sample["id"])
 
     def rewards(self, model: Model, trajectory: Trajectory, draws: Draws, max_len: int) -> rollout.PrefixValues:
-        """Values of the rewarded prefixes: completed by the rollout policy, judged by the reward."""
-        plan = self._plan(max(trajectory.tokens.size(1), max_len))
-        if self._reward is None or self._reward.discriminator is not model.discriminator:
-            self._reward = DiscriminatorReward(model.discriminator, self.cfg.reward, self.cfg.disc_scoring)
+        """Values of the rewarded prefixes: completed by the rollout policy, judged by the rewards."""
+        if self.judge is not model.discriminator:
+            self.bind(model)
         with evaluating(model.discriminator):
-            return rollout.prefix_values(model.rollout_decoder, self._reward, trajectory, plan, draws)
+            if self.cfg.value == "final":
+                values = rollout.final_values(self.reward, trajectory)
+            else:
+                plan = self._plan(max(trajectory.tokens.size(1), max_len))
+                values = rollout.prefix_values(model.rollout_decoder, self.reward, trajectory, plan, draws)
+        whole = values.rewards.gather(1, trajectory.lengths.unsqueeze(1) - 1)
+        self.scored = {"groups": 1, "zero_std_groups": (whole == whole[0]).all().long()}
+        if isinstance(self.reward, WeightedRewards):
+            self.scored |= self.reward.statistics()
+        if len(whole) == 1:
+            self.warn_of_one_sequence()
+        return values
 
     def _plan(self, max_len: int) -> RolloutPlan:
         """The plan of rollouts that reach *max_len*."""
