@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -99,6 +100,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         self.lagging = LaggingCopy(decoder) if completes else None
         self.rollout_decoder = self.lagging.module if self.lagging else None
         self.run_state = RunState()
+        # Called once the run's state has been read from a checkpoint; may refuse it with a ValueError.
+        self.after_restoring: Callable[[RunState], None] | None = None
         # What the task ends updates of; the rollout policy never sees a batch of data.
         self.moments = [
             part for player in (encoder, decoder) for part in player.modules() if isinstance(part, BatchMoments)
@@ -274,6 +277,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         prefix = f"{name}." if name else ""
         found = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{RUN_STATE}")}
         self.run_state.load(found, f"{prefix}{RUN_STATE}")
+        if self.after_restoring is not None:
+            self.after_restoring(self.run_state)
         exact = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{EXACT_ROLLOUT}")}
         if self.lagging is not None:
             self.lagging.load_exact(exact, f"{prefix}{EXACT_ROLLOUT}")

@@ -21,6 +21,7 @@ from fairseq_seqvae import options
 from fairseq_seqvae.core.augmentation import Transposition
 from fairseq_seqvae.core.noise import Draws
 from fairseq_seqvae.core.schedules.lagging_inference import LaggingPlan, LaggingState
+from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.core.schedules.turns import (
     DISCRIMINATOR,
     ENCODER_TURN,
@@ -68,7 +69,6 @@ class SeqVAETask(LatentGenerationTask):
         self._watch = Watch()
         self._update_num = 0
         self._turn = (-1, GENERATOR_PRETRAIN)  # number and turn of the update that is being made
-        self._rewards = ""  # --reward-sources, of a criterion that has such
 
     @classmethod
     def setup_task(cls, cfg: SeqVAETaskConfig, **kwargs) -> "SeqVAETask":
@@ -238,15 +238,19 @@ class SeqVAETask(LatentGenerationTask):
             if self.in_training:
                 run_checks.refuse_one_sentence(self.cfg, criterion.cfg)
             criterion.run_state = getattr(self._model, "run_state", criterion.run_state)
-            self._rewards = str(getattr(criterion.cfg, "reward_sources", ""))
+            if self.in_training and (rewards := getattr(criterion.cfg, "reward_sources", None)):
+                self._note_rewards(str(rewards))
             self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent)
         return criterion
 
-    def begin_epoch(self, epoch: int, model: Any) -> None:
-        """Compare the rewards with those that the checkpoint was trained with, now that it has been read."""
-        super().begin_epoch(epoch, model)
-        if self._rewards:
-            run_checks.refuse_other_rewards(self.cfg, self._rewards, self.restored_checkpoint, model.run_state)
+    def _note_rewards(self, rewards: str) -> None:
+        """Write the *rewards* into the run's state, and compare them with those of a checkpoint that is read later."""
+
+        def compare(run_state: RunState) -> None:
+            run_checks.refuse_other_rewards(self.cfg, rewards, self.restored_checkpoint, run_state)
+
+        run_checks.refuse_other_rewards(self.cfg, rewards, None, self._model.run_state)
+        self._model.after_restoring = compare
 
     def text_decoders(self) -> list[Callable[[str], str]]:
         """What makes texts of symbols, as `--bpe` and `--tokenizer` of a training say, in the order of its use."""

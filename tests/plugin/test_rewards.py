@@ -442,7 +442,7 @@ class TestInterruptions:
         (tmp_path / "rules.py").write_text(f"open({str(proof)!r}, 'w')\n")
         path = tmp_path / "ck" / "checkpoint_last.pt"
         for command, flags in (("validate", ""), ("generate", "--gen-subset prior --num-draws 3 --sampling --beam 1")):
-            commands.run(command, toy.folder, "--task seqvae --cpu --num-workers 0 --path", path, flags)
+            commands.run(command, toy.folder, "--task seqvae --cpu --batch-size 20 --num-workers 0 --path", path, flags)
         assert not proof.exists()
 
 
