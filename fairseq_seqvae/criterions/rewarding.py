@@ -42,7 +42,7 @@ class Rewarding(SeqVAEElboCriterion):
         if getattr(task, "in_training", False):
             if cfg.reward_sources != DISCRIMINATOR:
                 self.reader.decoders = task.text_decoders()
-            run = Run(task.target_dictionary, self._training_texts)
+            run = Run(task.target_dictionary, self._training_texts, str(task.cfg.data))
             self._sources = load_sources(cfg.reward_sources, cfg.reward_weights, run, self.reader)
 
     def _training_texts(self) -> Iterator[str]:

@@ -24,10 +24,12 @@ class Run:
     Attributes:
         dictionary: fairseq's
         training_texts: called without arguments, the sequences of the training data as a rule is given samples
+        data: folder of the data
     """
 
     dictionary: Any
     training_texts: Callable[[], Iterable[str]]
+    data: str = ""
 
 
 # Called with the text after the colon, or "", and the run; a ValueError says what is wrong with that text.

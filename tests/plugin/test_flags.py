@@ -156,6 +156,9 @@ PROMISED = {
         "--fake-reuse": 100,
         "--disc-l2": 0.0,
         "--disc-label-smoothing": 0.0,
+        "--value": "rollouts",
+        "--reward-sources": "discriminator",
+        "--reward-weights": None,
     },
     "oracle_nll": {"--oracle-seed": 88, "--oracle-npz": None},
 }

@@ -26,7 +26,7 @@ ROOMS = {
     "scoring": {"compat", "options", "oracle"},
     "inference": {"", "core", "options"},
     "models": {"compat", "core", "inference", "options", "support"},
-    "rewards": {"core", "melody", "support"},
+    "rewards": {"core", "inference", "melody", "metrics", "support"},
     "criterions": {"compat", "core", "metrics", "options", "rewards"},
     "tasks": {"compat", "core", "inference", "melody", "models", "options", "rewards", "support"},
     "measure": {"", "compat", "core", "inference", "metrics", "support"},

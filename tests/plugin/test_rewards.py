@@ -342,6 +342,49 @@ class TestErrors:
         assert len(said) == 1 and "--pg-baseline leave-one-out has no other" in said[0]
 
 
+class TestOtherModels:
+    def test_likelihood_and_classifier_against_loops(self, toy, tmp_path):
+        language_models = [tmp_path / name / "checkpoint_last.pt" for name in ("one", "two")]
+        for path, flags in zip(language_models, ("--max-update 20 --lr 0.02", "--max-update 1 --seed 9"), strict=True):
+            train(toy.folder, path.parent, "--latent-dim 0", flags, criterion=commands.ELBO)
+        one, two = language_models
+        flags = f"--value final --reward-sources likelihood:{one},classifier:{one}:{two}"
+        training, batch = prepare(toy, flags)
+        log = one_turn(training, batch)[2]
+        trajectory = trajectory_of(training, batch)
+        totals = []
+        for path in language_models:
+            state = {k[8:]: v for k, v in load_checkpoint(path)["model"].items() if k.startswith("decoder.")}
+            decoder = make_once(toy.folder, CALM, "--latent-dim 0 --value final").model.decoder.eval()
+            decoder.load_state_dict(state)
+            totals.append([self.log_prob(decoder, row) for row in trajectory.tokens.tolist()])
+        means = [t / int(n) for t, n in zip(totals[0], trajectory.lengths, strict=True)]
+        odds = [1 / (1 + math.exp(b - a)) for a, b in zip(*totals, strict=True)]
+        assert log[f"rewards/likelihood:{str(one).replace('/', '_')}/sum"].item() == pytest.approx(sum(means), rel=1e-5)
+        (key,) = (key for key in log if "classifier" in key and key.endswith("/sum"))
+        assert log[key].item() == pytest.approx(sum(odds), rel=1e-5)
+
+    def log_prob(self, decoder, row):
+        state, previous, total = decoder.start(torch.zeros(1, 0)), decoder.eos, 0.0
+        for token in row:
+            if token == decoder.pad:
+                break
+            features, state = decoder.advance(torch.tensor([previous]), state)
+            total += torch.log_softmax(decoder.logits(features)[0], dim=0)[token].item()
+            previous = token
+        return total
+
+    def test_mistakes(self, toy, trained, tmp_path):
+        for source, message in {
+            "likelihood:none.pt": "'likelihood:none.pt': there is no checkpoint none.pt",
+            "likelihood": "give a checkpoint of a language model",
+            f"classifier:{trained.checkpoint}": "give two checkpoints",
+            f"likelihood:{trained.checkpoint}": "is no language model: its likelihood is exact with",
+        }.items():
+            with pytest.raises(ValueError, match=message):
+                make_training(toy.folder, f"--reward-sources {source}")
+
+
 # --- whole trainings ------------------------------------------------------------------------------------------------
 
 
