@@ -44,6 +44,7 @@ NEED_FAIRSEQ = [
     "plugin/test_losses_of_the_policy.py",
     "plugin/test_processes.py",
     "plugin/test_reference_policy.py",
+    "plugin/test_rewards.py",
     "plugin/test_task.py",
     "plugin/test_transposing.py",
 ]

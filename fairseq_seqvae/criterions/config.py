@@ -4,14 +4,17 @@
 # (fairseq takes choices from an Enum that is made in the annotation)
 
 from dataclasses import dataclass
+from typing import Optional  # fairseq's parser knows Optional but not `| None`
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II
 
 from fairseq_seqvae.core.policy_gradient.reinforce import BASELINES, CREDITS, NORMALIZERS
 from fairseq_seqvae.core.rewards.discriminator import REWARDS, SCORINGS
+from fairseq_seqvae.core.rollouts.rollout import VALUES
 from fairseq_seqvae.core.schedules.annealing import KL_ANNEALS
 from fairseq_seqvae.options import ANY_NUMBER, Relation, above, at_least, between, option
+from fairseq_seqvae.rewards.sources import split_sources, weights_fit
 
 
 @dataclass
@@ -119,8 +122,24 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     )
     reward_stride: int = option(1, "tokens from one reward to the next; the end has one too", at_least(1))
     num_rollouts: int = option(16, "completions of each rewarded prefix", at_least(1))
+    value: ChoiceEnum(list(VALUES)) = option(
+        "rollouts",
+        "value of a prefix: the mean reward of its completions (rollouts), or that of the whole sequence (final), "
+        "which completes nothing and costs far less",
+    )
+    reward_sources: str = option(
+        "discriminator",
+        "rewards, separated by commas: discriminator, FILE.py:function, or a built-in one as NAME or NAME:ARGUMENT "
+        "(bleu, classifier, contains, length, likelihood, melody-key, melody-leaps, melody-motif, melody-range, "
+        "melody-repeats, melody-tonic, novelty, regex); without discriminator none is built, and it has no turns",
+    )
+    reward_weights: Optional[str] = option(
+        None, "weights of the rewards, one number for each of --reward-sources; without this flag 1 each"
+    )
     reward: ChoiceEnum(list(REWARDS)) = option(
-        "prob", "reward of a sequence: the probability that it is real, its logarithm (nats), or the log-odds (nats)"
+        "prob",
+        "reward of the discriminator: the probability that a sequence is real, its logarithm (nats), or the log-odds "
+        "(nats)",
     )
     pg_latent: ChoiceEnum(["posterior", "prior"]) = option(
         "posterior", "distribution that the z of a trajectory is drawn from"
@@ -244,6 +263,17 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     )
 
     RELATIONS = [
+        Relation(
+            ("reward_sources",),
+            lambda sources: all(split_sources(sources)),
+            "--reward-sources '{reward_sources}' has an empty entry: give rewards, separated by commas.",
+        ),
+        Relation(
+            ("reward_sources", "reward_weights"),
+            weights_fit,
+            "--reward-weights {reward_weights} must be numbers, separated by commas, one for each of --reward-sources "
+            "{reward_sources}.",
+        ),
         Relation(
             ("entropy_floor", "entropy_weight"),
             lambda floor, weight: floor == 0 or weight < 0,

@@ -20,6 +20,9 @@ from fairseq_seqvae.support.processes import of_all
 # What the run state holds: the weight of the divergence, and the update in which the reference was taken.
 REF_KL = "ref_kl"
 
+# A stride above every length.
+ONLY_THE_END = 1 << 30
+
 
 def final_scores(trajectory: Trajectory, values: PrefixValues) -> Tensor:
     """What whole sequences have earned, (R,)."""
@@ -33,7 +36,8 @@ class PolicyTurns(SeqVAEElboCriterion):
         super().__init__(cfg, task)
         options.check(cfg, SeqVAEPolicyGradientConfig)
         self.credit = reinforce.Credit(
-            stride=cfg.reward_stride,
+            # A reward at the end alone is that of the only prefix, and nothing is earned after it.
+            stride=cfg.reward_stride if cfg.value == "rollouts" else ONLY_THE_END,
             credit=str(cfg.pg_credit),
             baseline=str(cfg.pg_baseline),
             normalize=cfg.pg_normalize,

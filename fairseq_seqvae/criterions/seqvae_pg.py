@@ -1,4 +1,4 @@
-"""Criterion ``seqvae_pg``: the ELBO, and a policy gradient of the decoder against the discriminator."""
+"""Criterion ``seqvae_pg``: the ELBO, and a policy gradient of the decoder for rewards, such as a discriminator's."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fairseq_seqvae.core import sequences
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.policy_gradient import reference, reinforce
-from fairseq_seqvae.core.rewards.discriminator import DiscriminatorReward
+from fairseq_seqvae.core.rewards.weighted import WeightedRewards
 from fairseq_seqvae.core.rollouts import rollout
 from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Trajectory
 from fairseq_seqvae.core.schedules.turns import ELBO_TURNS, GENERATOR_PRETRAIN, GENERATOR_TURN, Turn
@@ -20,13 +20,17 @@ from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
 from fairseq_seqvae.criterions.discriminator_turns import DiscriminatorTurns
 from fairseq_seqvae.criterions.experience import Experience
 from fairseq_seqvae.criterions.policy_turns import PolicyTurns
+from fairseq_seqvae.criterions.rewarding import Rewarding
 from fairseq_seqvae.criterions.seqvae_elbo import Model, Result, SeqVAEElboCriterion
 from fairseq_seqvae.metrics.variety import count_distinct
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module | None) -> Iterator[None]:
     """Without dropout: what acts, and what judges, must not change from one call to the next."""
+    if module is None:
+        yield
+        return
     training = module.training
     module.eval()
     try:
@@ -36,7 +40,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @register_criterion("seqvae_pg", dataclass=SeqVAEPolicyGradientConfig)
-class SeqVAEPolicyGradientCriterion(PolicyTurns, DiscriminatorTurns):
+class SeqVAEPolicyGradientCriterion(PolicyTurns, Rewarding, DiscriminatorTurns):
     """One turn of one player; the loss is a sum over sequences, nats."""
 
     is_adversarial = True
@@ -44,7 +48,6 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, DiscriminatorTurns):
 
     def __init__(self, cfg: SeqVAEPolicyGradientConfig, task: Any):
         super().__init__(cfg, task)
-        self._reward: DiscriminatorReward | None = None
         self._last_plan: RolloutPlan | None = None
 
     def forward(
@@ -62,7 +65,9 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, DiscriminatorTurns):
         elif turn in ELBO_TURNS:
             loss, count, log = self.generator_pretrain(model, sample, draws)
         elif turn is GENERATOR_TURN:
+            self.reader.batch, self.scored = (sample["target"], sample["target"].eq(self.padding_idx)), {}
             loss, count, log = self.generator_turn(model, sample, draws)
+            log = self.scored | log
         else:
             loss, count, log = self.discriminator_turn(model, sample, draws)
         return loss, count, log | {"ntokens": sample["ntokens"], "nsentences": count, "sample_size": count}
@@ -163,12 +168,22 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, DiscriminatorTurns):
         return Trajectory(drawn.tokens, drawn.lengths, drawn.mask, z, ids)
 
     def rewards(self, model: Model, trajectory: Trajectory, draws: Draws, max_len: int) -> rollout.PrefixValues:
-        """Values of the rewarded prefixes: completed by the rollout policy, judged by the reward."""
-        plan = self._plan(max(trajectory.tokens.size(1), max_len))
-        if self._reward is None or self._reward.discriminator is not model.discriminator:
-            self._reward = DiscriminatorReward(model.discriminator, self.cfg.reward, self.cfg.disc_scoring)
+        """Values of the rewarded prefixes: completed by the rollout policy, judged by the rewards."""
+        if self.judge is not model.discriminator:
+            self.bind(model)
         with evaluating(model.discriminator):
-            return rollout.prefix_values(model.rollout_decoder, self._reward, trajectory, plan, draws)
+            if self.cfg.value == "final":
+                values = rollout.final_values(self.reward, trajectory)
+            else:
+                plan = self._plan(max(trajectory.tokens.size(1), max_len))
+                values = rollout.prefix_values(model.rollout_decoder, self.reward, trajectory, plan, draws)
+        whole = values.rewards.gather(1, trajectory.lengths.unsqueeze(1) - 1)
+        self.scored = {"groups": 1, "zero_std_groups": (whole == whole[0]).all().long()}
+        if isinstance(self.reward, WeightedRewards):
+            self.scored |= self.reward.statistics()
+        if len(whole) == 1:
+            self.warn_of_one_sequence()
+        return values
 
     def _plan(self, max_len: int) -> RolloutPlan:
         """The plan of rollouts that reach *max_len*."""

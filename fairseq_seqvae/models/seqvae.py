@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -87,16 +88,24 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     with the player (``param_group``), for fairseq's optimizer ``composite``.
     """
 
-    def __init__(self, encoder: SeqVAEEncoder, decoder: SeqVAEDecoder, discriminator: nn.Module | None = None):
+    def __init__(
+        self,
+        encoder: SeqVAEEncoder,
+        decoder: SeqVAEDecoder,
+        discriminator: nn.Module | None = None,
+        completes: bool = False,
+    ):
         super().__init__(encoder, decoder)
         self.discriminator: Any = discriminator
         self.prior: Prior = encoder.prior  # p(z)
         self.fitted_prior: GaussianMixturePrior | None = None  # of checkpoints that `fit-prior` wrote
         self.keeps_fitted_prior = True
-        self.lagging = LaggingCopy(decoder) if discriminator is not None else None
+        self.lagging = LaggingCopy(decoder) if completes else None
         self.rollout_decoder = self.lagging.module if self.lagging else None
         self.reference_decoder: Any = None  # see `add_reference`
         self.run_state = RunState()
+        # Called once the run's state has been read from a checkpoint; may refuse it with a ValueError.
+        self.after_restoring: Callable[[RunState], None] | None = None
         # What the task ends updates of; the rollout policy never sees a batch of data.
         self.moments = [
             part for player in (encoder, decoder) for part in player.modules() if isinstance(part, BatchMoments)
@@ -113,7 +122,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         """Build from the options; *task* gives the dictionary and says whether a discriminator is of use."""
         dictionary = task.source_dictionary
         options.check(cfg, SeqVAEConfig)
-        in_training = getattr(task, "needs_discriminator", True)
+        needs_discriminator = getattr(task, "needs_discriminator", True)
+        in_training = getattr(task, "in_training", needs_discriminator)
         if in_training:  # a checkpoint that is only used could name any file
             import_module_files(cfg.module, "--module")
             import_module_files(cfg.disc_module, "--disc-module")
@@ -123,10 +133,12 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         decoder_embedding = _embedding(cfg, dictionary) if cfg.no_share_embeddings else embedding
         decoder = chosen(DECODERS, cfg.decoder, "--decoder").from_options(cfg, dictionary, decoder_embedding)
         discriminator = None
-        if in_training:
+        if needs_discriminator:
             discriminator = _discriminator(cfg, dictionary)
+        if in_training:
             warm_start(cfg, encoder, decoder, getattr(task, "restored_checkpoint", None))
-        model = cls(encoder, decoder, discriminator)
+        completes = in_training and getattr(task, "needs_rollout_policy", True)
+        model = cls(encoder, decoder, discriminator, completes)
         model.keeps_fitted_prior = not in_training
         return model
 
@@ -233,7 +245,12 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
 
     def drop_adversary(self) -> None:
         """Leave out what only adversarial training needs."""
-        self.discriminator = self.rollout_decoder = self.lagging = self.reference_decoder = None
+        self.drop_discriminator()
+        self.rollout_decoder = self.lagging = self.reference_decoder = None
+
+    def drop_discriminator(self) -> None:
+        """Leave out the discriminator, of a training whose rewards do without."""
+        self.discriminator = None
 
     def add_reference(self) -> None:
         """Hold a reference policy, too: a frozen copy of the decoder that :meth:`keep_reference` takes."""
@@ -285,6 +302,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         prefix = f"{name}." if name else ""
         found = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{RUN_STATE}")}
         self.run_state.load(found, f"{prefix}{RUN_STATE}")
+        if self.after_restoring is not None:
+            self.after_restoring(self.run_state)
         exact = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{EXACT_ROLLOUT}")}
         if self.lagging is not None:
             self.lagging.load_exact(exact, f"{prefix}{EXACT_ROLLOUT}")

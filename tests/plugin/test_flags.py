@@ -91,6 +91,7 @@ PROMISED = {
         "--lagging-until": 0,
         "--alarm-window": 500,
         "--alarm-kl": 0.1,
+        "--alarm-ref-kl": 20.0,
         "--latent": "mean",
         "--prior": "model",
         "--num-draws": 100,
@@ -169,6 +170,9 @@ PROMISED = {
         "--ref-kl-in": "loss",
         "--ref-kl-target": 0.0,
         "--ref-kl-horizon": 10000,
+        "--value": "rollouts",
+        "--reward-sources": "discriminator",
+        "--reward-weights": None,
     },
     "oracle_nll": {"--oracle-seed": 88, "--oracle-npz": None},
 }

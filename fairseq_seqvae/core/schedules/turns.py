@@ -1,6 +1,6 @@
 """Turns: which parts of the model move in an update."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Parts of the model, by the tag of their parameters, and the two players that they make up.
 ENCODER, DECODER, DISCRIMINATOR = "encoder", "decoder", "discriminator"
@@ -60,6 +60,10 @@ class TurnPlan:
                 raise ValueError(f"`{name}` must not be negative but is {value}.")
         if self.adv_g_steps + self.adv_d_steps == 0:
             raise ValueError("`adv_g_steps` and `adv_d_steps` are both 0: give at least one of the players a step.")
+
+    def without_discriminator(self) -> "TurnPlan":
+        """The plan of a training that has no discriminator: every update is the generator's."""
+        return replace(self, disc_pretrain_updates=0, adv_g_steps=1, adv_d_steps=0)
 
     @property
     def adversarial_from(self) -> int:
