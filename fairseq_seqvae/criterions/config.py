@@ -124,8 +124,8 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     num_rollouts: int = option(16, "completions of each rewarded prefix", at_least(1))
     value: ChoiceEnum(list(VALUES)) = option(
         "rollouts",
-        "value of a prefix: the mean reward of its completions (rollouts), or that of the whole sequence (final), "
-        "which completes nothing and costs far less",
+        "value of a prefix: the mean reward of its completions (rollouts), that of the whole sequence (final), which "
+        "completes nothing and costs far less, or what a learned critic predicts (critic)",
     )
     reward_sources: str = option(
         "discriminator",
@@ -219,6 +219,12 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     reinvent_sigma: float = option(
         20.0, "with --pg-loss reinvent: nats of log-probability that a reward of 1 is worth", above(0)
     )
+    critic_weight: float = option(
+        1.0,
+        "with --value critic or --pg-baseline critic: weight of the critic's loss, half the squared error of the "
+        "rewards that it predicts",
+        above(0),
+    )
     diversity_limit: int = option(
         0,
         "times that a sequence may be drawn before it earns nothing (the least reward of its batch, and at most 0)",
@@ -306,6 +312,11 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
             ("pg_normalize_by", "pg_group_size", "pg_normalize"),
             lambda by, size, normalize: by == "batch" or (size > 1 and normalize),
             "--pg-normalize-by group needs --pg-normalize and --pg-group-size above 1 (it is {pg_group_size}).",
+        ),
+        Relation(
+            ("value", "pg_trajectories"),
+            lambda value, trajectories: value != "critic" or trajectories == "sampled",
+            "--value critic needs --pg-trajectories sampled: a critic predicts what the policy's own sequences earn.",
         ),
         Relation(
             ("ppo_reuse", "pg_loss"),

@@ -25,30 +25,32 @@ class Experience(NamedTuple):
         values: of their prefixes; None: they are of an update before
         advantages: (R, T), of such
         log_probs: (R, T), of the policy that has drawn such, 0 at padding
+        scores: (R,), what such whole sequences have earned
     """
 
     trajectory: Trajectory
     values: PrefixValues | None = None
     advantages: Tensor | None = None
     log_probs: Tensor | None = None
+    scores: Tensor | None = None
 
 
-def pack(trajectory: Trajectory, advantages: Tensor, log_probs: Tensor) -> list[float]:
+def pack(trajectory: Trajectory, scores: Tensor, advantages: Tensor, log_probs: Tensor) -> list[float]:
     """Three sizes, then all numbers; float64 holds each of them exactly."""
     (rows, width), dim = trajectory.tokens.shape, trajectory.z.size(1)
-    parts = trajectory.tokens, trajectory.lengths, trajectory.ids, trajectory.z, advantages, log_probs
+    parts = trajectory.tokens, trajectory.lengths, trajectory.ids, scores, trajectory.z, advantages, log_probs
     return [rows, width, dim, *torch.cat([part.detach().double().flatten() for part in parts]).tolist()]
 
 
 def unpack(numbers: tuple[float, ...], device: torch.device) -> Experience:
     """The opposite of :func:`pack`."""
     rows, width, dim = map(int, numbers[:3])
-    sizes = rows * width, rows, rows, rows * dim, rows * width, rows * width
+    sizes = rows * width, rows, rows, rows, rows * dim, rows * width, rows * width
     parts = torch.tensor(numbers[3:], dtype=torch.float64, device=device).split(sizes)
     tokens, lengths, ids = parts[0].view(rows, width).long(), parts[1].long(), parts[2].long()
-    z, advantages, log_probs = (part.float().view(rows, -1) for part in parts[3:])
+    z, advantages, log_probs = (part.float().view(rows, -1) for part in parts[4:])
     trajectory = Trajectory(tokens, lengths, padding_mask(lengths, width), z, ids)
-    return Experience(trajectory, None, advantages, log_probs)
+    return Experience(trajectory, None, advantages, log_probs, parts[3].float())
 
 
 class ExperiencePool:
@@ -85,9 +87,9 @@ class ExperiencePool:
         ends = [2 + count + sum(map(int, known[2 : 2 + number])) for number in (chosen, chosen + 1)]
         return unpack(known[slice(*ends)], device)
 
-    def add(self, trajectory: Trajectory, advantages: Tensor, log_probs: Tensor) -> None:
+    def add(self, trajectory: Trajectory, scores: Tensor, advantages: Tensor, log_probs: Tensor) -> None:
         """Keep what the present batch has drawn."""
-        self._drawn.append(pack(trajectory, advantages, log_probs))
+        self._drawn.append(pack(trajectory, scores, advantages, log_probs))
 
     def forget_batch(self) -> None:
         """Do not keep what the present batch has drawn."""

@@ -10,6 +10,7 @@ from fairseq.logging.meters import safe_round
 from torch import Tensor
 
 from fairseq_seqvae.core.discriminators.losses import correct_judgements
+from fairseq_seqvae.core.policy_gradient.critic import explained_variance
 from fairseq_seqvae.metrics.bigrams import jensen_shannon
 
 Logs = Sequence[Mapping[str, Any]]
@@ -76,6 +77,11 @@ def log_policy_gradient(logs: Logs) -> None:
         metrics.log_scalar("ref_kl_weight", float(total("ref_kl_weight")) / sequences, sequences, round=5, priority=73)
     if any("clipped" in log for log in logs):
         metrics.log_scalar("clip_ratio", float(total("clipped")) / tokens, tokens, round=4, priority=73)
+    if places := float(total("critic_places")):
+        names = ("critic_targets", "critic_target_squares", "critic_errors", "critic_error_squares")
+        variance = explained_variance(places, *(float(total(name)) for name in names))
+        metrics.log_scalar("critic_ev", variance, places, round=4, priority=73)
+        metrics.log_scalar("critic_loss", float(total("critic_loss")) / sequences, sequences, round=4, priority=73)
     _log_rewards(logs)
 
 

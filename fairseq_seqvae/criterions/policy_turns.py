@@ -8,9 +8,9 @@ from torch import Tensor
 
 from fairseq_seqvae import options
 from fairseq_seqvae.core import sequences
-from fairseq_seqvae.core.policy_gradient import diversity, groups, ppo, reference, reinforce, reinvent
+from fairseq_seqvae.core.policy_gradient import critic, diversity, groups, ppo, reference, reinforce, reinvent
 from fairseq_seqvae.core.rollouts.policy import Trajectory
-from fairseq_seqvae.core.rollouts.rollout import PrefixValues
+from fairseq_seqvae.core.rollouts.rollout import PrefixValues, reward_positions
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
 from fairseq_seqvae.criterions.experience import SEEN, Experience, ExperiencePool
@@ -37,7 +37,7 @@ class PolicyTurns(SeqVAEElboCriterion):
         options.check(cfg, SeqVAEPolicyGradientConfig)
         self.credit = reinforce.Credit(
             # A reward at the end alone is that of the only prefix, and nothing is earned after it.
-            stride=cfg.reward_stride if cfg.value == "rollouts" else ONLY_THE_END,
+            stride=cfg.reward_stride if cfg.value != "final" else ONLY_THE_END,
             credit=str(cfg.pg_credit),
             baseline=str(cfg.pg_baseline),
             normalize=cfg.pg_normalize,
@@ -62,6 +62,39 @@ class PolicyTurns(SeqVAEElboCriterion):
     def needs_reference(self) -> bool:
         """Whether the model has to keep a reference policy."""
         return self.cfg.reference or self.cfg.ref_kl > 0 or self.cfg.pg_loss == "reinvent"
+
+    @property
+    def needs_critic(self) -> bool:
+        """Whether the model has to have a critic."""
+        return self.cfg.value == "critic" or self.cfg.pg_baseline == "critic"
+
+    # -- the critic --
+
+    def criticized(
+        self, experience: Experience, predicted: Tensor
+    ) -> tuple[Experience, Tensor | None, Tensor, dict[str, Any]]:
+        """Experience with the critic's values of prefixes, its baseline (R, T), its loss, and what is logged of it.
+
+        Args:
+            experience: what is learned from
+            predicted: (R, T), by the critic, with gradient
+        """
+        trajectory, values, scores, expected = experience.trajectory, experience.values, experience.scores, None
+        if values is not None:
+            scores, stride = final_scores(trajectory, values), self.credit.stride
+            if self.cfg.value == "critic":
+                positions = reward_positions(trajectory.lengths, predicted.size(1), stride)
+                filled = critic.prefix_predictions(predicted, scores, positions, trajectory.lengths)
+                values = PrefixValues(filled, positions)
+                experience = experience._replace(values=values)
+            if self.cfg.pg_baseline == "critic":
+                how = self.credit.credit, stride
+                expected = critic.expected_returns(predicted, values.positions, trajectory.mask, *how)
+        if scores is None:
+            raise RuntimeError("experience has neither values nor scores.")
+        loss = critic.critic_loss(predicted, scores, trajectory.mask).sum()
+        log = critic.explained(predicted, scores, trajectory.mask) | {"critic_loss": loss.detach()}
+        return experience, expected, loss, log
 
     # -- what is learned from --
 
@@ -116,7 +149,7 @@ class PolicyTurns(SeqVAEElboCriterion):
         if self.cfg.pg_loss == "ppo":
             behaviour = log_probs.detach() if experience.log_probs is None else experience.log_probs
             if values is not None and self.experience_pool is not None:
-                self.experience_pool.add(trajectory, advantages, behaviour)
+                self.experience_pool.add(trajectory, final_scores(trajectory, values), advantages, behaviour)
             loss, clipped = ppo.clipped_loss(log_probs, behaviour, advantages, self.cfg.ppo_clip)
             return loss, {"clipped": clipped}
         if values is None:
@@ -127,6 +160,25 @@ class PolicyTurns(SeqVAEElboCriterion):
         return reinvent.reinvent_loss(log_probs, expected, scores, self.cfg.reinvent_sigma), {}
 
     # -- the reference policy --
+
+    def reference_terms(
+        self, model: Model, trajectory: Trajectory, logits: Tensor, update: int
+    ) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
+        """Weighed divergence from the reference, what it costs the returns (R, T) if it is in them, and the log.
+
+        Args:
+            logits: (R, T, V), of the policy for *trajectory*
+            update: number of the update
+        """
+        divergence = self.reference_divergence(model, trajectory, logits, update)
+        weight, cost = self.ref_kl_weight(), None
+        log = {"ref_kl": divergence.detach().sum(), "ref_kl_weight": weight * len(divergence)}
+        loss = weight * divergence.sum()
+        if self.cfg.ref_kl_in == "reward":
+            # Both halves of one gradient have one weight.
+            loss = self.cfg.pg_weight * loss
+            cost = weight * reference.cost_of_later_tokens(divergence.detach())
+        return loss, cost, log
 
     def reference_divergence(self, model: Model, trajectory: Trajectory, logits: Tensor, update: int) -> Tensor:
         """Divergence from the reference in each token, (R, T), with gradient if it has a weight."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fairseq_seqvae.core import sequences
 from fairseq_seqvae.core.noise import Draws, Stream
-from fairseq_seqvae.core.policy_gradient import reference, reinforce
+from fairseq_seqvae.core.policy_gradient import reinforce
 from fairseq_seqvae.core.rewards.weighted import WeightedRewards
 from fairseq_seqvae.core.rollouts import rollout
 from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Trajectory
@@ -94,7 +94,7 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, Rewarding, DiscriminatorTurns):
         log_likelihood = sequences.token_log_probs(output.logits, target, mask).sum()
         log_probs = sequences.token_log_probs(output.policy_logits, trajectory.tokens, trajectory.mask)
         elbo_loss, log = self.elbo(log_likelihood, output, target, draws.update)
-        policy_loss, policy_log = self.policy_loss(model, experience, log_probs, output.policy_logits, draws.update)
+        policy_loss, policy_log = self.policy_loss(model, experience, log_probs, output, draws.update)
         if experience.values is not None:
             # One member of each group counts, so that the share is comparable with that of the data.
             members = slice(None, None, cfg.pg_group_size)
@@ -105,29 +105,31 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, Rewarding, DiscriminatorTurns):
         return loss, sample["nsentences"], log | policy_log
 
     def policy_loss(
-        self, model: Model, experience: Experience, log_probs: Tensor, logits: Tensor, update: int
+        self, model: Model, experience: Experience, log_probs: Tensor, output: Any, update: int
     ) -> tuple[Tensor, dict[str, Any]]:
         """Loss of the policy, a sum over its sequences, and what is logged.
 
         Args:
             experience: what is learned from, R sequences
             log_probs: (R, T), of its tokens, with gradient, 0 at padding
-            logits: (R, T, V), that they are from
+            output: a :class:`fairseq_seqvae.models.seqvae.GeneratorOutput`, which they are from
             update: number of the update
         """
         cfg, trajectory, values = self.cfg, experience.trajectory, experience.values
-        divergence, cost = None, None
+        extra, cost, expected = log_probs.new_zeros(()), None, None
         log: dict[str, Any] = {}
         if model.reference_decoder is not None:
-            divergence = self.reference_divergence(model, trajectory, logits, update)
-            if cfg.ref_kl_in == "reward":
-                cost = self.ref_kl_weight() * reference.cost_of_later_tokens(divergence.detach())
-        known = experience.advantages
-        terms = reinforce.policy_terms(log_probs, logits, values, trajectory.mask, self.credit, cost, known)
+            extra, cost, log = self.reference_terms(model, trajectory, output.policy_logits, update)
+        if output.predicted_rewards is not None:
+            experience, expected, critic_loss, critic_log = self.criticized(experience, output.predicted_rewards)
+            extra, log = extra + cfg.critic_weight * critic_loss, log | critic_log
+        known = experience.values, trajectory.mask, self.credit, cost, experience.advantages, expected
+        terms = reinforce.policy_terms(log_probs, output.policy_logits, *known)
         pg_loss = terms.loss
         if cfg.pg_loss != "reinforce":
-            pg_loss, log = self.other_loss(model, experience, terms.advantages, log_probs)
-        loss = cfg.pg_weight * pg_loss.sum() - cfg.entropy_weight * terms.weighed_entropy.sum()
+            pg_loss, loss_log = self.other_loss(model, experience, terms.advantages, log_probs)
+            log |= loss_log
+        loss = cfg.pg_weight * pg_loss.sum() - cfg.entropy_weight * terms.weighed_entropy.sum() + extra
         log |= {
             "pg_loss": pg_loss.detach().sum(),
             "entropy": terms.entropy.sum(),
@@ -137,12 +139,7 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, Rewarding, DiscriminatorTurns):
         if values is not None:
             given = values.rewards[values.positions]
             log |= {"reward": given.sum(), "reward_squares": given.square().sum(), "rewards": given.numel()}
-        if values is not None and cfg.pg_group_size > 1:
-            log |= self.log_groups(trajectory, values)
-        if divergence is not None:
-            weight = self.ref_kl_weight()
-            loss = loss + weight * (cfg.pg_weight if cfg.ref_kl_in == "reward" else 1.0) * divergence.sum()
-            log |= {"ref_kl": divergence.detach().sum(), "ref_kl_weight": weight * len(divergence)}
+            log |= self.log_groups(trajectory, values) if cfg.pg_group_size > 1 else {}
         return loss, log
 
     @torch.no_grad()
@@ -172,7 +169,7 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, Rewarding, DiscriminatorTurns):
         if self.judge is not model.discriminator:
             self.bind(model)
         with evaluating(model.discriminator):
-            if self.cfg.value == "final":
+            if self.cfg.value != "rollouts":
                 values = rollout.final_values(self.reward, trajectory)
             else:
                 plan = self._plan(max(trajectory.tokens.size(1), max_len))

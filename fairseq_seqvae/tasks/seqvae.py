@@ -228,6 +228,8 @@ class SeqVAETask(LatentGenerationTask):
             )
         if getattr(criterion, "needs_reference", False) and self._model is not None:
             self._model.add_reference()
+        if getattr(criterion, "needs_critic", False) and self._model is not None:
+            self._model.add_critic()
         has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
         if known := vars(type(criterion)).get("VALIDATION_METRICS"):
             if hasattr(criterion, "validation_metrics"):

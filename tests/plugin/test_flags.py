@@ -163,6 +163,7 @@ PROMISED = {
         "--ppo-clip": 0.2,
         "--ppo-reuse": 1,
         "--reinvent-sigma": 20.0,
+        "--critic-weight": 1.0,
         "--diversity-limit": 0,
         "--diversity-memory": 100000,
         "--reference": False,

@@ -20,7 +20,7 @@ from fairseq_seqvae.core.policy_gradient import groups
 from fairseq_seqvae.core.sequences import shape_error
 
 CREDITS = ("step", "to-go")
-BASELINES = ("none", "mean", "leave-one-out", "group")
+BASELINES = ("none", "mean", "leave-one-out", "group", "critic")
 NORMALIZERS = ("batch", "group")
 
 
@@ -175,7 +175,8 @@ class Credit:
     Attributes:
         stride: prefixes are rewarded every this many tokens
         credit: see :func:`token_returns`; with ``to-go`` a sequence that has ended keeps earning its last reward
-        baseline: see :func:`advantages`; or ``group``, see :func:`.groups.leave_one_out`
+        baseline: see :func:`advantages`; ``group``, see :func:`.groups.leave_one_out`; or ``critic``, which needs its
+            predictions
         normalize: see :func:`advantages`
         normalize_by: over what: the ``batch``, or the ``group``
         group_size: rows that share a z, see :mod:`.groups`
@@ -193,7 +194,12 @@ class Credit:
 
 
 def policy_advantages(
-    rewards: Tensor, positions: Tensor, padding_mask: Tensor, how: Credit, cost: Tensor | None = None
+    rewards: Tensor,
+    positions: Tensor,
+    padding_mask: Tensor,
+    how: Credit,
+    cost: Tensor | None = None,
+    expected: Tensor | None = None,
 ) -> Tensor:
     """From values of prefixes to the advantage of each token, (B, T), 0 at padding.
 
@@ -203,6 +209,7 @@ def policy_advantages(
         padding_mask: (B, T), True = padding
         how: see :class:`Credit`
         cost: (B, T), 0 at padding, is taken from the returns; or None
+        expected: (B, T), 0 at padding, a critic's prediction of the returns; with the baseline ``critic`` only
     """
     lengths = (~padding_mask).sum(dim=1)
     in_groups = how.baseline == "group"
@@ -216,6 +223,9 @@ def policy_advantages(
     by_batch = how.normalize and how.normalize_by == "batch"
     if in_groups:
         result = groups.leave_one_out(returns, how.group_size).masked_fill(padding_mask, 0.0)
+        result = scaled_by_batch(result, returns, padding_mask) if by_batch else result
+    elif expected is not None:
+        result = returns - expected
         result = scaled_by_batch(result, returns, padding_mask) if by_batch else result
     else:
         result = advantages(returns, padding_mask, how.baseline, by_batch)
@@ -257,6 +267,7 @@ def policy_terms(
     how: Credit,
     cost: Tensor | None = None,
     known: Tensor | None = None,
+    expected: Tensor | None = None,
 ) -> PolicyTerms:
     """All of this file, in order: returns, advantages, loss, entropy.
 
@@ -266,11 +277,11 @@ def policy_terms(
         values: rewards (B, T) of prefixes, and bool (B, T) where they are
         padding_mask: (B, T), True = padding
         how: see :class:`Credit`
-        cost: see :func:`policy_advantages`
+        cost, expected: see :func:`policy_advantages`
         known: advantages (B, T), instead of those that *values* would give; one of the two must be given
     """
     if values is not None:
-        given = policy_advantages(*values, padding_mask, how, cost)
+        given = policy_advantages(*values, padding_mask, how, cost, expected)
     elif known is not None:
         given = known
     else:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 # Parts of the model, by the tag of their parameters, and the two players that they make up.
 ENCODER, DECODER, DISCRIMINATOR = "encoder", "decoder", "discriminator"
+CRITIC = "critic"  # predicts what the decoder will earn; it moves where there are rewards
 GENERATOR_PARTS = frozenset({ENCODER, DECODER})
 DISCRIMINATOR_PARTS = frozenset({DISCRIMINATOR})
 
@@ -31,7 +32,7 @@ class Turn:
 GENERATOR_PRETRAIN = Turn("generator-pretrain", GENERATOR_PARTS)
 ENCODER_TURN = Turn("encoder", frozenset({ENCODER}))
 DISCRIMINATOR_PRETRAIN = Turn("discriminator-pretrain", DISCRIMINATOR_PARTS)
-GENERATOR_TURN = Turn("generator", GENERATOR_PARTS, is_adversarial=True)
+GENERATOR_TURN = Turn("generator", GENERATOR_PARTS | {CRITIC}, is_adversarial=True)
 DISCRIMINATOR_TURN = Turn("discriminator", DISCRIMINATOR_PARTS, is_adversarial=True)
 # Their loss is the ELBO alone.
 ELBO_TURNS = (GENERATOR_PRETRAIN, ENCODER_TURN)
