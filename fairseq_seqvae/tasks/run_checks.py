@@ -225,9 +225,10 @@ def refuse_other_rewards(task_cfg: Any, given: str, restored: str | None, run_st
     checkpoint = getattr(_whole_run(task_cfg), "checkpoint", None)
     begins = checkpoint is None or checkpoint.reset_optimizer or restored in (None, checkpoint.finetune_from_model)
     if before != now and not begins:
+        how = f"with --reward-sources {before}" if known else f"by the ELBO or with --reward-sources {before}"
         raise ValueError(
-            f"{restored} was trained with --reward-sources {before}, and this command gives {now}: give the same "
-            "rewards to continue, or start a new run in another --save-dir with --finetune-from-model."
+            f"{restored} was trained {how}, and this command gives {now}: give the same rewards to continue, or start "
+            "a new run in another --save-dir with --finetune-from-model."
         )
     if known or now != sources.DISCRIMINATOR:
         run_state.set("reward_sources", tuple(map(ord, now)))

@@ -251,7 +251,8 @@ class SeqVAETask(LatentGenerationTask):
         """Write the *rewards* into the run's state, and compare them with those of a checkpoint that is read later."""
 
         def compare(run_state: RunState) -> None:
-            run_checks.refuse_other_rewards(self.cfg, rewards, self.restored_checkpoint, run_state)
+            if run_state is self._model.run_state:  # not that of a copy, such as the moving average
+                run_checks.refuse_other_rewards(self.cfg, rewards, self.restored_checkpoint, run_state)
 
         run_checks.refuse_other_rewards(self.cfg, rewards, None, self._model.run_state)
         self._model.after_restoring = compare

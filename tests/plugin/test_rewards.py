@@ -470,6 +470,17 @@ class TestInterruptions:
                 train(toy.folder, tmp_path, flags, "--max-update 6")
         train(toy.folder, tmp_path, "--reward-sources length:4 --reward-weights 2 --max-update 5")
 
+    def test_a_moving_average_is_restored_too(self, toy, tmp_path):
+        flags = "--reward-sources length:4 --value final --store-ema --ema-decay 0.9 --max-update"
+        for stop in (4, 6):
+            train(toy.folder, tmp_path, flags, stop)
+        assert load_checkpoint(tmp_path / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"] == 6
+
+    def test_one_of_the_elbo_is_no_beginning_of_this_run(self, toy, tmp_path):
+        train(toy.folder, tmp_path, "--max-update 2", criterion=commands.ELBO)
+        with pytest.raises(ValueError, match="was trained by the ELBO or with --reward-sources discriminator, and"):
+            train(toy.folder, tmp_path, "--reward-sources length:4 --max-update 4")
+
     def test_a_new_run_may_have_others(self, toy, tmp_path):
         train(toy.folder, tmp_path / "one", "--reward-sources length:4 --max-update 4")
         start = "--finetune-from-model", tmp_path / "one" / "checkpoint_last.pt"
