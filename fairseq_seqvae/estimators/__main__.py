@@ -24,15 +24,18 @@ from fairseq_seqvae.support.files import whole_file
 
 _PROG = "python -m fairseq_seqvae estimators"
 
-# Name -> flags; "{length}" is that of the sequences. The first one is what the others are compared with.
+# Name -> flags. The first one is what the others are compared with.
 ROWS = {
     "K 16 stride 1 (paper)": "--num-rollouts 16 --reward-stride 1",
     "K 2 stride 4": "--num-rollouts 2 --reward-stride 4",
-    "final": "--reward-stride {length}",
-    "final, groups of 4": "--reward-stride {length} --pg-group-size 4 --pg-baseline group",
+    "final": "--value final",
+    "final, groups of 4": "--value final --pg-group-size 4 --pg-baseline group",
     "K 2 stride 4, groups of 4": "--num-rollouts 2 --reward-stride 4 --pg-group-size 4 --pg-baseline group",
+    "final, critic as baseline": "--value final --pg-baseline critic",
+    "critic instead of rollouts": "--value critic --reward-stride 1",
 }
-BIASED: frozenset[str] = frozenset()
+# What a critic gets wrong is in its values, not in its baseline.
+BIASED = frozenset({"critic instead of rollouts"})
 FEWEST = 4  # estimates of each row
 
 
@@ -48,7 +51,9 @@ def _run(args: argparse.Namespace) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        shape = Shape(args.length, args.vocab_size, args.batch_size, args.gen_updates, args.disc_updates)
+        shape = Shape(
+            args.length, args.vocab_size, args.batch_size, args.gen_updates, args.disc_updates, args.critic_updates
+        )
         judged = measure(Setting(shape, args.seed), args.seconds)
     finally:
         torch.set_num_threads(threads)
@@ -67,7 +72,7 @@ def measure(setting: Setting, seconds: float) -> dict[str, Judgement]:
     means: dict[str, float] = {}
     number = 0
     for name, flags in ROWS.items():
-        estimator = setting.estimator(flags.format(length=setting.shape.length).split())
+        estimator = setting.estimator(flags.split())
         estimator.draw(number)  # what is made once is made now
         estimates: list[torch.Tensor] = []
         spent = 0.0
@@ -105,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--batch-size", 64, whole(2), "sentences per update"),
         ("--gen-updates", 0, whole(0), "updates of the generator by the ELBO before"),
         ("--disc-updates", 50, whole(0), "updates of the discriminator after these"),
+        ("--critic-updates", 50, whole(0), "updates of the critic, in rows that have one"),
         ("--seconds", 20, positive, "CPU seconds per row, at least"),
         ("--seed", 1, seed, "of parameters and data"),
     )

@@ -21,6 +21,8 @@ TRAINING = (
     "--dropout 0 --pg-latent prior --pg-credit step --elbo-weight 0 --adv-d-steps 0 --disc-lr 0.0001"
 )
 
+_UNCOUNTED = 1 << 30
+
 
 class Shape(NamedTuple):
     """Sizes of what is measured.
@@ -31,6 +33,7 @@ class Shape(NamedTuple):
         batch_size: sentences per update
         gen_updates: updates of the generator by the ELBO before
         disc_updates: updates of the discriminator after these
+        critic_updates: updates of a critic, where an estimator has one
     """
 
     length: int
@@ -38,6 +41,7 @@ class Shape(NamedTuple):
     batch_size: int
     gen_updates: int
     disc_updates: int
+    critic_updates: int = 50
 
 
 class Setting:
@@ -90,7 +94,19 @@ class Setting:
 
         with _quiet():
             criterion = build_criterion(self._config(flags).criterion, self.task)
+        criterion.run_state = self.model.run_state
+        self.model.critic = None
+        if criterion.needs_critic:
+            self.model.add_critic()
+            self._train_critic(Estimator(self, criterion))
         return Estimator(self, criterion)
+
+    def _train_critic(self, estimator: "Estimator") -> None:
+        """In training it learns beside the policy; here the policy rests."""
+        optimizer = torch.optim.Adam(self.model.critic.parameters(), lr=0.02)
+        for number in range(self.shape.critic_updates):
+            estimator.draw(-1 - number)
+            optimizer.step()
 
 
 class Estimator:
@@ -107,7 +123,8 @@ class Estimator:
         model.train()
         model.zero_grad(set_to_none=True)
         start = time.process_time()
-        update = self.setting.task.plan.adversarial_from + number
+        # Numbers below 0 are of no estimate that counts.
+        update = self.setting.task.plan.adversarial_from + (number if number >= 0 else _UNCOUNTED - number)
         loss, count, _ = self.criterion(model, batch, turn=GENERATOR_TURN, update_num=update)
         loss.backward()
         seconds = time.process_time() - start

@@ -15,7 +15,8 @@ class Judgement(NamedTuple):
         estimates: how many there were
         seconds: mean CPU seconds of one
         cosine: of the angle between an estimate and g: E<g_est, g> / sqrt(E|g_est|^2 |g|^2)
-        error: E|g_est - g|^2 / |g|^2
+        error: E|g_est - g|^2 / |g|^2, of a biased kind with the best factor: 1 / cosine^2 - 1; infinite where the
+            angle is obtuse
     """
 
     estimates: int
@@ -61,7 +62,7 @@ def judge(
     Args:
         estimates: of each kind (n, P), n >= 2, independent of each other
         seconds: CPU seconds of one estimate
-        biased: kinds that say nothing of the true vector
+        biased: kinds whose mean is another vector, which say nothing of the true one
 
     Raises:
         ValueError: the estimates are too noisy to tell the true vector from 0
@@ -77,9 +78,10 @@ def judge(
         raise ValueError("the true gradient cannot be told from 0: measure for longer, or with larger batches.")
     result = {}
     for name, rows in found.items():
-        own = weights[name]
-        others = (rows @ total - own * rows.square().sum(dim=1)) / (weight - own)
-        power, overlap = float(rows.square().sum(dim=1).mean()), float(others.mean())
-        error = (power - 2 * overlap + norm) / norm
-        result[name] = Judgement(len(rows), seconds[name], overlap / math.sqrt(power * norm), error)
+        power = float(rows.square().sum(dim=1).mean())
+        # Without bias the overlap is the norm in expectation, which is known more exactly.
+        overlap = float((rows @ total).mean()) / weight if name in biased else norm
+        cosine = overlap / math.sqrt(power * norm)
+        error = 1 / cosine**2 - 1 if cosine > 0 else math.inf
+        result[name] = Judgement(len(rows), seconds[name], cosine, error)
     return result
