@@ -175,8 +175,8 @@ class Credit:
     Attributes:
         stride: prefixes are rewarded every this many tokens
         credit: see :func:`token_returns`; with ``to-go`` a sequence that has ended keeps earning its last reward
-        baseline: see :func:`advantages`; ``group``, see :func:`.groups.leave_one_out`; or ``critic``, its predictions and
-            what they leave in the mean of the other rows
+        baseline: see :func:`advantages`; ``group``, see :func:`.groups.leave_one_out`; or ``critic``: its predictions
+            and what they leave in the mean of the other rows
         normalize: see :func:`advantages`
         normalize_by: over what: the ``batch``, or the ``group``
         group_size: rows that share a z, see :mod:`.groups`
