@@ -297,6 +297,13 @@ class TestWhatBecomesOfRewards:
             expected, abs=1e-4
         )
 
+    def test_the_training_data_are_those_of_all_shards(self, toy, tmp_path):
+        other = commands.toy_sentences(20, seed=8)
+        shard = commands.preprocess(tmp_path / "shard", toy.folder / "dict.txt", train=other)
+        training = make_training(f"{toy.folder}:{shard}", "--value final --reward-sources novelty")
+        known = list(training.criterion._training_texts())
+        assert known == toy.train + other
+
     def test_numbers_may_come_as_a_tensor_or_array_or_bools(self, toy, rule_file):
         for expression in ("torch.ones(len(samples))", "numpy.ones(len(samples))", "[True for _ in samples]"):
             source = rule_file(f"import torch, numpy\ndef rule(samples, **kwargs):\n    return {expression}\n")
