@@ -40,6 +40,7 @@ NEED_FAIRSEQ = [
     "plugin/test_oracle_scorer.py",
     "plugin/test_precision.py",
     "plugin/test_processes.py",
+    "plugin/test_resume.py",
     "plugin/test_task.py",
     "plugin/test_transposing.py",
 ]

@@ -25,7 +25,8 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in WEIGHTS_ONLY}
     os.environ.update(WEIGHTS_ONLY)
     try:
-        yield
+        with _accepting_options():
+            yield
     except IsADirectoryError as error:
         raise ValueError(f"{path} is a folder: give a file of it, such as checkpoint_best.pt.") from error
     except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
@@ -48,6 +49,17 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _accepting_options() -> contextlib.AbstractContextManager:
+    """Accept the argparse.Namespace in which fairseq keeps some options: its loading sets attributes and runs no code.
+
+    torch can be told so since 2.5; an older one refuses a file with a Namespace.
+    """
+    import torch  # not above: most commands that import this module need not wait for torch
+
+    allow = getattr(torch.serialization, "safe_globals", lambda classes: contextlib.nullcontext())
+    return allow([argparse.Namespace])
 
 
 def _is_of_this_machine(error: Exception) -> bool:
@@ -74,17 +86,12 @@ def is_seqvae(parameters: Container[str], prefix: str = "") -> bool:
 def load(path: str | os.PathLike) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU: tensors and plain values.
 
-    fairseq's older models keep their options in an argparse.Namespace. It is accepted here: its loading sets
-    attributes and runs no code.
-
     Raises:
         ValueError: it contains anything else, or is no checkpoint
     """
     import torch  # not above: most commands that import this module need not wait for torch
 
-    # The class came with torch 2.5. An older torch refuses a file with a Namespace.
-    allow = getattr(torch.serialization, "safe_globals", lambda classes: contextlib.nullcontext())
-    with reading(path), allow([argparse.Namespace]):
+    with reading(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or not isinstance(state["model"], dict):
             raise TypeError("it holds no parameters of a model")

@@ -33,6 +33,14 @@ def unwritable_checkpoint(save_dir: str, error: OSError) -> OSError:
     )
 
 
+def repeated_batches(again: int, seen: int, before: int, now: int) -> str:
+    """The sentence about a run that continues within an epoch with another number of processes."""
+    return (
+        f"{again} of the {seen} batches that this epoch has trained on come again, since {seen} cannot be shared out "
+        f"among {now} processes: to continue exactly, use {before} until the epoch ends"
+    )
+
+
 def system_error(error: BaseException | None) -> OSError | None:
     """The first OSError behind *error*, or None."""
     found = None
