@@ -27,6 +27,7 @@ NEED_FAIRSEQ = [
     "plugin/test_extensions.py",
     "plugin/test_flags.py",
     "plugin/test_generation.py",
+    "plugin/test_hostile_checkpoints.py",
     "plugin/test_hub.py",
     "plugin/test_interruptions.py",
     "plugin/test_kills.py",

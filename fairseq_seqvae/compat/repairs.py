@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fairseq_seqvae.compat import command_line, launch, resuming, saving, training
+from fairseq_seqvae.compat import command_line, guarding, launch, resuming, saving, training
 
 Function = Callable[..., Any]
 
@@ -145,6 +145,17 @@ REPAIRS = (
         code="torch.load(f",
         since=OLDEST,
         until="fairseq loads with `weights_only=True` and explains what it cannot load.",
+    ),
+    Repair(
+        guarding.check_before_building,
+        module="fairseq.checkpoint_utils",
+        attribute="load_model_ensemble_and_task",
+        without="`fairseq-validate` and `fairseq-eval-lm` build whatever task, model and criterion a checkpoint names, "
+        "some of which evaluate their options as code; impossible sizes are allocated.",
+        line="fairseq/checkpoint_utils.py:461",
+        code="task = tasks.setup_task(cfg.task, from_checkpoint=True)",
+        since=OLDEST,
+        until="fairseq's models, tasks and criterions evaluate no text of their options.",
     ),
     Repair(
         saving.let_finished_runs_rest,

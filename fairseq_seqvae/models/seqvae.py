@@ -26,6 +26,7 @@ from fairseq_seqvae.models.encoders import convolutional, recurrent  # noqa: F40
 from fairseq_seqvae.models.encoders.encoder import SeqVAEEncoder
 from fairseq_seqvae.models.lagging import LaggingCopy
 from fairseq_seqvae.models.registry import DECODERS, chosen
+from fairseq_seqvae.models.saved import check_saved
 from fairseq_seqvae.models.warm_start import warm_start
 from fairseq_seqvae.support import checkpoints
 from fairseq_seqvae.support.extensions import import_module_files
@@ -39,6 +40,7 @@ EXACT_ROLLOUT = "exact_rollout."
 # The same of what a run has found besides parameters.
 RUN_STATE = "run_state."
 FITTED_PRIOR = "fitted_prior."
+PRESETS = (SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig)
 
 
 class GeneratorOutput(NamedTuple):
@@ -150,6 +152,11 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         from fairseq_seqvae.inference.hub import load_hub_interface
 
         return load_hub_interface(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs)
+
+    @classmethod
+    def check_saved(cls, path: str, state: dict[str, Any]) -> None:
+        """Refuse the content of a checkpoint that no model can be built of; `compat` asks before it builds one."""
+        check_saved(path, state, SeqVAEConfig, PRESETS)
 
     # -- everything that carries gradient --
 

@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import errno
+import functools
+import logging
 import os
 import pickle
 import re
@@ -10,6 +12,13 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
+# The first torch without a known way around its restriction to tensors and plain values: 2.5.1 and older ran code
+# (CVE-2025-32434), and 2.9.1 and older could be made to corrupt their memory (CVE-2026-24747).
+SAFE_SINCE = (2, 10)
+# Parts of a model that only training needs, by the beginning of their parameters' names.
+TRAINING_ONLY = ("discriminator.", "rollout_decoder.", "exact_rollout.", "run_state.")
 # torch reads the first of these since 1.13, the second, which says the opposite, since 2.6. Since then its own
 # default is to load tensors and plain values alone.
 WEIGHTS_ONLY = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
@@ -58,8 +67,19 @@ def _accepting_options() -> contextlib.AbstractContextManager:
     """
     import torch  # not above: most commands that import this module need not wait for torch
 
+    _warn_of_old_torch(torch.__version__)
     allow = getattr(torch.serialization, "safe_globals", lambda classes: contextlib.nullcontext())
     return allow([argparse.Namespace])
+
+
+@functools.cache
+def _warn_of_old_torch(version: str) -> None:
+    """Warn once if this torch can be tricked by a crafted file."""
+    if tuple(int(part) for part in re.findall(r"[0-9]+", version)[:2]) < SAFE_SINCE:
+        logger.warning(
+            f"torch {version} has known holes in how it restricts what a checkpoint may contain, which 2.10 closed: "
+            "load only checkpoints whose makers you trust"
+        )
 
 
 def _is_of_this_machine(error: Exception) -> bool:

@@ -30,6 +30,7 @@ from fairseq_seqvae.core.schedules.turns import (
     TurnPlan,
 )
 from fairseq_seqvae.models import SeqVAEModel
+from fairseq_seqvae.models.dictionaries import PrintableDictionary
 from fairseq_seqvae.support.memory import keep_freed_memory
 from fairseq_seqvae.support.processes import is_master
 from fairseq_seqvae.tasks import alarms, run_checks, transposing
@@ -92,6 +93,11 @@ class SeqVAETask(LatentGenerationTask):
         if not torch.cuda.is_available():
             keep_freed_memory()
         return task
+
+    @classmethod
+    def load_dictionary(cls, filename: str) -> Dictionary:
+        """The dictionary in a dict.txt; what is printed of it holds no control characters."""
+        return PrintableDictionary.load(filename)
 
     # -- data --
 
