@@ -33,6 +33,7 @@ NEED_FAIRSEQ = [
     "plugin/test_kills.py",
     "apps/test_compare.py",
     "plugin/test_kl_target.py",
+    "plugin/test_locks.py",
     "plugin/test_lagging_inference.py",
     "plugin/test_latent_families.py",
     "apps/test_fit_prior.py",

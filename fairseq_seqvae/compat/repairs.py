@@ -105,6 +105,17 @@ REPAIRS = (
         until="fairseq refuses to start zero processes.",
     ),
     Repair(
+        launch.release_folders,
+        module="fairseq.distributed.utils",
+        attribute="call_main",
+        without="Two trainings in one `--save-dir` overwrite each other's checkpoints; the plugin locks the folder, "
+        "and here releases it.",
+        line="fairseq/checkpoint_utils.py:40",
+        code="os.makedirs(cfg.save_dir, exist_ok=True)",
+        since=OLDEST,
+        until="fairseq locks the folder.",
+    ),
+    Repair(
         launch.launch_by_torchrun_on_cpus,
         module="fairseq.distributed.utils",
         attribute="_infer_torch_distributed_launch_init",

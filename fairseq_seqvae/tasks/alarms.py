@@ -16,6 +16,8 @@ SURE, CHANCE = 0.99, 0.52
 REWARD_SPREAD, REWARD_MARGIN = 0.01, 0.01
 # Smallest variety of samples, as a share of that of the data.
 VARIETY = 0.5
+# A model that knows nothing gives each of V symbols the probability 1/V, which costs log V nats per token.
+EXPLOSION = 10
 # A reconstruction from one's own z must be right in so many more of the tokens than one from another sequence's z.
 RECONSTRUCTION_GAIN = 0.05
 # What leads to a latent that carries the sequence, the most effective first.
@@ -28,7 +30,7 @@ USE_THE_LATENT = (
 LOSSES = ("loss", "pg_loss", "d_loss")
 WATCHED = (
     *LOSSES,
-    *("rec", "kl", "kl_weight", "entropy", "reward", "reward_std"),
+    *("rec", "kl", "kl_weight", "nats_per_token", "entropy", "reward", "reward_std"),
     *("d_acc_real", "d_acc_fake", "distinct", "_distinct_data", "rec_acc", "rec_acc_other"),
 )
 
@@ -132,6 +134,17 @@ def training_rules(kl_bound: float, kl_weight: float, first_update: int, probabi
         ),
         _repeating("the trajectories"),
     ]
+
+
+def explosion_rule(vocabulary_size: int) -> Rule:
+    """The rule for a loss that grows far beyond that of a model which guesses among so many symbols."""
+    guess = math.log(max(2, vocabulary_size))
+    return Rule(
+        ("nats_per_token",),
+        lambda nats: nats > EXPLOSION * guess,
+        f"the loss explodes: {{nats_per_token:.3g}} nats per token, where guessing costs {guess:.2g}. Return to an "
+        "earlier checkpoint, and try a lower --lr, --clip-norm 1, or a warm-up of the learning rate",
+    )
 
 
 def latent_rules(kl_weight: float, first_update: int) -> list[Rule]:

@@ -204,6 +204,8 @@ class SeqVAETask(LatentGenerationTask):
     def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build the criterion; without an adversarial one, the model loses its discriminator and every turn is ELBO."""
         run_checks.refuse_lone_process(self.cfg)
+        if self.needs_discriminator:  # in training; fairseq-validate only reads
+            run_checks.claim_folder(self.cfg)
         self._learns = True
         self._transposition = transposing.transposition(self.cfg.transpose, self.dictionary)
         # fairseq 0.12.2 does not know the second argument, and does not give it.
@@ -232,7 +234,7 @@ class SeqVAETask(LatentGenerationTask):
                 has_latent, kl_target=criterion.cfg.kl_target, lagging_updates=self.cfg.lagging_updates
             )
             criterion.run_state = getattr(self._model, "run_state", criterion.run_state)
-            self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent)
+            self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent, len(self.dictionary))
         return criterion
 
     # -- turns --
