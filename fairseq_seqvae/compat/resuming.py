@@ -17,6 +17,7 @@ Function = Callable[..., Any]
 KEPT = "kept_for_resuming"
 # What fairseq's loss scaler counts; its scale is saved.
 SCALER_COUNTS = ("_iter", "_last_overflow_iter", "_last_rescale_iter", "_overflows_since_rescale")
+EARLY_STOP_COUNTS = ("best", "num_runs")
 PLATEAU_COUNTS = ("num_bad_epochs", "cooldown_counter")
 
 
@@ -45,7 +46,7 @@ def save_what_is_forgotten(original: Function) -> Function:
         if self.cfg.ema.store_ema:
             kept["ema_update_freq_counter"] = self.ema.update_freq_counter
         if self.cfg.checkpoint.patience > 0:
-            kept["early_stop"] = dict(vars(_early_stop()))
+            kept["early_stop"] = {name: getattr(_early_stop(), name, None) for name in EARLY_STOP_COUNTS}
         state["extra_state"][KEPT] = kept
         return state
 
@@ -68,6 +69,7 @@ def restore_what_is_forgotten(original: Function) -> Function:
         if extra is None or self.get_num_updates() == 0:  # a new run, maybe with the parameters of another
             return extra
         kept, place = extra.get(KEPT, {}), extra["train_iterator"]
+        _warn_of_unsaved_averages(self.cfg)
         if self.cfg.ema.store_ema:
             self.ema.update_freq_counter = kept.get("ema_update_freq_counter", 0)
         if not reset_meters:
@@ -81,6 +83,16 @@ def restore_what_is_forgotten(original: Function) -> Function:
     return load_checkpoint
 
 
+def _warn_of_unsaved_averages(cfg: Any) -> None:
+    """Say where a run cannot continue exactly: fairseq does not save the averages of these ways to train."""
+    slowmo = cfg.distributed_training.ddp_backend == "slowmo"
+    if cfg.optimization.use_bmuf or slowmo:
+        logger.warning(
+            f"{'--ddp-backend slowmo' if slowmo else '--use-bmuf'}: fairseq does not save its averages over processes, "
+            "so this run does not end exactly as one that was not stopped"
+        )
+
+
 def _early_stop() -> Any:
     """fairseq's function that counts validations for `--patience`, as its attributes."""
     train = sys.modules.get("fairseq_cli.train") or sys.modules["__main__"]
@@ -88,7 +100,7 @@ def _early_stop() -> Any:
 
 
 def _restore_early_stop(cfg: Any, kept: Mapping[str, Any]) -> None:
-    counts = {name: kept.get("early_stop", {}).get(name) for name in ("best", "num_runs")}
+    counts = {name: kept.get("early_stop", {}).get(name) for name in EARLY_STOP_COUNTS}
     if cfg.checkpoint.patience <= 0 or None in counts.values():
         return
     vars(_early_stop()).update(counts)

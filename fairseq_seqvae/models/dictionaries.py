@@ -18,11 +18,23 @@ _ESCAPES = {
 class PrintableDictionary(Dictionary):
     """fairseq's dictionary, whose symbols are printed without control characters: these are escaped as in ``\\x1b``."""
 
-    def string(self, tensor: Tensor, *args: Any, **kwargs: Any) -> str:
-        """The text of tokens (T,), or of several rows (B, T) on lines of their own."""
+    def string(
+        self,
+        tensor: Any,
+        bpe_symbol: str | None = None,
+        escape_unk: bool = False,
+        extra_symbols_to_ignore: Any = None,
+        unk_string: str | None = None,
+        include_eos: bool = False,
+        separator: str = " ",
+    ) -> str:
+        """The text of tokens (T,), or of several rows (B, T) on lines of their own; arguments as fairseq's."""
+        options: Any = (bpe_symbol, escape_unk, extra_symbols_to_ignore, unk_string, include_eos, separator)
         if torch.is_tensor(tensor) and tensor.dim() == 2:
-            return "\n".join(self.string(row, *args, **kwargs) for row in tensor)
-        text = super().string(tensor, *args, **kwargs)
+            return "\n".join(self.string(row, *options) for row in tensor)
+        # As numbers, not as tensors one by one, which take ten times as long to compare and to look up.
+        tokens: Any = tensor.tolist() if torch.is_tensor(tensor) else tensor
+        text = super().string(tokens, *options)
         return text if text.isprintable() else text.translate(_ESCAPES)
 
 

@@ -48,7 +48,7 @@ def check_saved(path: str, state: Mapping[str, Any], config: type, presets: tupl
             finite, or no tensor
     """
     parameters, options = state["model"], state["cfg"].model
-    if not checkpoints.is_seqvae(parameters):
+    if not isinstance(parameters, Mapping) or not checkpoints.is_seqvae(parameters):
         raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")
     for name, value in parameters.items():
         if not torch.is_tensor(value):
@@ -62,7 +62,8 @@ def check_saved(path: str, state: Mapping[str, Any], config: type, presets: tupl
             )
     _check_kinds(path, options, config)
     _check_sizes(path, options, parameters, presets)
-    longest = state.get("task_state", {}).get("longest", 0)
+    task_state = state.get("task_state") or {}
+    longest = task_state.get("longest", 0) if isinstance(task_state, Mapping) else task_state
     if not isinstance(longest, int) or not 0 <= longest <= LONGEST:
         raise ValueError(_impossible(path, "its longest sequence", longest, f"at most {LONGEST} tokens"))
 

@@ -85,6 +85,12 @@ def test_float32_copies_of_other_parameters_are_not_taken(toy, tmp_path):
     assert (load_checkpoint(tmp_path / LAST)["model"][name] == 0.5).all()
 
 
+@pytest.mark.parametrize("flags", ["--use-bmuf", "--ddp-backend slowmo", ""])
+def test_what_cannot_be_exact_is_said(toy, caplog, flags):
+    resuming._warn_of_unsaved_averages(commands.make_config(toy.folder, flags))
+    assert caplog.text.count(f"{flags}: fairseq does not save its averages over processes") == bool(flags)
+
+
 def test_patience_counts_across_stops(toy, tmp_path):
     flags = "--patience 3 --validate-interval-updates 4 --save-interval-updates 4 --lr 0 --keep-interval-updates 1"
     train(toy, tmp_path / "whole", flags, "--max-update 60")
