@@ -278,7 +278,7 @@ REPAIRS = (
         resuming.save_plateau,
         module="fairseq.optim.lr_scheduler.reduce_lr_on_plateau",
         attribute="ReduceLROnPlateauLRSchedule.state_dict",
-        without="`--lr-patience` counts from 0 after a restart.",
+        without="The patience of `reduce_lr_on_plateau` counts from 0 after a restart.",
         line="fairseq/optim/lr_scheduler/reduce_lr_on_plateau.py:110",
         code='"best": self.lr_scheduler.best',
         since=OLDEST,
