@@ -267,3 +267,12 @@ class TestTails:
         # Of so many numbers on 2^23 levels, about 15,000 would be equal to another; on 2^52, few after rounding.
         drawn = normal(torch.arange(500), 1000).flatten()
         assert len(drawn) - len(drawn.unique()) < 5000
+
+
+def test_the_mixing_function_is_that_of_splitmix():
+    """The first numbers of SplitMix64 from the state 0, as its reference implementation prints them."""
+    published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    expected = [((number >> 41) + 0.5) * 2.0**-23 for number in published]
+    key = torch.zeros(1, dtype=torch.long)
+    assert uniforms(key, 3).tolist() == [expected]
+    assert [uniform(key, step).item() for step in range(3)] == expected
