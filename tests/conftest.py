@@ -38,6 +38,8 @@ NEED_FAIRSEQ = [
     "plugin/test_latent_families.py",
     "apps/test_fit_prior.py",
     "apps/test_measure.py",
+    "apps/test_studio.py",
+    "apps/test_studio_page.py",
     "plugin/test_model.py",
     "plugin/test_oracle_scorer.py",
     "plugin/test_precision.py",
@@ -147,3 +149,12 @@ def here(tmp_path, monkeypatch):
     """An empty folder, which is the working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def studio_address():
+    """That of a studio that plays the model that ships."""
+    import commands
+
+    with commands.running_studio() as address:
+        yield address

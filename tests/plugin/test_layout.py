@@ -22,7 +22,7 @@ ROOMS = {
     "compat": {"support"},
     "optim": set(),
     "oracle": {"core", "metrics", "support"},
-    "melody": {"support"},
+    "melody": {"export", "fit_prior", "inference", "support"},  # only the studio needs more than support
     "scoring": {"compat", "options", "oracle"},
     "inference": {"", "core", "options"},
     "models": {"compat", "core", "inference", "options", "support"},
