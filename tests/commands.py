@@ -152,7 +152,7 @@ def call(command: str, *arguments) -> str:
     if command != "preprocess":
         arguments += ["--user-dir", USER_DIR]
         fairseq_seqvae.register()  # fairseq skips a --user-dir whose package this process has imported
-    module = importlib.import_module(f"fairseq_cli.{command}")
+    module = importlib.import_module(f"fairseq_cli.{command.replace('-', '_')}")
     reset_fairseq()
     with captured() as output, mock.patch.object(sys, "argv", [f"fairseq-{command}", *arguments]):
         try:

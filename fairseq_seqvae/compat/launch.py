@@ -7,6 +7,8 @@ import pickle
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fairseq_seqvae.support import locks
+
 if TYPE_CHECKING:  # `python -m fairseq_seqvae --version` works without torch
     from torch import nn
 
@@ -33,6 +35,19 @@ def refuse_launch_without_processes(original: Function) -> Function:
                 "--distributed-no-spawn and its --distributed-rank."
             )
         return original(cfg, main, **kwargs)
+
+    return call_main
+
+
+def release_folders(original: Function) -> Function:
+    """Release the folder of a training when it ends, so that the same process can make another."""
+
+    @functools.wraps(original)
+    def call_main(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        finally:
+            locks.release_all()
 
     return call_main
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fairseq_seqvae.compat import command_line, launch, saving, training
+from fairseq_seqvae.compat import command_line, guarding, launch, resuming, saving, training
 
 Function = Callable[..., Any]
 
@@ -66,7 +66,7 @@ class Repair:
             return
         replacement: Any = self.make(original)
         replacement.repairs = (*done, self.make.__name__)
-        is_static = isinstance(vars(owner)[name], staticmethod)
+        is_static = isinstance(vars(owner).get(name), staticmethod)  # an inherited one is replaced in the heir alone
         setattr(owner, name, staticmethod(replacement) if is_static else replacement)
 
 
@@ -103,6 +103,17 @@ REPAIRS = (
         code="torch.cuda.device_count(),",
         since=OLDEST,
         until="fairseq refuses to start zero processes.",
+    ),
+    Repair(
+        launch.release_folders,
+        module="fairseq.distributed.utils",
+        attribute="call_main",
+        without="Two trainings in one `--save-dir` overwrite each other's checkpoints; the plugin locks the folder, "
+        "and here releases it.",
+        line="fairseq/checkpoint_utils.py:40",
+        code="os.makedirs(cfg.save_dir, exist_ok=True)",
+        since=OLDEST,
+        until="fairseq locks the folder.",
     ),
     Repair(
         launch.launch_by_torchrun_on_cpus,
@@ -145,6 +156,17 @@ REPAIRS = (
         code="torch.load(f",
         since=OLDEST,
         until="fairseq loads with `weights_only=True` and explains what it cannot load.",
+    ),
+    Repair(
+        guarding.check_before_building,
+        module="fairseq.checkpoint_utils",
+        attribute="load_model_ensemble_and_task",
+        without="`fairseq-validate` and `fairseq-eval-lm` build whatever task, model and criterion a checkpoint names, "
+        "some of which evaluate their options as code; impossible sizes are allocated.",
+        line="fairseq/checkpoint_utils.py:461",
+        code="task = tasks.setup_task(cfg.task, from_checkpoint=True)",
+        since=OLDEST,
+        until="fairseq's models, tasks and criterions evaluate no text of their options.",
     ),
     Repair(
         saving.let_finished_runs_rest,
@@ -227,6 +249,123 @@ REPAIRS = (
         code="if last_optim_state is not None and not reset_optimizer",
         since=OLDEST,
         until="fairseq refuses to resume from such a checkpoint unless told to reset the optimizer.",
+    ),
+    Repair(
+        resuming.save_what_is_forgotten,
+        module="fairseq.trainer",
+        attribute="Trainer.state_dict",
+        without="`--optimizer sgd`, `adagrad`, `adadelta`, `adafactor`, `adamax` and `--lr-scheduler manual` put an "
+        "`argparse.Namespace` into checkpoints, which a safe reader refuses; `--patience` and `--ema-update-freq` "
+        "count from 0 after a restart.",
+        line="fairseq/trainer.py:405",
+        code="OmegaConf.to_container(self.cfg",
+        since=OLDEST,
+        until="all options of fairseq have a dataclass, and it saves these counters.",
+    ),
+    Repair(
+        resuming.restore_what_is_forgotten,
+        module="fairseq.trainer",
+        attribute="Trainer.load_checkpoint",
+        without="The last checkpoint of an epoch is written before the schedule hears of the validation, and a run "
+        "that continues from it never tells: `reduce_lr_on_plateau` shrinks the rate too late. With another number of "
+        "processes within an epoch, a run continues at another place in the data without a word.",
+        line="fairseq_cli/train.py:210",
+        code="lr = trainer.lr_step(epoch_itr.epoch, valid_losses[0])",
+        since=OLDEST,
+        until="fairseq saves after that step, and counts the batches of all processes.",
+    ),
+    Repair(
+        resuming.save_plateau,
+        module="fairseq.optim.lr_scheduler.reduce_lr_on_plateau",
+        attribute="ReduceLROnPlateauLRSchedule.state_dict",
+        without="The patience of `reduce_lr_on_plateau` counts from 0 after a restart.",
+        line="fairseq/optim/lr_scheduler/reduce_lr_on_plateau.py:110",
+        code='"best": self.lr_scheduler.best',
+        since=OLDEST,
+        until="fairseq saves the whole state of torch's scheduler.",
+    ),
+    Repair(
+        resuming.restore_plateau,
+        module="fairseq.optim.lr_scheduler.reduce_lr_on_plateau",
+        attribute="ReduceLROnPlateauLRSchedule.load_state_dict",
+        without="The same.",
+        line="fairseq/optim/lr_scheduler/reduce_lr_on_plateau.py:116",
+        code='self.lr_scheduler.best = state_dict["best"]',
+        since=OLDEST,
+        until="fairseq saves the whole state of torch's scheduler.",
+    ),
+    *(
+        Repair(
+            make,
+            module=module,
+            attribute=f"{owner}.{method}",
+            without=without,
+            line=line,
+            code=code,
+            since=OLDEST,
+            until=until,
+        )
+        for owner, module, line, code, without, until in (
+            (
+                "_FP16OptimizerMixin",
+                "fairseq.optim.fp16_optimizer",
+                "fairseq/optim/fp16_optimizer.py:84",
+                'state_dict["loss_scale"] = self.scaler.loss_scale',
+                "The scale of `--fp16` grows at other updates after a restart.",
+                "fairseq saves what its scaler counts.",
+            ),
+            (
+                "_MemoryEfficientFP16OptimizerMixin",
+                "fairseq.optim.fp16_optimizer",
+                "fairseq/optim/fp16_optimizer.py:356",
+                'state_dict["loss_scale"] = self.scaler.loss_scale',
+                "The scale of `--memory-efficient-fp16` grows at other updates after a restart.",
+                "fairseq saves what its scaler counts.",
+            ),
+            (
+                "AMPOptimizer",
+                "fairseq.optim.amp_optimizer",
+                "fairseq/optim/amp_optimizer.py:26",
+                "self._grad_scaler = torch.cuda.amp.GradScaler(**amp_kwargs)",
+                "The scale of `--amp` begins anew after a restart.",
+                "fairseq saves the state of torch's scaler.",
+            ),
+        )
+        for method, make in (
+            ("state_dict", resuming.save_loss_scaler),
+            ("load_state_dict", resuming.restore_loss_scaler),
+        )
+    ),
+    Repair(
+        resuming.save_float32_copies,
+        module="fairseq.optim.fp16_optimizer",
+        attribute="_FP16OptimizerMixin.state_dict",
+        without="A run with `--fp16` or `--bf16` continues from rounded parameters.",
+        line="fairseq/optim/fp16_optimizer.py:82",
+        code="state_dict = self.fp32_optimizer.state_dict()",
+        since=OLDEST,
+        until="fairseq saves its float32 copies of the parameters.",
+    ),
+    Repair(
+        resuming.restore_float32_copies,
+        module="fairseq.optim.fp16_optimizer",
+        attribute="_FP16OptimizerMixin.load_state_dict",
+        without="The same.",
+        line="fairseq/optim/fp16_optimizer.py:97",
+        code="self.fp32_optimizer.load_state_dict(state_dict, optimizer_overrides)",
+        since=OLDEST,
+        until="fairseq saves its float32 copies of the parameters.",
+    ),
+    Repair(
+        resuming.shuffle_as_asked,
+        module="fairseq.data.iterators",
+        attribute="EpochBatchIterator._get_iterator_for_epoch",
+        without="After `--curriculum N` epochs the batches stay in order for ever, unless the run is stopped and "
+        "continued: then they are shuffled.",
+        line="fairseq/data/iterators.py:485",
+        code="self.epoch_batch_sampler.make_batches_for_epoch(epoch, offset)",
+        since="after fairseq 0.12.2",
+        until="fairseq passes on whether an epoch is shuffled.",
     ),
     Repair(
         training.let_tasks_explain_floating_point_errors,

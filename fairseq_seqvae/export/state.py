@@ -4,9 +4,6 @@ from typing import Any
 
 from fairseq_seqvae.support import checkpoints
 
-# Parts of the model, by the beginning of their parameters' names.
-TRAINING_ONLY = ("discriminator.", "rollout_decoder.", "exact_rollout.", "reference_decoder.", "critic.", "run_state.")
-
 
 def inference_state(state: dict[str, Any], ema: bool = False) -> dict[str, Any]:
     """What generation needs of the *state* in a checkpoint of fairseq-train.
@@ -27,7 +24,7 @@ def inference_state(state: dict[str, Any], ema: bool = False) -> dict[str, Any]:
     return {
         "args": None,
         "cfg": state["cfg"],
-        "model": {name: value for name, value in parameters.items() if not name.startswith(TRAINING_ONLY)},
+        "model": {name: value for name, value in parameters.items() if not name.startswith(checkpoints.TRAINING_ONLY)},
         "criterion": None,
         "task_state": state["task_state"],
         # fairseq looks for these when it loads a model.

@@ -2,13 +2,15 @@
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import torch
 from fairseq import checkpoint_utils, file_utils, hub_utils
 from fairseq.data import data_utils
+from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_REGISTRY
 from omegaconf import open_dict
 from torch import Tensor
@@ -33,20 +35,50 @@ def load_hub_interface(
     register()
     folder = file_utils.load_archive_file(str(model_name_or_path))
     for name in checkpoint_file.split(os.pathsep) if folder else ():
-        refuse_other_tasks(os.path.join(folder, name))
+        refuse_addresses(refuse_other_tasks(os.path.join(folder, name)), kwargs)
     loaded = hub_utils.from_pretrained(str(model_name_or_path), checkpoint_file, str(data_name_or_path), **kwargs)
     return SeqVAEHubInterface(loaded["args"], loaded["task"], loaded["models"])
 
 
-def refuse_other_tasks(path: str | os.PathLike) -> None:
-    """Raise a ValueError for a checkpoint that was not trained by the task seqvae.
+def refuse_other_tasks(path: str | os.PathLike) -> Any:
+    """The configuration in a checkpoint, which the task seqvae must have trained.
 
     fairseq builds whatever task and model a checkpoint names, and some evaluate strings of their options as code.
+
+    Raises:
+        ValueError: another task did
     """
-    cfg = checkpoint_utils.load_checkpoint_to_cpu(str(path))["cfg"].task
-    task = getattr(cfg, "task", None) or getattr(cfg, "_name", None)
+    cfg = checkpoint_utils.load_checkpoint_to_cpu(str(path))["cfg"]
+    task = getattr(cfg.task, "task", None) or getattr(cfg.task, "_name", None)
     if not getattr(TASK_REGISTRY.get(task), "builds_seqvae_only", False):
         raise ValueError(f"{path} is a checkpoint of the task {task!r}: give one that --task seqvae trained.")
+    return cfg
+
+
+def refuse_addresses(cfg: Any, given: Mapping[str, Any]) -> None:
+    """Refuse to fetch what the encoder of subwords or the tokenizer of a checkpoint names, unless the caller names it.
+
+    Args:
+        cfg: the configuration in the checkpoint
+        given: options that the caller gives in place of those in the checkpoint
+
+    Raises:
+        ValueError: an option, or its default, is an address, or a subword encoder would fetch a vocabulary
+    """
+    for part in ("bpe", "tokenizer"):
+        name = given.get(part, getattr(cfg.get(part), "_name", cfg.get(part)))
+        config = REGISTRIES[part]["dataclass_registry"].get(name)
+        if config is None:
+            continue
+        options = {**vars(config()), **(cfg[part] if isinstance(cfg.get(part), Mapping) else {}), **given}
+        addresses = [key for key in vars(config()) if key not in given and urlparse(str(options[key])).scheme]
+        if name == "bert" and not options["bpe_vocab_file"]:
+            addresses.append("bpe_vocab_file")
+        if addresses:
+            raise ValueError(
+                f"the checkpoint's {part} {name!r} would fetch {addresses[0]} {str(options[addresses[0]])!r} from "
+                f"elsewhere: give it yourself, as a local file: from_pretrained(..., {addresses[0]}=FILE)."
+            )
 
 
 class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):

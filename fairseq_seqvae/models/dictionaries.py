@@ -8,6 +8,35 @@ import torch
 from fairseq.data import Dictionary
 from torch import Tensor
 
+# Control characters, ends of lines, and marks that turn the direction of a text: a terminal acts on them.
+_ESCAPES = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (*range(32), *range(127, 160), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+
+
+class PrintableDictionary(Dictionary):
+    """fairseq's dictionary, whose symbols are printed without control characters: these are escaped as in ``\\x1b``."""
+
+    def string(
+        self,
+        tensor: Any,
+        bpe_symbol: str | None = None,
+        escape_unk: bool = False,
+        extra_symbols_to_ignore: Any = None,
+        unk_string: str | None = None,
+        include_eos: bool = False,
+        separator: str = " ",
+    ) -> str:
+        """The text of tokens (T,), or of several rows (B, T) on lines of their own; arguments as fairseq's."""
+        options: Any = (bpe_symbol, escape_unk, extra_symbols_to_ignore, unk_string, include_eos, separator)
+        if torch.is_tensor(tensor) and tensor.dim() == 2:
+            return "\n".join(self.string(row, *options) for row in tensor)
+        # As numbers, not as tensors one by one, which take ten times as long to compare and to look up.
+        tokens: Any = tensor.tolist() if torch.is_tensor(tensor) else tensor
+        text = super().string(tokens, *options)
+        return text if text.isprintable() else text.translate(_ESCAPES)
+
 
 def dictionary_digest(dictionary: Any) -> int:
     """A number that tells dictionaries apart, from their symbols in their order."""

@@ -35,6 +35,7 @@ from fairseq_seqvae.models.encoders import convolutional, recurrent  # noqa: F40
 from fairseq_seqvae.models.encoders.encoder import SeqVAEEncoder
 from fairseq_seqvae.models.lagging import LaggingCopy, copy_parameters, frozen_copy
 from fairseq_seqvae.models.registry import DECODERS, chosen
+from fairseq_seqvae.models.saved import check_saved
 from fairseq_seqvae.models.warm_start import warm_start
 from fairseq_seqvae.support import checkpoints
 from fairseq_seqvae.support.extensions import import_module_files
@@ -50,6 +51,7 @@ RUN_STATE = "run_state."
 FITTED_PRIOR = "fitted_prior."
 # Of the run state: number of the update in which the reference was taken.
 REFERENCE = "reference"
+PRESETS = (SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig)
 
 
 class GeneratorOutput(NamedTuple):
@@ -173,6 +175,11 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         from fairseq_seqvae.inference.hub import load_hub_interface
 
         return load_hub_interface(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs)
+
+    @classmethod
+    def check_saved(cls, path: str, state: dict[str, Any]) -> None:
+        """Refuse the content of a checkpoint that no model can be built of; `compat` asks before it builds one."""
+        check_saved(path, state, SeqVAEConfig, PRESETS)
 
     # -- everything that carries gradient --
 

@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import errno
+import functools
+import logging
 import os
 import pickle
 import re
@@ -10,6 +12,13 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
+# The first torch without a known way around its restriction to tensors and plain values: 2.5.1 and older ran code
+# (CVE-2025-32434), and 2.9.1 and older could be made to corrupt their memory (CVE-2026-24747).
+SAFE_SINCE = (2, 10)
+# Parts of a model that only training needs, by the beginning of their parameters' names.
+TRAINING_ONLY = ("discriminator.", "rollout_decoder.", "exact_rollout.", "reference_decoder.", "critic.", "run_state.")
 # torch reads the first of these since 1.13, the second, which says the opposite, since 2.6. Since then its own
 # default is to load tensors and plain values alone.
 WEIGHTS_ONLY = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
@@ -25,7 +34,8 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in WEIGHTS_ONLY}
     os.environ.update(WEIGHTS_ONLY)
     try:
-        yield
+        with _accepting_options():
+            yield
     except IsADirectoryError as error:
         raise ValueError(f"{path} is a folder: give a file of it, such as checkpoint_best.pt.") from error
     except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
@@ -48,6 +58,28 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _accepting_options() -> contextlib.AbstractContextManager:
+    """Accept the argparse.Namespace in which fairseq keeps some options: its loading sets attributes and runs no code.
+
+    torch can be told so since 2.5; an older one refuses a file with a Namespace.
+    """
+    import torch  # not above: most commands that import this module need not wait for torch
+
+    _warn_of_old_torch(torch.__version__)
+    allow = getattr(torch.serialization, "safe_globals", lambda classes: contextlib.nullcontext())
+    return allow([argparse.Namespace])
+
+
+@functools.cache
+def _warn_of_old_torch(version: str) -> None:
+    """Warn once if this torch can be tricked by a crafted file."""
+    if tuple(int(part) for part in re.findall(r"[0-9]+", version)[:2]) < SAFE_SINCE:
+        logger.warning(
+            f"torch {version} has known holes in how it restricts what a checkpoint may contain, which 2.10 closed: "
+            "load only checkpoints whose makers you trust"
+        )
 
 
 def _is_of_this_machine(error: Exception) -> bool:
@@ -74,17 +106,12 @@ def is_seqvae(parameters: Container[str], prefix: str = "") -> bool:
 def load(path: str | os.PathLike) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU: tensors and plain values.
 
-    fairseq's older models keep their options in an argparse.Namespace. It is accepted here: its loading sets
-    attributes and runs no code.
-
     Raises:
         ValueError: it contains anything else, or is no checkpoint
     """
     import torch  # not above: most commands that import this module need not wait for torch
 
-    # The class came with torch 2.5. An older torch refuses a file with a Namespace.
-    allow = getattr(torch.serialization, "safe_globals", lambda classes: contextlib.nullcontext())
-    with reading(path), allow([argparse.Namespace]):
+    with reading(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or not isinstance(state["model"], dict):
             raise TypeError("it holds no parameters of a model")

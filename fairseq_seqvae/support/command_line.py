@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from fairseq_seqvae.support.manners import let_go_of_output
+
 
 def whole(least: int) -> Callable[[str], int]:
     """An argparse type: a whole number of at least *least*, which is not negative."""
@@ -54,6 +56,9 @@ def report(program: str, run: Callable, args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted: existing files are intact", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # head and the like have read enough
+        let_go_of_output()
+        return 0
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except (ValueError, ImportError) as error:

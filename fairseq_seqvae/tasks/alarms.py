@@ -18,6 +18,8 @@ REWARD_SPREAD, REWARD_MARGIN = 0.01, 0.01
 FLAT_GROUPS = 0.9
 # Smallest variety of samples, as a share of that of the data.
 VARIETY = 0.5
+# A model that knows nothing gives each of V symbols the probability 1/V, which costs log V nats per token.
+EXPLOSION = 10
 # A reconstruction from one's own z must be right in so many more of the tokens than one from another sequence's z.
 RECONSTRUCTION_GAIN = 0.05
 # What leads to a latent that carries the sequence, the most effective first.
@@ -30,7 +32,8 @@ USE_THE_LATENT = (
 LOSSES = ("loss", "pg_loss", "d_loss")
 WATCHED = (
     *LOSSES,
-    *("rec", "kl", "kl_weight", "entropy", "reward", "reward_std", "frac_reward_zero_std", "ref_kl", "critic_ev"),
+    *("rec", "kl", "kl_weight", "nats_per_token", "entropy"),
+    *("reward", "reward_std", "frac_reward_zero_std", "ref_kl", "critic_ev"),
     *("d_acc_real", "d_acc_fake", "distinct", "_distinct_data", "rec_acc", "rec_acc_other"),
 )
 
@@ -148,6 +151,17 @@ def _flat_rewards() -> Rule:
         "all samples of a batch get the same reward (mean {reward:.3g}) in {frac_reward_zero_std:.0%} of the updates, "
         "so the policy gradient is 0. If that is what you wanted, the training is done; if not, try a reward that says "
         "how far a sample is from fulfilling the rule, or a larger --batch-size",
+    )
+
+
+def explosion_rule(vocabulary_size: int) -> Rule:
+    """The rule for a loss that grows far beyond that of a model which guesses among so many symbols."""
+    guess = math.log(max(2, vocabulary_size))
+    return Rule(
+        ("nats_per_token",),
+        lambda nats: nats > EXPLOSION * guess,
+        f"the loss explodes: {{nats_per_token:.3g}} nats per token, where guessing costs {guess:.2g}. Return to an "
+        "earlier checkpoint, and try a lower --lr, --clip-norm 1, or a warm-up of the learning rate",
     )
 
 

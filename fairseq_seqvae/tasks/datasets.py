@@ -30,6 +30,9 @@ def read_split(
         ValueError: the split is empty, or cannot be read
     """
     path = os.path.join(folder, split)
+    # What fairseq-preprocess --only-source --dataset-impl raw makes of a split.
+    if not os.path.exists(path + ".idx") and os.path.isfile(path + ".None-None"):
+        path += ".None-None"
     empty = f"split {split!r} in {folder} holds no sentence: was the text file empty?"
     if os.path.exists(path + ".bin") and os.path.getsize(path + ".bin") == 0:
         raise ValueError(empty)

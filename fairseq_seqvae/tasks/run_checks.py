@@ -14,6 +14,7 @@ import torch
 from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.options import flag
 from fairseq_seqvae.rewards import sources
+from fairseq_seqvae.support import locks
 from fairseq_seqvae.support.processes import is_master
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,17 @@ def refuse_lone_process(task_cfg: Any) -> None:
             f"{started} processes were started, but fairseq takes this one for the only one, and all would write to "
             f"the same --save-dir: add --distributed-world-size {started}."
         )
+
+
+def claim_folder(task_cfg: Any) -> None:
+    """Claim `--save-dir` for this training, unless it saves nothing; the first of several processes does so for all.
+
+    Raises:
+        OSError: another training writes there
+    """
+    root = _whole_run(task_cfg)
+    if root is not None and "checkpoint" in root and not root.checkpoint.no_save and is_master():
+        locks.claim(root.checkpoint.save_dir)
 
 
 def uses_gpu(common: Any) -> bool:

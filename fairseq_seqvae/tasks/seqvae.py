@@ -31,6 +31,7 @@ from fairseq_seqvae.core.schedules.turns import (
     TurnPlan,
 )
 from fairseq_seqvae.models import SeqVAEModel
+from fairseq_seqvae.models.dictionaries import PrintableDictionary
 from fairseq_seqvae.support.memory import keep_freed_memory
 from fairseq_seqvae.support.processes import is_master
 from fairseq_seqvae.tasks import alarms, run_checks, transposing
@@ -94,6 +95,11 @@ class SeqVAETask(LatentGenerationTask):
         if not torch.cuda.is_available():
             keep_freed_memory()
         return task
+
+    @classmethod
+    def load_dictionary(cls, filename: str) -> Dictionary:
+        """The dictionary in a dict.txt; what is printed of it holds no control characters."""
+        return PrintableDictionary.load(filename)
 
     # -- data --
 
@@ -202,6 +208,8 @@ class SeqVAETask(LatentGenerationTask):
     def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build the criterion; without an adversarial one, the model loses its discriminator and every turn is ELBO."""
         run_checks.refuse_lone_process(self.cfg)
+        if self.needs_discriminator:  # in training; fairseq-validate only reads
+            run_checks.claim_folder(self.cfg)
         self._learns = True
         self._transposition = transposing.transposition(self.cfg.transpose, self.dictionary)
         # fairseq 0.12.2 does not know the second argument, and does not give it.
@@ -244,7 +252,7 @@ class SeqVAETask(LatentGenerationTask):
             criterion.run_state = getattr(self._model, "run_state", criterion.run_state)
             if self.in_training and (rewards := getattr(criterion.cfg, "reward_sources", None)):
                 self._note_rewards(str(rewards))
-            self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent)
+            self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent, len(self.dictionary))
         return criterion
 
     def _note_rewards(self, rewards: str) -> None:

@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 # A held-out set is small: alarms about it judge the mean of this many validations.
 VALIDATION_WINDOW = 3
+# A loss that explodes will not wait for the end of a long window.
+EXPLOSION_WINDOW = 20
 
 
 class Watch:
@@ -23,20 +25,26 @@ class Watch:
         training_rules: rules about the numbers of updates
         window: number of updates over which these are averaged; 0 switches all alarms off
         latent_rules: rules about the numbers of all validations
+        vocabulary_size: number of symbols; a bound far above that of guesses is an explosion
     """
 
     def __init__(
-        self, training_rules: Sequence[alarms.Rule] = (), window: int = 0, latent_rules: Sequence[alarms.Rule] = ()
+        self,
+        training_rules: Sequence[alarms.Rule] = (),
+        window: int = 0,
+        latent_rules: Sequence[alarms.Rule] = (),
+        vocabulary_size: int = 2,
     ):
         validations = VALIDATION_WINDOW if window else 0
         self._training = alarms.Alarms(training_rules, window)
+        self._explosion = alarms.Alarms([alarms.explosion_rule(vocabulary_size)], min(window, EXPLOSION_WINDOW))
         self._latent = alarms.Alarms(latent_rules, validations)
         self._adversarial = alarms.Alarms(alarms.adversarial_validation_rules(), validations)
         self._kl_weight: dict[str, float] = {}  # that of the last update which had one
         self._warned: set[str] = set()
 
     @classmethod
-    def of_run(cls, task_cfg: Any, criterion_cfg: Any, has_latent: bool) -> "Watch":
+    def of_run(cls, task_cfg: Any, criterion_cfg: Any, has_latent: bool, vocabulary_size: int) -> "Watch":
         """The alarms for the configurations of a task and of an ELBO or adversarial criterion.
 
         Without a latent, no divergence is too small and nothing is reconstructed.
@@ -52,7 +60,7 @@ class Watch:
         )
         rules += policy_alarms.policy_rules(criterion_cfg, task_cfg.alarm_ref_kl)
         latent_rules = alarms.latent_rules(criterion_cfg.kl_weight, first_update) if has_latent else []
-        return cls(rules, task_cfg.alarm_window, latent_rules)
+        return cls(rules, task_cfg.alarm_window, latent_rules, vocabulary_size)
 
     def update(self, logged: Mapping[str, Any], turn: Turn, update_num: int, training: bool) -> None:
         """Judge the meters of one update, or of one batch of a validation.
@@ -70,7 +78,8 @@ class Watch:
             self._warn([problem], update_num)
         # Until the generator responds to it, a discriminator may win or lose as it likes.
         elif training and turn is not DISCRIMINATOR_PRETRAIN:
-            self._warn(self._training.observe(numbers | {"update": update_num}), update_num)
+            numbers |= {"update": update_num}
+            self._warn(self._explosion.observe(numbers) + self._training.observe(numbers), update_num)
 
     def validation(self, logged: Mapping[str, Any], update_num: int, is_adversarial: bool) -> None:
         """Judge the meters of a whole validation; some rules count in the adversarial part only."""

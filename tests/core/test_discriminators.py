@@ -76,6 +76,13 @@ class TestEveryDiscriminator:
         torch.testing.assert_close(network(wide_tokens, wide_mask), network(tokens, mask), rtol=0, atol=1e-12)
 
     @both
+    def test_sequences_as_long_as_there_are_rows_may_be_padded_too(self, kind):
+        network, (tokens, mask) = make(kind), make_batch([4] * 4)
+        wide_tokens, wide_mask = make_batch([4] * 4, width=9)
+        wide_tokens[:, :4] = tokens
+        torch.testing.assert_close(network(wide_tokens, wide_mask), network(tokens, mask))
+
+    @both
     def test_tokens_under_the_mask_do_not_matter(self, kind):
         network, (tokens, mask) = make(kind), make_batch()
         for garbage in (0, 5, VOCAB - 1):

@@ -135,3 +135,11 @@ def test_inputs_are_not_modified():
     before = x.clone(), lengths.clone()
     make_lstm(residual=True)(x, lengths)
     assert torch.equal(x, before[0]) and torch.equal(lengths, before[1])
+
+
+def test_without_a_word_about_dropout_there_is_none():
+    torch.manual_seed(0)
+    network = BidirectionalLSTM(3, 4, layers=2)
+    x, lengths = torch.randn(2, 5, 3), torch.tensor([5, 3])
+    for trained, evaluated in zip(network.train()(x, lengths), network.eval()(x, lengths), strict=True):
+        torch.testing.assert_close(trained, evaluated)

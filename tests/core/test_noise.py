@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import statistics
 
 import numpy as np
 import oracles
@@ -250,3 +251,28 @@ def test_numbers_do_not_depend_on_the_device():
     assert torch.equal(uniforms(keys_there, 1000).cpu(), uniforms(keys, 1000))
     # The inverse of the normal distribution function may round differently.
     torch.testing.assert_close(normal(keys_there, 1000).cpu(), normal(keys, 1000), rtol=1e-6, atol=1e-6)
+
+
+class TestTails:
+    """The mixing function maps 0 to 0: so a key that cancels the counter gives the least number."""
+
+    GOLDEN = 0x9E3779B97F4A7C15  # what the counter adds in its first step, modulo 2^64
+
+    def test_normal_numbers_reach_beyond_eight_standard_deviations(self):
+        key = torch.tensor([-(self.GOLDEN - 2**64)])
+        assert normal(key, 1).item() == pytest.approx(statistics.NormalDist().inv_cdf(2.0**-53), rel=1e-6)
+        assert uniform(key, 0).item() == 2.0**-24
+
+    def test_neighbouring_numbers_are_as_fine_as_float32(self):
+        # Of so many numbers on 2^23 levels, about 15,000 would be equal to another; on 2^52, few after rounding.
+        drawn = normal(torch.arange(500), 1000).flatten()
+        assert len(drawn) - len(drawn.unique()) < 5000
+
+
+def test_the_mixing_function_is_that_of_splitmix():
+    """The first numbers of SplitMix64 from the state 0, as its reference implementation prints them."""
+    published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    expected = [((number >> 41) + 0.5) * 2.0**-23 for number in published]
+    key = torch.zeros(1, dtype=torch.long)
+    assert uniforms(key, 3).tolist() == [expected]
+    assert [uniform(key, step).item() for step in range(3)] == expected

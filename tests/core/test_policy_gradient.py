@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from fairseq_seqvae.core.policy_gradient.reinforce import (
+    Credit,
     absorb_end,
     advantages,
     policy_gradient_loss,
+    policy_terms,
     token_entropy,
     token_returns,
 )
@@ -417,3 +419,47 @@ class TestAbsorbEnd:
         positions = torch.ones(3, 6, dtype=torch.bool)
         result = absorb_end(rewards, positions, torch.full((3,), 6), 1)
         assert torch.equal(result[0], rewards) and torch.equal(result[1], positions)
+
+
+class TestPolicyTerms:
+    """Two sequences, of two tokens and of one, from uniform distributions over two symbols; worked out by hand."""
+
+    LOG_PROBS = torch.tensor([[-1.0, -2.0], [-3.0, 0.0]])
+    REWARDS = torch.tensor([[0.5, 0.25], [1.0, 0.0]])
+    PADDING = torch.tensor([[False, False], [False, True]])
+
+    def terms(self, **how):
+        logits = torch.zeros(2, 2, 2, requires_grad=True)
+        log_probs = self.LOG_PROBS.clone().requires_grad_()
+        found = policy_terms(log_probs, logits, self.REWARDS, ~self.PADDING, self.PADDING, Credit(stride=1, **how))
+        return found, log_probs, logits
+
+    @pytest.mark.parametrize(
+        "credit, expected",
+        [
+            ("step", [0.5 * 1 + 0.25 * 2, 1.0 * 3]),
+            # What follows counts too, and the second sequence earns its 1 once more after its end.
+            ("to-go", [0.75 * 1 + 0.25 * 2, 2.0 * 3]),
+        ],
+    )
+    def test_loss(self, credit, expected):
+        found, log_probs, _ = self.terms(credit=credit)
+        assert found.loss.tolist() == pytest.approx(expected)
+        found.loss.sum().backward()
+        assert torch.equal(log_probs.grad < 0, ~self.PADDING)
+
+    def test_baseline_and_scale_are_passed_on(self):
+        # Of two sequences each is the other's baseline at the first token; the second token has no other.
+        assert self.terms(baseline="leave-one-out")[0].loss.tolist() == pytest.approx([-0.5 * 1, 0.5 * 3])
+        assert self.terms(baseline="leave-one-out", normalize=True)[0].loss.abs().max() > 1.5
+
+    @pytest.mark.parametrize("weight", [0.0, 0.1, -0.1])
+    def test_entropy_has_a_gradient_where_it_has_a_weight(self, weight):
+        found, _, _ = self.terms(entropy_weight=weight)
+        assert found.entropy.tolist() == pytest.approx([2 * math.log(2), math.log(2)])
+        assert not found.entropy.requires_grad and found.weighed_entropy.requires_grad == (weight != 0)
+
+    def test_entropy_below_its_floor_has_no_price(self):
+        found, _, _ = self.terms(entropy_weight=-0.1, entropy_floor=0.5)
+        assert (found.weighed_entropy > 0).all()
+        assert not self.terms(entropy_weight=-0.1, entropy_floor=1.0)[0].weighed_entropy.any()

@@ -5,7 +5,7 @@ import dataclasses
 import oracles
 import pytest
 
-from fairseq_seqvae.core.schedules.annealing import kl_weight
+from fairseq_seqvae.core.schedules.annealing import KL_ANNEALS, kl_weight
 from fairseq_seqvae.core.schedules.turns import (
     DISCRIMINATOR_PRETRAIN,
     DISCRIMINATOR_TURN,
@@ -56,6 +56,10 @@ class TestKlWeight:
     def test_stays_between_zero_and_the_weight(self, anneal):
         for update in range(60):
             assert 0 <= kl_weight(update, 0.5, anneal=anneal, anneal_updates=40, cycles=3, ramp=0.7) <= 0.5
+
+    @pytest.mark.parametrize("anneal", KL_ANNEALS)
+    def test_without_a_number_of_updates_it_is_final_at_once(self, anneal):
+        assert kl_weight(0, 0.7, anneal) == 0.7
 
     def test_linear_never_falls(self):
         weights = [kl_weight(update, 2.0, anneal="linear", anneal_updates=13) for update in range(30)]

@@ -43,6 +43,27 @@ ILL = {
 }
 
 
+class TestExplosion:
+    def observe(self, *nats):
+        watched = Alarms([alarms.explosion_rule(100)], SIZE)  # guesses cost log 100 = 4.6 nats
+        return [message for number in nats for message in watched.observe({"nats_per_token": number})]
+
+    def test_a_loss_far_beyond_that_of_guesses_is_named(self):
+        (message,) = self.observe(*[19e6] * 30)
+        assert message.startswith("the loss explodes: 1.9e+07 nats per token, where guessing costs 4.6. Return to an")
+
+    def test_one_that_a_training_begins_with_is_not(self):
+        assert self.observe(*[40.0] * 30) == self.observe(*[5.0] * 30) == []
+
+    def test_it_comes_in_a_training_before_a_window_is_over(self, toy, tmp_path):
+        flags = "--lr 3 --optimizer adam --max-update 22 --no-save --disable-validation"
+        output = commands.train(toy.folder, tmp_path, flags, criterion=commands.ELBO)
+        assert output.count("the loss explodes: ") == 1
+        assert "the loss explodes" not in commands.train(
+            toy.folder, tmp_path, flags, "--alarm-window 0", criterion=commands.ELBO
+        )
+
+
 def make(size=SIZE, kl_weight=1.0, first_update=0, probabilities=True):
     return Alarms(training_rules(0.1, kl_weight, first_update, probabilities), size)
 

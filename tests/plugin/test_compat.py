@@ -47,7 +47,7 @@ class TestTable:
         assert [current(repair) for repair in REPAIRS] == before
 
     def test_each_repair_stands_in_it_once(self):
-        assert len({name_of(repair) for repair in REPAIRS}) == len(REPAIRS)
+        assert len({(name_of(repair), repair.place) for repair in REPAIRS}) == len(REPAIRS)
 
     @pytest.mark.skipif(
         " ".join(reversed((compat.fairseq_version() or "").split())) != "(ve-fairseq) 0.12.3",

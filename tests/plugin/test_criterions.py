@@ -640,6 +640,22 @@ class TestLogging:
         found = self.reduced(training, [training.criterion(training.model, batch)[2]])
         assert found.keys() == sampled
 
+    def test_validation_judges_without_dropout(self, toy):
+        """As often as one asks, and as the discriminator in evaluation judges the same sentences."""
+        training, batch = prepare(toy, "--disc-dropout 0.9", batch_size=32)
+        model, target = training.model, batch["target"]
+        training.task._update_num = 3
+        model.eval()
+        with torch.no_grad():  # half of the sentences seem real
+            model.discriminator.output.bias -= model.discriminator(target, target == 1).median() + 1e-3
+        logs = [training.criterion(model, batch)[2] for _ in range(3)]
+        with torch.no_grad():
+            real = int((model.discriminator(target, target == 1) > 0).sum())
+        found = [self.reduced(training, [log]) for log in logs]
+        assert [line["d_acc_real"] for line in found] == [pytest.approx(real / len(target), abs=1e-3)] * 3
+        assert len({line["d_acc_fake"] for line in found}) == 1 and 0 < real < len(target)
+        assert not model.discriminator.training
+
     def test_batches_are_averaged_by_their_size(self, toy):
         training, _ = prepare(toy, batch_size=32)
         batches = [training.batches()[3], training.batches()[-1]]

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,7 +11,6 @@ import time
 from pathlib import Path
 
 import commands
-import mido
 import pytest
 
 from fairseq_seqvae.melody.__main__ import main as melody
@@ -61,6 +61,13 @@ class TestEndsOfCommands:
         said = self.end(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), capsys)
         assert said.startswith("RuntimeError: DataLoader worker (pid 7)") and "use fewer --num-workers" in said
 
+    def test_an_unread_pipe_is_no_error(self, hook, monkeypatch, capsys):
+        manners.explain_ends_of("fairseq-")
+        monkeypatch.setattr(manners, "let_go_of_output", lambda: True)
+        assert self.end(BrokenPipeError(errno.EPIPE, "Broken pipe"), capsys) == ""
+        monkeypatch.setattr(manners, "let_go_of_output", lambda: False)
+        assert "BrokenPipeError" in self.end(BrokenPipeError(errno.EPIPE, "Broken pipe"), capsys)
+
     def test_other_errors_are_as_before(self, hook, capsys):
         manners.explain_ends_of("fairseq-")
         assert self.end(ValueError("wrong"), capsys) == "ValueError: wrong\n"
@@ -85,11 +92,12 @@ class TestEndsOfCommands:
     ],
 )
 def test_commands_end_in_a_sentence(tmp_path, monkeypatch, capsys, end, status, message):
-    def save(self, filename):
-        Path(filename).write_bytes(b"MT")
+    def write_half(self, content):
+        with open(self, "wb") as file:
+            file.write(content[: len(content) // 2])
         raise end
 
-    monkeypatch.setattr(mido.MidiFile, "save", save)
+    monkeypatch.setattr(Path, "write_bytes", write_half)
     (tmp_path / "notes.txt").write_text("60 _ _ 62\n")
     assert melody(["to-midi", str(tmp_path / "notes.txt"), "--out", str(tmp_path / "out")]) == status
     assert message in capsys.readouterr().err
@@ -128,6 +136,21 @@ class TestCheckpoints:
                 commands.train(toy.folder, trained, "--max-update 5")
         (trained / "checkpoint_best.pt.tmp").unlink(missing_ok=True)
         self.assert_continues(toy, trained)
+
+
+def test_a_full_disk_leaves_something_to_continue_from(tmp_path):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    said = str(manners.unwritable_checkpoint(str(tmp_path), full))
+    assert "No space left on device" in said and "it starts from scratch, since there is no checkpoint yet" in said
+    for age, name in enumerate(("checkpoint_1_9.pt", "checkpoint_best.pt")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    said = str(manners.unwritable_checkpoint(str(tmp_path), full))
+    assert (
+        "copy checkpoint_1_9.pt, the newest checkpoint there, to checkpoint_last.pt, which does not exist yet" in said
+    )
+    (tmp_path / "checkpoint_last.pt").touch()
+    assert "it continues from the last checkpoint" in str(manners.unwritable_checkpoint(str(tmp_path), full))
 
 
 @pytest.mark.slow
@@ -185,6 +208,25 @@ class TestProcesses:
         rest, _ = process.communicate(timeout=120)
         assert process.returncode == -signal.SIGINT
         assert "interrupted: " in rest and "Traceback" not in rest
+
+    @pytest.mark.parametrize("command", ["fairseq-generate", "flags"])
+    def test_an_unread_pipe(self, trained, tmp_path, command):
+        python = Path(sys.executable).parent
+        flags = commands.generation_flags(trained.folder, trained.checkpoint)
+        words = [python / "fairseq-generate", *flags, "--user-dir", commands.USER_DIR]
+        words += ["--gen-subset", "prior", "--num-draws", "3000", "--sampling", "--beam", "1", "--batch-size", "100"]
+        if command == "flags":
+            words = [sys.executable, "-m", "fairseq_seqvae", "flags"]
+        line = f"{shlex.join(map(str, words))} 2> {tmp_path / 'errors'} | head -n 3"
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONWARNINGS": "ignore",
+            "PYTHONPATH": str(commands.ROOT),
+        }
+        subprocess.run(["bash", "-c", line], env=environment, stdout=subprocess.PIPE, timeout=120, check=True)
+        errors = (tmp_path / "errors").read_text()
+        assert "Traceback" not in errors and "BrokenPipe" not in errors, errors
 
     def test_lost_worker(self, toy, tmp_path):
         flags = commands.training_flags(toy.folder, tmp_path, "--max-update 1000000 --save-interval-updates 5")

@@ -16,6 +16,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 from fairseq_seqvae import models
 from fairseq_seqvae.core import noise
+from fairseq_seqvae.core.rollouts.policy import Trajectory
 from fairseq_seqvae.models import SeqVAEModel
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
 from fairseq_seqvae.models.seqvae import shift_right
@@ -356,6 +357,19 @@ class TestForward:
         z = output.posterior.mean + output.posterior.std * draws
         torch.testing.assert_close(output.logits, step_by_step(model.decoder, previous, z))
         assert output.policy_logits is None
+
+    @pytest.mark.parametrize("regularization", [{}, {"word_dropout": 0.5}])
+    def test_a_policy_is_scored_without_dropout(self, regularization):
+        """Probabilities are those that its sequences were drawn with, whatever regularises the reconstruction."""
+        model = make_model(dropout=0.5, decoder_layers=2, **regularization).train()
+        tokens, lengths, previous = make_batch(model, [4, 6])
+        mask, z = tokens == model.decoder.pad, torch.randn(2, 4)
+        trajectory = Trajectory(tokens, lengths, mask, z, torch.arange(2))
+        inputs = {"noise": torch.randn(2, 4), "word_dropout_keys": torch.arange(2), "trajectory": trajectory}
+        output = model(tokens, lengths, previous, mode="generator", **inputs)
+        model.eval()
+        torch.testing.assert_close(output.policy_logits, step_by_step(model.decoder, previous, z))
+        assert not torch.allclose(output.logits, model(tokens, lengths, previous)[0])
 
 
 class TestPlayers:

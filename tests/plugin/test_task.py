@@ -563,3 +563,19 @@ class TestWholeTrainings:
         assert math.isfinite(float(commands.json_lines(output, "valid")[-1]["valid_loss"]))
         text = commands.generate(toy.folder, tmp_path / "checkpoint_last.pt", "--gen-subset test --beam 2 --fp16")
         assert len(commands.texts(text)) == len(toy.test)
+
+
+def test_text_that_fairseq_preprocess_did_not_binarise(tmp_path):
+    """`--dataset-impl raw` copies the text under a name of its own."""
+    for split in ("train", "valid"):
+        (tmp_path / f"{split}.txt").write_text("a b c\nb c\n\n" * 8)
+    text = f"--trainpref {tmp_path}/train.txt --validpref {tmp_path}/valid.txt"
+    commands.call("preprocess", f"--only-source --dataset-impl raw {text} --destdir {tmp_path}/raw")
+    commands.call("preprocess", f"--only-source {text} --workers 1 --destdir {tmp_path}/bin")
+    losses = []
+    for folder, flags in (("raw", "--dataset-impl raw"), ("raw", ""), ("bin", "")):
+        output = commands.train(
+            tmp_path / folder, tmp_path / "ck", flags, "--max-update 2 --no-save", criterion=commands.ELBO
+        )
+        losses.append([line["loss"] for line in commands.json_lines(output, "train_inner")])
+    assert losses[0] == losses[1] == losses[2] and len(losses[0]) == 2
