@@ -35,6 +35,7 @@ NEED_FAIRSEQ = [
     "plugin/test_lagging_inference.py",
     "plugin/test_latent_families.py",
     "apps/test_fit_prior.py",
+    "apps/test_judge.py",
     "apps/test_measure.py",
     "plugin/test_model.py",
     "plugin/test_oracle_scorer.py",

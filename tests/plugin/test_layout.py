@@ -29,6 +29,7 @@ ROOMS = {
     "criterions": {"compat", "core", "metrics", "options"},
     "tasks": {"compat", "core", "inference", "melody", "models", "options", "support"},
     "measure": {"", "compat", "core", "inference", "metrics", "support"},
+    "judge": {"compat", "core", "measure", "melody", "metrics", "support", "tasks"},
     "fit_prior": {"compat", "core", "measure", "support"},
     "export": {"support"},
     "runs": set(),  # steps of run scripts: commands, nothing of the package itself
