@@ -23,6 +23,7 @@ NEED_FAIRSEQ = [
     "plugin/test_checkpoints.py",
     "plugin/test_compat.py",
     "plugin/test_criterions.py",
+    "plugin/test_disc_loss.py",
     "plugin/test_end_to_end.py",
     "plugin/test_extensions.py",
     "plugin/test_flags.py",

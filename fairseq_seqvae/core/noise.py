@@ -39,6 +39,7 @@ class Stream(IntEnum):
     LATENT_ORACLE = 19
     LATENT_ORACLE_TOKENS = 21
     FITTED_PRIOR = 18
+    SLOPE = 26
 
 
 def _signed(value: int) -> int:

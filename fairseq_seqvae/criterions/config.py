@@ -171,7 +171,40 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
         {0: "off"},
     )
 
+    disc_loss: str = option(
+        "cross-entropy",
+        "how the discriminator learns: cross-entropy, hinge, wasserstein (a critic, whose scores have no bounds), or a "
+        "name that a file of --module registers",
+    )
+    gradient_penalty: float = option(
+        0.0,
+        "weight of the penalty on the slope of the discriminator between real sequences and samples, such as 10",
+        at_least(0),
+        {0: "off"},
+    )
+
     RELATIONS = [
+        Relation(
+            ("disc_loss", "gradient_penalty"),
+            lambda loss, penalty: loss != "wasserstein" or penalty > 0,
+            "--disc-loss wasserstein needs a bounded slope: give --gradient-penalty 10.",
+        ),
+        Relation(
+            ("disc_loss", "disc_label_smoothing"),
+            lambda loss, smoothing: loss not in ("hinge", "wasserstein") or smoothing == 0,
+            "--disc-loss {disc_loss} has no labels that --disc-label-smoothing {disc_label_smoothing} could smooth: "
+            "omit one of the two.",
+        ),
+        Relation(
+            ("disc_loss", "reward"),
+            lambda loss, reward: loss != "wasserstein" or reward == "logit",
+            "--disc-loss wasserstein gives scores, of which --reward {reward} makes nothing: give --reward logit.",
+        ),
+        Relation(
+            ("disc_loss", "pg_normalize"),
+            lambda loss, normalize: loss != "wasserstein" or normalize,
+            "--disc-loss wasserstein gives rewards without bounds: give --pg-normalize.",
+        ),
         Relation(
             ("entropy_floor", "entropy_weight"),
             lambda floor, weight: floor == 0 or weight < 0,

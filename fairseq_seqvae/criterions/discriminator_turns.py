@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fairseq_seqvae.core.discriminators.losses import discriminator_loss, output_penalty
+from fairseq_seqvae.core.discriminators.losses import LOSSES, discriminator_loss, output_penalty
 from fairseq_seqvae.core.discriminators.pool import FakePool
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.rollouts.policy import Samples
@@ -18,24 +18,32 @@ class DiscriminatorTurns(SeqVAEElboCriterion):
 
     def __init__(self, cfg: SeqVAEPolicyGradientConfig, task: Any):
         super().__init__(cfg, task)
+        if cfg.disc_loss not in LOSSES:
+            raise ValueError(f"unknown --disc-loss {cfg.disc_loss!r}: choose one of {', '.join(sorted(LOSSES))}.")
         self.pool = FakePool(cfg.fake_pool, cfg.fake_reuse) if cfg.fake_pool else None
 
     def discriminator_turn(self, model: Model, sample: dict[str, Any], draws: Draws) -> Result:
-        """Binary cross-entropy of the batch against as many samples with z from the prior."""
+        """Loss of the discriminator on the batch against as many samples with z from the prior."""
         target = sample["target"]
         fakes = self.fakes(model, sample["id"], draws, self.task.max_sample_length(target))
-        logits_real, logits_fake = model(
+        cfg = self.cfg
+        output = model(
             **sample["net_input"] | {"src_tokens": target},
             mode="discriminator",
             real_mask=target.eq(self.padding_idx),
             fake_tokens=fakes.tokens,
             fake_mask=fakes.mask,
+            shares=draws.uniforms(Stream.SLOPE, sample["id"], 0, 1).squeeze(1) if cfg.gradient_penalty else None,
         )
-        loss_real, loss_fake = discriminator_loss(logits_real, logits_fake, self.cfg.disc_label_smoothing)
+        logits = output.logits_real, output.logits_fake
+        loss_real, loss_fake = discriminator_loss(*logits, cfg.disc_label_smoothing, cfg.disc_loss)
         loss = (loss_real.sum() + loss_fake.sum()) / 2
-        log = {"d_loss": loss.detach()} | logged.judgements(logits_real, logits_fake)
-        if self.cfg.disc_l2:
-            loss = loss + self.cfg.disc_l2 * sample["nsentences"] * output_penalty(model.discriminator)
+        log = {"d_loss": loss.detach()} | logged.judgements(*logits, cfg.disc_loss)
+        if output.penalty is not None:
+            log["d_penalty"] = output.penalty.detach().sum()
+            loss = loss + cfg.gradient_penalty * output.penalty.sum()
+        if cfg.disc_l2:
+            loss = loss + cfg.disc_l2 * sample["nsentences"] * output_penalty(model.discriminator)
         return loss, sample["nsentences"], log
 
     def fakes(self, model: Model, ids: Tensor, draws: Draws, max_len: int) -> Samples:
@@ -54,4 +62,5 @@ class DiscriminatorTurns(SeqVAEElboCriterion):
         if model.discriminator is None or not self.task.judges_discriminator:
             return {}
         logits_real = model.discriminator(target, target.eq(self.padding_idx))
-        return logged.judgements(logits_real, model.discriminator(samples.tokens, samples.mask))
+        logits_fake = model.discriminator(samples.tokens, samples.mask)
+        return logged.judgements(logits_real, logits_fake, self.cfg.disc_loss)

@@ -78,6 +78,9 @@ def log_discriminator(logs: Logs) -> None:
     if any("d_loss" in log for log in logs):
         sentences = float(total("nsentences"))
         metrics.log_scalar("d_loss", float(total("d_loss")) / sentences, sentences, round=4, priority=74)
+    if any("d_penalty" in log for log in logs):
+        sentences = float(total("nsentences"))
+        metrics.log_scalar("d_penalty", float(total("d_penalty")) / sentences, sentences, round=4, priority=74)
     for kind in ("real", "fake"):
         if count := float(total(f"d_num_{kind}")):
             correct = float(total(f"d_correct_{kind}"))
@@ -104,9 +107,9 @@ def reconstructions(decoded: Tensor, target: Tensor, mask: Tensor, notes: Tensor
     return log | {f"{name}_places": where.sum() for name, (_, where) in counted.items()}
 
 
-def judgements(logits_real: Tensor, logits_fake: Tensor) -> dict[str, Any]:
-    """What is logged of the discriminator's logits of real (B,) and of generated (B',) sequences."""
-    correct_real, correct_fake = correct_judgements(logits_real, logits_fake)
+def judgements(logits_real: Tensor, logits_fake: Tensor, loss: str = "cross-entropy") -> dict[str, Any]:
+    """What is logged of the logits of real (B,) and of generated (B',) sequences, of a discriminator with this loss."""
+    correct_real, correct_fake = correct_judgements(logits_real, logits_fake, loss)
     return {
         "d_correct_real": correct_real,
         "d_correct_fake": correct_fake,

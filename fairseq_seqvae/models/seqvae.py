@@ -10,10 +10,12 @@ from fairseq.models import FairseqEncoderDecoderModel, register_model
 from torch import Tensor, nn
 
 from fairseq_seqvae import options
+from fairseq_seqvae.core.discriminators.gradient_penalty import gradient_penalty
 from fairseq_seqvae.core.discriminators.registry import DISCRIMINATORS, build_discriminator
 from fairseq_seqvae.core.latents.base import Posterior, Prior
 from fairseq_seqvae.core.latents.mixture import GaussianMixturePrior
 from fairseq_seqvae.core.networks.batch_moments import BatchMoments
+from fairseq_seqvae.core.networks.spectral import SpectralNorm
 from fairseq_seqvae.core.rollouts.policy import Trajectory
 from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.core.schedules.turns import DECODER, DISCRIMINATOR, DISCRIMINATOR_PARTS, ENCODER, GENERATOR_PARTS
@@ -59,6 +61,20 @@ class GeneratorOutput(NamedTuple):
     auxiliary_logits: Tensor | None
 
 
+class DiscriminatorOutput(NamedTuple):
+    """What a discriminator's turn needs with gradient.
+
+    Attributes:
+        logits_real: (B,), of the data
+        logits_fake: (B',), of samples
+        penalty: (B,), of the slope between them; or None
+    """
+
+    logits_real: Tensor
+    logits_fake: Tensor
+    penalty: Tensor | None
+
+
 def shift_right(tokens: Tensor, mask: Tensor, first: int, pad: int) -> Tensor:
     """Inputs of a decoder that is to produce *tokens*: *first*, then all tokens but the last, (B, T).
 
@@ -95,7 +111,10 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         self.run_state = RunState()
         # What the task ends updates of; the rollout policy never sees a batch of data.
         self.moments = [
-            part for player in (encoder, decoder) for part in player.modules() if isinstance(part, BatchMoments)
+            part
+            for player in (encoder, decoder, discriminator)
+            for part in (player.modules() if player is not None else ())
+            if isinstance(part, (BatchMoments, SpectralNorm))
         ]
         # "version" in its name keeps fairseq's moving average of parameters away from this integer.
         self.register_buffer("dictionary_version", torch.tensor(dictionary_digest(decoder.dictionary)))
@@ -169,7 +188,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             prev_output_tokens: (B, T)
             mode: None: fairseq's meaning, returns (logits (B, T, V), {}) with z = mean of the posterior;
                 ``generator``: a :class:`GeneratorOutput`, see :meth:`generator_turn`;
-                ``discriminator``: logits of real and of fake sequences, see :meth:`discriminator_turn`
+                ``discriminator``: a :class:`DiscriminatorOutput`, see :meth:`discriminator_turn`
         """
         if mode is None:
             encoder_out = self.encoder(src_tokens, src_lengths, z=inputs.get("z"))
@@ -206,16 +225,28 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         return GeneratorOutput(logits, drawn.kl, drawn.posterior, policy_logits, said.auxiliary_logits)
 
     def discriminator_turn(
-        self, real_tokens: Tensor, real_mask: Tensor, fake_tokens: Tensor, fake_mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Logits of real (B,) and of fake (B',) sequences, seen as one batch; masks (B, T), True = padding."""
+        self,
+        real_tokens: Tensor,
+        real_mask: Tensor,
+        fake_tokens: Tensor,
+        fake_mask: Tensor,
+        shares: Tensor | None = None,
+    ) -> DiscriminatorOutput:
+        """Logits of real and of fake sequences, seen as one batch; masks (B, T), True = padding.
+
+        Args:
+            shares: (B,), of the real sequences in the points where the slope is penalised; None: no penalty
+        """
         width = max(real_tokens.size(1), fake_tokens.size(1))
         batches = ((real_tokens, real_mask), (fake_tokens, fake_mask))
         tokens = torch.cat([F.pad(t, (0, width - t.size(1)), value=self.decoder.pad) for t, _ in batches])
         mask = torch.cat([F.pad(m, (0, width - m.size(1)), value=True) for _, m in batches])
         logits = self.discriminator(tokens, mask)
         logits_real, logits_fake = logits.split([real_tokens.size(0), fake_tokens.size(0)])
-        return logits_real + self._untouched(GENERATOR_PARTS), logits_fake
+        penalty = None
+        if shares is not None:
+            penalty = gradient_penalty(self.discriminator, *batches, shares)
+        return DiscriminatorOutput(logits_real + self._untouched(GENERATOR_PARTS), logits_fake, penalty)
 
     def _untouched(self, parts: frozenset[str]) -> Tensor | float:
         """0 that depends on all parameters of the *parts* that rest.

@@ -183,6 +183,12 @@ def check_discriminator(discriminator: torch.nn.Module, cfg: Any) -> None:
         raise ValueError(
             f"{type(discriminator).__name__} cannot score by tables: use --disc-scoring auto, or --disc-scoring plain."
         )
+    if cfg.gradient_penalty and not hasattr(discriminator, "judge_embedded"):
+        raise ValueError(
+            "--gradient-penalty needs a discriminator with the module `embedding` and the method `judge_embedded"
+            f"(embedded, padding_mask)`, which {type(discriminator).__name__} does not have: add them, or leave "
+            "--gradient-penalty at 0."
+        )
     if cfg.disc_l2 and not hasattr(discriminator, "output"):
         raise ValueError(
             "--disc-l2 penalises the module `output` of the discriminator, which this discriminator does not have: "

@@ -74,6 +74,7 @@ MODEL = {
     "--disc-hidden-dim": 128,
     "--disc-layers": 1,
     "--disc-dropout": 0.25,
+    "--disc-spectral-norm": False,
 }
 PROMISED = {
     "task": {
@@ -156,6 +157,8 @@ PROMISED = {
         "--fake-reuse": 100,
         "--disc-l2": 0.0,
         "--disc-label-smoothing": 0.0,
+        "--disc-loss": "cross-entropy",
+        "--gradient-penalty": 0.0,
     },
     "oracle_nll": {"--oracle-seed": 88, "--oracle-npz": None},
 }
