@@ -25,6 +25,7 @@ NEED_FAIRSEQ = [
     "plugin/test_criterions.py",
     "plugin/test_disc_loss.py",
     "plugin/test_end_to_end.py",
+    "plugin/test_gate.py",
     "plugin/test_extensions.py",
     "plugin/test_flags.py",
     "plugin/test_generation.py",

@@ -40,6 +40,8 @@ class Stream(IntEnum):
     LATENT_ORACLE_TOKENS = 21
     FITTED_PRIOR = 18
     SLOPE = 26
+    HELD_OUT_LATENT = 27
+    HELD_OUT_SAMPLE = 28
 
 
 def _signed(value: int) -> int:

@@ -183,7 +183,39 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
         {0: "off"},
     )
 
+    disc_gate: float = option(
+        0.0,
+        "accuracy on held-out sentences and fresh samples, such as 0.55, from which on the discriminator's reward is "
+        "used; below it the generator learns by the ELBO alone",
+        between(0, 1, high_open=True),
+        {0: "always used"},
+    )
+    disc_gate_interval: int = option(
+        0,
+        "updates from one judgement of the discriminator on held-out sentences, logged as d_acc_held_out, to the next",
+        at_least(0),
+        {0: "none"},
+    )
+    disc_gate_sentences: int = option(
+        500, "held-out sentences of such a judgement, the first ones of the validation data", at_least(1)
+    )
+    disc_keep_best: bool = option(
+        False,
+        "in such a judgement, go back to the discriminator of the last one if that tells held-out sentences from fresh "
+        "samples better: early stopping",
+    )
+
     RELATIONS = [
+        Relation(
+            ("disc_gate", "disc_gate_interval"),
+            lambda gate, interval: gate == 0 or interval > 0,
+            "--disc-gate {disc_gate} needs judgements: give --disc-gate-interval, such as 50 (updates).",
+        ),
+        Relation(
+            ("disc_keep_best", "disc_gate_interval"),
+            lambda keeps, interval: not keeps or interval > 0,
+            "--disc-keep-best needs judgements: give --disc-gate-interval, such as 50 (updates).",
+        ),
         Relation(
             ("disc_loss", "gradient_penalty"),
             lambda loss, penalty: loss != "wasserstein" or penalty > 0,

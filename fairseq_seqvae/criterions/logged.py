@@ -81,6 +81,10 @@ def log_discriminator(logs: Logs) -> None:
     if any("d_penalty" in log for log in logs):
         sentences = float(total("nsentences"))
         metrics.log_scalar("d_penalty", float(total("d_penalty")) / sentences, sentences, round=4, priority=74)
+    if any("d_acc_held_out" in log for log in logs):
+        sentences = float(total("nsentences"))
+        for name in ("d_acc_held_out", "d_gate"):
+            metrics.log_scalar(name, float(total(name)) / sentences, sentences, round=3, priority=76)
     for kind in ("real", "fake"):
         if count := float(total(f"d_num_{kind}")):
             correct = float(total(f"d_correct_{kind}"))

@@ -70,9 +70,13 @@ class SeqVAEPolicyGradientCriterion(DiscriminatorTurns):
         elif turn in ELBO_TURNS:
             loss, count, log = self.generator_pretrain(model, sample, draws)
         elif turn is GENERATOR_TURN:
-            loss, count, log = self.generator_turn(model, sample, draws)
+            is_shut = self.judgements.threshold and not self.reward_is_used
+            its_turn = self.turn_without_reward if is_shut else self.generator_turn
+            loss, count, log = its_turn(model, sample, draws)
         else:
             loss, count, log = self.discriminator_turn(model, sample, draws)
+        if model.training and self.judgements.interval:
+            log |= self.log_judgement(count)
         return loss, count, log | {"ntokens": sample["ntokens"], "nsentences": count, "sample_size": count}
 
     # -- the generator's turn --

@@ -1,4 +1,4 @@
-"""Copies of a part of the model that lag behind it: the rollout policy."""
+"""Copies of a part of the model that lag behind it: the rollout policy, the best discriminator."""
 
 import copy
 
@@ -31,6 +31,16 @@ class LaggingCopy:
                 weight.copy_(kept)
         for buffer, current in zip(self.module.buffers(), original.buffers(), strict=True):
             buffer.copy_(current)
+
+    @torch.no_grad()
+    def restore(self, original: nn.Module) -> None:
+        """Give *original* the parameters and buffers of the copy."""
+        for own, other in (
+            (self.module.parameters(), original.parameters()),
+            (self.module.buffers(), original.buffers()),
+        ):
+            for kept, current in zip(own, other, strict=True):
+                current.copy_(kept)
 
     def exact_parameters(self) -> list[Tensor] | None:
         """The parameters in float32, where the module has half precision; else None."""

@@ -41,6 +41,8 @@ EXACT_ROLLOUT = "exact_rollout."
 # The same of what a run has found besides parameters.
 RUN_STATE = "run_state."
 FITTED_PRIOR = "fitted_prior."
+# What starts as a copy where a checkpoint does not have it.
+_COPIES = {"rollout_decoder": "decoder", "kept_discriminator": "discriminator"}
 
 
 class GeneratorOutput(NamedTuple):
@@ -108,6 +110,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         self.keeps_fitted_prior = True
         self.lagging = LaggingCopy(decoder) if discriminator is not None else None
         self.rollout_decoder = self.lagging.module if self.lagging else None
+        self.kept: LaggingCopy | None = None  # of the discriminator at its best, see `keep_discriminator`
+        self.kept_discriminator: nn.Module | None = None
         self.run_state = RunState()
         # What the task ends updates of; the rollout policy never sees a batch of data.
         self.moments = [
@@ -263,7 +267,15 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
 
     def drop_adversary(self) -> None:
         """Leave out what only adversarial training needs."""
-        self.discriminator = self.rollout_decoder = self.lagging = None
+        self.discriminator = self.rollout_decoder = self.lagging = self.kept = self.kept_discriminator = None
+
+    def keep_discriminator(self) -> None:
+        """Hold a copy of the discriminator, which is part of checkpoints; a criterion says what it is worth."""
+        self.kept = LaggingCopy(self.discriminator)
+        self.kept_discriminator = self.kept.module
+        for parameter in self.kept_discriminator.parameters():
+            tagged: Any = parameter
+            tagged.part = tagged.param_group = DISCRIMINATOR
 
     # -- checkpoints --
 
@@ -298,18 +310,19 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")
         self._check_dictionary(state_dict, prefix)
         self._take_fitted_prior(state_dict, prefix)
-        for part in ("discriminator", "rollout_decoder"):
+        for part in ("discriminator", "rollout_decoder", "kept_discriminator"):
             module = getattr(self, part)
             saved = [key for key in state_dict if key.startswith(f"{prefix}{part}.")]
             if module is None:
                 for key in saved:
                     del state_dict[key]
             elif not saved:
-                start = "from scratch" if part == "discriminator" else "as a copy of the decoder"
+                source = _COPIES.get(part)
+                start = f"as a copy of the {source}" if source else "from scratch"
                 logger.info(f"the checkpoint holds no {part}: it starts {start}")
                 for key, value in module.state_dict().items():
-                    if part == "rollout_decoder":
-                        value = state_dict[f"{prefix}decoder.{key}"]
+                    if source:
+                        value = state_dict[f"{prefix}{source}.{key}"]
                     state_dict[f"{prefix}{part}.{key}"] = value.clone()
 
     def _take_fitted_prior(self, state_dict: dict, prefix: str) -> None:

@@ -168,6 +168,13 @@ def restored_checkpoint(task_cfg: Any) -> str | None:
     return path if path and os.path.isfile(path) else None
 
 
+def first_valid_subset(task_cfg: Any) -> str:
+    """The first split of `--valid-subset`."""
+    root = _whole_run(task_cfg)
+    known = root.dataset.valid_subset if root is not None and "dataset" in root else "valid"
+    return str(known).split(",")[0]
+
+
 def scores_without_targets(task_cfg: Any) -> bool:
     """Whether `--scoring` names a scorer that looks at hypotheses alone."""
     from fairseq.scoring import SCORER_REGISTRY

@@ -32,7 +32,7 @@ from fairseq_seqvae.core.schedules.turns import (
 from fairseq_seqvae.models import SeqVAEModel
 from fairseq_seqvae.support.memory import keep_freed_memory
 from fairseq_seqvae.support.processes import is_master
-from fairseq_seqvae.tasks import alarms, run_checks, transposing
+from fairseq_seqvae.tasks import alarms, gating, run_checks, transposing
 from fairseq_seqvae.tasks.config import SeqVAETaskConfig
 from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset, read_split
 from fairseq_seqvae.tasks.generating import INTERPOLATE, PRIOR, LatentGenerationTask
@@ -65,6 +65,7 @@ class SeqVAETask(LatentGenerationTask):
         self._learns = False  # or judges: there is a criterion
         self._transposition: Transposition | None = None
         self._watch = Watch()
+        self._held_out: dict[str, Any] | None = None
         self._update_num = 0
         self._turn = (-1, GENERATOR_PRETRAIN)  # number and turn of the update that is being made
 
@@ -226,6 +227,8 @@ class SeqVAETask(LatentGenerationTask):
                 has_latent, kl_target=criterion.cfg.kl_target, lagging_updates=self.cfg.lagging_updates
             )
             criterion.run_state = getattr(self._model, "run_state", criterion.run_state)
+            if is_adversarial and criterion.cfg.disc_keep_best and self._model is not None:
+                self._model.keep_discriminator()
             self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent)
         return criterion
 
@@ -253,6 +256,10 @@ class SeqVAETask(LatentGenerationTask):
         if self._transposition is not None:
             sample = transposing.transposed(sample, self._transposition, Draws(self.cfg.seed, update_num))
         knows_turns = hasattr(criterion, "is_adversarial")
+        if knows_turns and self.plan is not None and criterion.judgements.interval:
+            accuracies = gating.judge_if_due(self, model, criterion, optimizer, update_num)
+            if update_num >= self.plan.adversarial_from:
+                self._watch.held_out(accuracies, update_num)
         turn = {"turn": self._turn[1], "update_num": update_num} if knows_turns else {}
         autocast = torch.autocast("cuda", enabled=isinstance(optimizer, AMPOptimizer))
         with torch.autograd.profiler.record_function("forward"), autocast:
@@ -284,6 +291,19 @@ class SeqVAETask(LatentGenerationTask):
             model.lagging.follow(model.decoder, self.cfg.rollout_lag)
         elif update_num + 1 == self.plan.gen_pretrain_updates:
             model.lagging.follow(model.decoder, 0.0)
+
+    def held_out_sample(self, number: int, draws: Draws) -> dict[str, Any]:
+        """The first *number* sentences of the first `--valid-subset` as one batch, transposed as in training."""
+        if self._held_out is None:
+            split = run_checks.first_valid_subset(self.cfg)
+            if split not in self.datasets:
+                self.load_dataset(split)
+            dataset = self.dataset(split)
+            ids = np.flatnonzero(~dataset.empty)[:number]
+            self._held_out = dataset.collater([dataset[int(i)] for i in ids])
+        device = next(self._model.parameters()).device
+        sample = utils.move_to_cuda(self._held_out, device) if device.type == "cuda" else self._held_out
+        return sample if self._transposition is None else transposing.transposed(sample, self._transposition, draws)
 
     # -- lagging inference --
 

@@ -159,6 +159,10 @@ PROMISED = {
         "--disc-label-smoothing": 0.0,
         "--disc-loss": "cross-entropy",
         "--gradient-penalty": 0.0,
+        "--disc-gate": 0.0,
+        "--disc-gate-interval": 0,
+        "--disc-gate-sentences": 500,
+        "--disc-keep-best": False,
     },
     "oracle_nll": {"--oracle-seed": 88, "--oracle-npz": None},
 }
