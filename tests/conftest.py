@@ -43,6 +43,7 @@ NEED_FAIRSEQ = [
     "plugin/test_oracle_scorer.py",
     "plugin/test_precision.py",
     "plugin/test_processes.py",
+    "plugin/test_sampled_inputs.py",
     "plugin/test_task.py",
     "plugin/test_transposing.py",
 ]

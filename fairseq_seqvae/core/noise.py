@@ -40,8 +40,7 @@ class Stream(IntEnum):
     LATENT_ORACLE_TOKENS = 21
     FITTED_PRIOR = 18
     SLOPE = 26
-    HELD_OUT_LATENT = 27
-    HELD_OUT_SAMPLE = 28
+    SCHEDULED_SAMPLING = 27
 
 
 def _signed(value: int) -> int:

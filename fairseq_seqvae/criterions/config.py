@@ -11,6 +11,7 @@ from omegaconf import II
 from fairseq_seqvae.core.policy_gradient.reinforce import BASELINES, CREDITS
 from fairseq_seqvae.core.rewards.discriminator import REWARDS, SCORINGS
 from fairseq_seqvae.core.schedules.annealing import KL_ANNEALS
+from fairseq_seqvae.core.schedules.scheduled_sampling import SAMPLING_SCHEDULES
 from fairseq_seqvae.options import ANY_NUMBER, Relation, at_least, between, option
 
 
@@ -52,6 +53,20 @@ class SeqVAEElboConfig(FairseqDataclass):
         at_least(0),
         {0: "off"},
     )
+    scheduled_sampling: float = option(
+        0.0,
+        "final share of the decoder's inputs in training that are samples of its own instead of the data",
+        between(0, 1),
+        {0: "off"},
+    )
+    scheduled_sampling_schedule: ChoiceEnum(list(SAMPLING_SCHEDULES)) = option(
+        "linear", "how that share rises: linear, inverse-sigmoid, or constant from the start"
+    )
+    scheduled_sampling_updates: int = option(
+        0,
+        "updates, of both players, until that share is final (linear); half of them until it is half (both)",
+        at_least(0),
+    )
     no_valid_samples: bool = option(
         False, "draw no samples in validation, which omits the metrics bigram_jsd, distinct, d_acc_real and d_acc_fake"
     )
@@ -77,6 +92,12 @@ class SeqVAEElboConfig(FairseqDataclass):
             ("kl_target", "free_bits"),
             lambda target, bits: target == 0 or bits == 0,
             "--kl-target {kl_target} and --free-bits {free_bits} both set a level of the KL: give one of them.",
+        ),
+        Relation(
+            ("scheduled_sampling", "scheduled_sampling_schedule", "scheduled_sampling_updates"),
+            lambda share, schedule, updates: share == 0 or schedule == "constant" or updates >= 2,
+            "--scheduled-sampling {scheduled_sampling} needs --scheduled-sampling-updates of at least 2 (it is "
+            "{scheduled_sampling_updates}), or use --scheduled-sampling-schedule constant.",
         ),
         Relation(
             ("kl_anneal", "kl_anneal_updates"),

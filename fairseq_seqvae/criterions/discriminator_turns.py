@@ -121,7 +121,8 @@ class DiscriminatorTurns(SeqVAEElboCriterion):
             sample: held-out sentences
         """
         target, was_used = sample["target"], self.reward_is_used
-        streams = Stream.HELD_OUT_LATENT, Stream.HELD_OUT_SAMPLE
+        # Those of validations, which belong to no update.
+        streams = Stream.VALIDATION_LATENT, Stream.VALIDATION_SAMPLE
         samples = self.prior_samples(
             model, sample["id"], Draws(self.cfg.seed, update_num), *streams, self.task.max_sample_length(target)
         )

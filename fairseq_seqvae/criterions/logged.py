@@ -35,6 +35,8 @@ def log_elbo(logs: Logs) -> None:
         metrics.log_derived("ppl", _perplexity, priority=61)
     if any("auxiliary" in log for log in logs):
         metrics.log_scalar("auxiliary", float(total("auxiliary")) / weight, weight, round=3)
+    if any("scheduled_sampling" in log for log in logs):
+        metrics.log_scalar("scheduled_sampling", float(total("scheduled_sampling")) / weight, weight, round=4)
     if any("kl_weight" in log for log in logs):
         metrics.log_scalar("kl_weight", total("kl_weight") / weight, weight, round=4)
     if any("mutual_information" in log for log in logs):

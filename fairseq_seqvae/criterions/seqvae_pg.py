@@ -92,7 +92,8 @@ class SeqVAEPolicyGradientCriterion(DiscriminatorTurns):
         values = self.rewards(model, trajectory, draws, max_len)
 
         inputs = {"mode": "generator", "noise": noise, "word_dropout_keys": word_keys, "trajectory": trajectory}
-        output = model(**sample["net_input"], **inputs)
+        mix = self.input_mix(ids, draws) if cfg.scheduled_sampling else None
+        output = model(**sample["net_input"], **inputs, mix=mix)
         log_likelihood = sequences.token_log_probs(output.logits, target, mask).sum()
         log_probs = sequences.token_log_probs(output.policy_logits, trajectory.tokens, trajectory.mask)
         elbo_loss, log = self.elbo(log_likelihood, output, target, draws.update)

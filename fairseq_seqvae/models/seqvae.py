@@ -17,6 +17,7 @@ from fairseq_seqvae.core.latents.mixture import GaussianMixturePrior
 from fairseq_seqvae.core.networks.batch_moments import BatchMoments
 from fairseq_seqvae.core.networks.spectral import SpectralNorm
 from fairseq_seqvae.core.rollouts.policy import Trajectory
+from fairseq_seqvae.core.rollouts.scheduled_sampling import InputMix, mixed_inputs
 from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.core.schedules.turns import DECODER, DISCRIMINATOR, DISCRIMINATOR_PARTS, ENCODER, GENERATOR_PARTS
 from fairseq_seqvae.models import discriminators  # noqa: F401  (registers the built-in ones)
@@ -211,6 +212,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         noise: Tensor,
         word_dropout_keys: Tensor | None = None,
         trajectory: Trajectory | None = None,
+        mix: InputMix | None = None,
     ) -> GeneratorOutput:
         """Reconstruct the data and score trajectories.
 
@@ -218,8 +220,14 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             noise: (B, encoder.noise_dim), standard normal, that draws z from the posterior
             word_dropout_keys: (B,), see :meth:`SeqVAEDecoder.reconstruct`
             trajectory: sequences to score given the z that they were drawn with
+            mix: of *prev_output_tokens* with samples; None: the data alone
         """
         drawn = self.encoder.draw(src_tokens, src_lengths, noise)
+        if mix is not None:
+            with torch.no_grad():
+                features, _ = self.decoder.read(prev_output_tokens, drawn.z, regularize=False)
+            logits_of, pad = self.decoder.logits, self.decoder.pad
+            prev_output_tokens = mixed_inputs(prev_output_tokens, features, logits_of, mix, pad)
         said = self.decoder.reconstruct(prev_output_tokens, drawn.z, regularize=True, keys=word_dropout_keys)
         policy_logits = None
         if trajectory is not None:

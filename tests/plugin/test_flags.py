@@ -43,6 +43,9 @@ ELBO = {
     "--kl-target-horizon": 200,
     "--free-bits": 0.0,
     "--free-bits-mode": "total",
+    "--scheduled-sampling": 0.0,
+    "--scheduled-sampling-schedule": "linear",
+    "--scheduled-sampling-updates": 0,
     "--no-valid-samples": False,
     "--no-valid-reconstruction": False,
 }

@@ -31,10 +31,10 @@ def by_hand(training, discriminator, update):
     for i in range(20):
         row = dataset.src[i].unsqueeze(0)
         hits[0] += float(discriminator(row, torch.zeros_like(row, dtype=torch.bool)) > 0)
-        noise = draws.normal(Stream.HELD_OUT_LATENT, torch.tensor([i]), model.prior.noise_dim)
+        noise = draws.normal(Stream.VALIDATION_LATENT, torch.tensor([i]), model.prior.noise_dim)
         from fairseq_seqvae.core.rollouts.rollout import sample
 
-        keys = draws.keys(Stream.HELD_OUT_SAMPLE, torch.tensor([i]))
+        keys = draws.keys(Stream.VALIDATION_SAMPLE, torch.tensor([i]))
         drawn = sample(model.decoder, model.prior.sample(noise), keys, task.max_sample_length(row))
         hits[1] += float(discriminator(drawn.tokens, drawn.mask) < 0)
     return hits[0] / 20, hits[1] / 20
