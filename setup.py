@@ -22,7 +22,7 @@ def read_readme() -> str:
     return readme.read_text(encoding="utf-8") if readme.exists() else ""
 
 
-MELODY = ["mido>=1.3"]
+MELODY = ["mido>=1.3", "abcnotes>=0.1,<0.2"]
 PLOT = ["matplotlib>=3.6"]
 CARD = [*PLOT, "scipy>=1.8"]
 FIT = ["scikit-learn>=1.1"]

@@ -21,7 +21,8 @@ _BAR_LINE = "#c3cad2"
 _BEAT_LINE = "#e6eaee"
 
 
-def _require_figure():
+def require_figure():
+    """matplotlib's figure, which draws without a display; `ImportError` that says what to install."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -66,7 +67,7 @@ def plot_interpolation(
 
 
 def _draw(melodies, path, labels, title: str, steps_per_bar: int, steps_per_beat: int, as_column: bool) -> None:
-    figure_class = _require_figure()
+    figure_class = require_figure()
     if Path(path).suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path} must end in {' or '.join(SUFFIXES)}")
     if not 1 <= len(melodies) <= MAX_PANELS:

@@ -18,8 +18,12 @@ class Sample(NamedTuple):
     tokens: np.ndarray
 
 
-def read_samples(path: str | PathLike, kind: str = "D", limit: int | None = None) -> tuple[list[Sample], list[str]]:
+def read_samples(
+    path: str | PathLike, kind: str = "D", limit: int | None = None, with_silent: bool = False
+) -> tuple[list[Sample], list[str]]:
     """The melodies among the first `limit` lines, and a sentence for each of these lines that is none.
+
+    A line without notes is none either, unless `with_silent`.
 
     `path` is the output of `fairseq-generate` (its lines of the given kind, in order of id) or a file of token lines
     such as train.txt. Raises `ValueError` if it is neither or has no melody.
@@ -31,7 +35,7 @@ def read_samples(path: str | PathLike, kind: str = "D", limit: int | None = None
         except ValueError as error:
             left_out.append(f"{label} is left out: {error}")
             continue
-        if has_notes(tokens):
+        if has_notes(tokens) or (with_silent and len(tokens)):
             samples.append(Sample(number, label, tokens))
         else:
             left_out.append(f"{label} is left out: it has no notes")

@@ -17,6 +17,7 @@ from fairseq_seqvae.melody.tokens import (
     format_line,
     has_notes,
 )
+from fairseq_seqvae.melody.tunes import same_meter
 from fairseq_seqvae.support.files import whole_file
 
 SPLITS = ("train", "valid", "test")
@@ -74,6 +75,13 @@ def _parse_tune(line: str) -> Tune:
     if not steps_per_bar.isdecimal() or int(steps_per_bar) < 1 or step % int(steps_per_bar):
         raise ValueError(f"the notes last {step} steps, which is no whole number of bars of {steps_per_bar} steps")
     return Tune(name, split, meter, key, int(steps_per_bar), encode_notes(notes, step))
+
+
+def is_in_meter(tune: Tune, meter: tuple[int, int]) -> bool:
+    """Whether a tune is in this meter, as printed in its column: C is 4/4 and C| is 2/2, which counts as 4/4."""
+    printed = {"C": "4/4", "C|": "2/2"}.get(tune.meter, tune.meter)
+    beats, _, unit = printed.partition("/")
+    return beats.isdecimal() and unit.isdecimal() and int(unit) > 0 and same_meter((int(beats), int(unit)), meter)
 
 
 def cut_windows(tokens: np.ndarray, bars: int, steps_per_bar: int = 16) -> Iterator[np.ndarray]:

@@ -8,13 +8,15 @@ import importlib.util
 import io
 import json
 import math
+import zipfile
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairseq_seqvae.melody import __main__ as melody
+from fairseq_seqvae.melody import music
+from fairseq_seqvae.melody.commands.shared import meter
 from fairseq_seqvae.melody.midi import read_midi, write_midi
 from fairseq_seqvae.melody.samples import read_samples
 from fairseq_seqvae.melody.tokens import MAX_STEPS, SYMBOLS, decode_notes, encode_notes, format_line, parse_line
@@ -93,10 +95,40 @@ def npz_bytes(**arrays) -> bytes:
     return buffer.getvalue()
 
 
+HAS_ABC = importlib.util.find_spec("abcnotes") is not None
 HAS_MIDO = importlib.util.find_spec("mido") is not None
 MIDI = [midi_bytes("60 _ . 62"), midi_bytes("60 _ _ _ 61 . 108 _ 21")] if HAS_MIDO else [b"MThd"]
 ORACLE = npz_bytes(**draw_weights(1, 5, 2, 2))
 TUNES = b"id\tsplit\tmeter\tkey\tsteps_per_bar\tnotes\na\ttrain\t4/4\tC\t4\t_:2 60:1 r:1\n"
+
+ABC = b"""X:1
+T:A
+M:6/8
+L:1/8
+P:AB
+K:Edor
+P:A
+|: "Em"E2B {g}B>A (3Bcd | [EG]2 z _B,/^c'/ [M:3/4] d2- :|
+P:B
+[V:1] d6 |1 Z :|2 x3 & C2 |]
+"""
+ABC_WORDS = ("C", "^c'/2", "|:", ":|", "|1", "[2", "(3", "z", "-", "[CE]", "{g}", "V:2", "[M:3/4]", "K:Ebm", "&", ">")
+MUSICXML = b"""<?xml version="1.0"?><!DOCTYPE score-partwise><score-partwise><part id="P"><measure><attributes>
+<divisions>2</divisions><key><fifths>1</fifths></key><time><beats>3</beats><beat-type>4</beat-type></time></attributes>
+<barline><repeat direction="forward"/></barline><note><pitch><step>C</step><alter>1</alter><octave>4</octave></pitch>
+<duration>3</duration><tie type="start"/></note><note><chord/><pitch><step>E</step><octave>4</octave></pitch>
+<duration>3</duration></note><backup><duration>1</duration></backup><forward><duration>1</duration></forward>
+<barline><ending number="1" type="start"/></barline></measure><measure><note><rest/><duration>6</duration></note>
+<barline><ending number="1" type="stop"/><repeat direction="backward"/></barline></measure></part></score-partwise>"""
+
+
+def zipped(score: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("META-INF/container.xml", '<container><rootfile full-path="a.xml"/></container>')
+        archive.writestr("a.xml", score)
+    return buffer.getvalue()
+
 
 # --- readers of files
 
@@ -111,6 +143,30 @@ def test_midi(file, content):
         assert decode_notes(tokens) == melody.notes
         write_midi(tokens, file)
         assert read_midi(file).tokens().tolist() == tokens.tolist()
+
+
+@pytest.mark.skipif(not HAS_ABC, reason="needs abcnotes")
+@given(content=lines_of(*ABC_WORDS).map(b"X:1\nK:C\n".__add__) | damaged(ABC))
+def test_abc(content):
+    try_music(content, "abc")
+
+
+@given(content=st.binary() | damaged(MUSICXML, zipped(MUSICXML)))
+def test_musicxml(content):
+    try_music(content, "musicxml")
+
+
+def try_music(content, kind):
+    """Tunes that read back as they were written, or errors of the kind for bad input."""
+    tunes, failures = music.read_all(content, kind)
+    assert tunes or failures
+    for tune in tunes:
+        assert encode_notes(tune.notes, tune.length).tolist() == tune.symbols
+        assert 0 < tune.length <= MAX_STEPS + 1 and tune.steps_per_bar > 0 and tune.meters[0][0] == 0
+        if HAS_ABC and tune.length < 300:
+            written = music.write_abc(tune)
+            again = music.read(written, "abc", voice="1")[0]
+            assert [note.pitch for note in again.notes] == [note.pitch for note in tune.notes]
 
 
 @given(content=st.binary() | lines_of(*SYMBOLS[:9], "D-3\t-0.5\t60 _") | damaged(b"D-3\t-0.5\t60 _ .\nD-4\t-1\t62\n"))
@@ -180,9 +236,7 @@ def test_lists_of_numbers(text):
 
 
 @given(text=st.text() | st.integers().map(str) | st.from_regex(r"\d+/\d+"))
-@pytest.mark.parametrize(
-    "read", [command_line.positive, command_line.seed, melody._meter, PLOT_CURVES["parse_boundaries"]]
-)
+@pytest.mark.parametrize("read", [command_line.positive, command_line.seed, meter, PLOT_CURVES["parse_boundaries"]])
 def test_arguments(read, text):
     result = attempt(read, text)
     assert not isinstance(result, int) or result == read(str(result))

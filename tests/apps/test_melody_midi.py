@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from test_melody_tokens import random_notes
 
+from fairseq_seqvae.melody.folders import Cut, melody_windows, split_by_name
 from fairseq_seqvae.melody.midi import MidiError, read_midi, write_midi
-from fairseq_seqvae.melody.midi_folder import find_files, folder_windows, melody_windows, split_by_name
+from fairseq_seqvae.melody.midi_folder import find_files, folder_windows
 from fairseq_seqvae.melody.tokens import Note, encode_notes, format_line, parse_line
 
 QUARTER = 96  # ticks
@@ -254,7 +255,7 @@ def test_a_folder_is_split_by_file_and_every_loss_is_counted(tmp_path):
     (good / "notes.txt").write_text("no MIDI", encoding="ascii")
     for name in BROKEN:
         broken(good, name)
-    splits, account = folder_windows([good], bars=2)
+    splits, account = folder_windows([good], Cut(2))
     assert sum(account.files.values()) == 12
     assert all(account.files[split] >= 1 for split in ("train", "valid", "test"))
     assert account.kept_notes == 12 * 12
@@ -266,13 +267,13 @@ def test_a_folder_is_split_by_file_and_every_loss_is_counted(tmp_path):
 
 def test_windows_left_out_are_counted(tmp_path):
     write_tracks(tmp_path / "a.mid", scale(6))  # the scale of twelve notes comes again after three bars
-    splits, account = folder_windows([tmp_path / "a.mid"], bars=1)
+    splits, account = folder_windows([tmp_path / "a.mid"], Cut(1))
     assert len(splits["train"]) == 3
     assert account.windows == {"repeated": 3}
     write_tracks(tmp_path / "a.mid", note(60, 4 * QUARTER, 9 * QUARTER))
-    _, account = folder_windows([tmp_path], bars=1)
+    _, account = folder_windows([tmp_path], Cut(1))
     assert account.windows == {"without a note": 1}
-    _, account = folder_windows([write_tracks(tmp_path / "b.mid", note(60, 0, 96) + note(62, 480, 500))], bars=1)
+    _, account = folder_windows([write_tracks(tmp_path / "b.mid", note(60, 0, 96) + note(62, 480, 500))], Cut(1))
     assert account.windows == {"not beginning with a note": 1}
 
 
