@@ -13,6 +13,7 @@ from fairseq_seqvae.core.schedules.held_out_judgements import Judgement, Judgeme
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
 from fairseq_seqvae.criterions.seqvae_elbo import Model, Result, SeqVAEElboCriterion
+from fairseq_seqvae.rewards.sources import DISCRIMINATOR
 
 # What the run state holds: update and accuracy of the last judgement on held-out data.
 JUDGEMENT = "judgement"
@@ -100,6 +101,17 @@ class DiscriminatorTurns(SeqVAEElboCriterion):
         """Whether the last judgement lets the discriminator's reward count."""
         return self.judgements.is_open(self.last_judgement)
 
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the model has to keep a copy of the discriminator."""
+        return self.cfg.disc_keep_best
+
+    @property
+    def has_no_reward(self) -> bool:
+        """Whether the discriminator's reward would be the only one, and is not used."""
+        alone = self.cfg.reward_sources == DISCRIMINATOR
+        return alone and self.judgements.threshold > 0 and not self.reward_is_used
+
     def turn_without_reward(self, model: Model, sample: dict[str, Any], draws: Draws) -> Result:
         """The generator's turn while the discriminator's reward is not used: its ELBO, weighted as in that turn."""
         loss, count, log = self.generator_pretrain(model, sample, draws)
@@ -133,9 +145,9 @@ class DiscriminatorTurns(SeqVAEElboCriterion):
         (present, *kept), given_up = found.tolist(), None
         if kept and sum(kept[0]) > sum(present):
             given_up, present = sum(present) / 2, kept[0]
-            model.kept.restore(model.discriminator)
+            model.restore_discriminator()
         elif kept:
-            model.kept.follow(model.discriminator, 0.0)
+            model.keep_discriminator()
         self.run_state.set(JUDGEMENT, (update_num, sum(present) / 2))
         of_real, of_fake = present
         return Verdict(of_real, of_fake, self.reward_is_used, was_used, given_up)

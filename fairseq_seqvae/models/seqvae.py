@@ -1,7 +1,9 @@
 """The model: encoder, decoder, and the discriminator and the rollout policy that train the decoder."""
 
 import logging
+import math
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +21,14 @@ from fairseq_seqvae.core.networks.spectral import SpectralNorm
 from fairseq_seqvae.core.rollouts.policy import Trajectory
 from fairseq_seqvae.core.rollouts.scheduled_sampling import InputMix, mixed_inputs
 from fairseq_seqvae.core.schedules.run_state import RunState
-from fairseq_seqvae.core.schedules.turns import DECODER, DISCRIMINATOR, DISCRIMINATOR_PARTS, ENCODER, GENERATOR_PARTS
+from fairseq_seqvae.core.schedules.turns import (
+    CRITIC,
+    DECODER,
+    DISCRIMINATOR,
+    DISCRIMINATOR_PARTS,
+    ENCODER,
+    GENERATOR_PARTS,
+)
 from fairseq_seqvae.models import discriminators  # noqa: F401  (registers the built-in ones)
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
 from fairseq_seqvae.models.decoders import hierarchical, hybrid  # noqa: F401
@@ -27,7 +36,7 @@ from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder
 from fairseq_seqvae.models.dictionaries import dictionary_digest
 from fairseq_seqvae.models.encoders import convolutional, recurrent  # noqa: F401
 from fairseq_seqvae.models.encoders.encoder import SeqVAEEncoder
-from fairseq_seqvae.models.lagging import LaggingCopy
+from fairseq_seqvae.models.lagging import LaggingCopy, copy_parameters, frozen_copy
 from fairseq_seqvae.models.registry import DECODERS, chosen
 from fairseq_seqvae.models.warm_start import warm_start
 from fairseq_seqvae.support import checkpoints
@@ -43,7 +52,9 @@ EXACT_ROLLOUT = "exact_rollout."
 RUN_STATE = "run_state."
 FITTED_PRIOR = "fitted_prior."
 # What starts as a copy where a checkpoint does not have it.
-_COPIES = {"rollout_decoder": "decoder", "kept_discriminator": "discriminator"}
+_COPIES = {"rollout_decoder": "decoder", "reference_decoder": "decoder", "kept_discriminator": "discriminator"}
+# Of the run state: number of the update in which the reference was taken.
+REFERENCE = "reference"
 
 
 class GeneratorOutput(NamedTuple):
@@ -55,6 +66,7 @@ class GeneratorOutput(NamedTuple):
         posterior: q(z|x)
         policy_logits: (B, T', V), of the trajectories given the z that they were sampled with; or None
         auxiliary_logits: (B, T, V), of the data given z alone, from a decoder that has such a part; or None
+        predicted_rewards: (B, T'), of the trajectories by the critic, before each token; or None
     """
 
     logits: Tensor
@@ -62,6 +74,7 @@ class GeneratorOutput(NamedTuple):
     posterior: Posterior
     policy_logits: Tensor | None
     auxiliary_logits: Tensor | None
+    predicted_rewards: Tensor | None
 
 
 class DiscriminatorOutput(NamedTuple):
@@ -103,17 +116,26 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     with the player (``param_group``), for fairseq's optimizer ``composite``.
     """
 
-    def __init__(self, encoder: SeqVAEEncoder, decoder: SeqVAEDecoder, discriminator: nn.Module | None = None):
+    def __init__(
+        self,
+        encoder: SeqVAEEncoder,
+        decoder: SeqVAEDecoder,
+        discriminator: nn.Module | None = None,
+        completes: bool = False,
+    ):
         super().__init__(encoder, decoder)
         self.discriminator: Any = discriminator
         self.prior: Prior = encoder.prior  # p(z)
         self.fitted_prior: GaussianMixturePrior | None = None  # of checkpoints that `fit-prior` wrote
         self.keeps_fitted_prior = True
-        self.lagging = LaggingCopy(decoder) if discriminator is not None else None
+        self.lagging = LaggingCopy(decoder) if completes else None
         self.rollout_decoder = self.lagging.module if self.lagging else None
-        self.kept: LaggingCopy | None = None  # of the discriminator at its best, see `keep_discriminator`
-        self.kept_discriminator: nn.Module | None = None
+        self.reference_decoder: Any = None  # see `add_reference`
+        self.critic: Any = None  # see `add_critic`
+        self.kept_discriminator: Any = None  # see `add_kept_discriminator`
         self.run_state = RunState()
+        # Called once the run's state has been read from a checkpoint; may refuse it with a ValueError.
+        self.after_restoring: Callable[[RunState], None] | None = None
         # What the task ends updates of; the rollout policy never sees a batch of data.
         self.moments = [
             part
@@ -126,17 +148,15 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         # Embeddings that encoder and decoder share belong to the decoder, which comes later here.
         parts = (encoder, ENCODER), (decoder, DECODER), (self.rollout_decoder, DECODER), (discriminator, DISCRIMINATOR)
         for module, part in parts:
-            for parameter in module.parameters() if module is not None else ():
-                tagged: Any = parameter
-                tagged.part = part
-                tagged.param_group = DISCRIMINATOR if part == DISCRIMINATOR else GENERATOR
+            _tag(module, part)
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> "SeqVAEModel":
         """Build from the options; *task* gives the dictionary and says whether a discriminator is of use."""
         dictionary = task.source_dictionary
         options.check(cfg, SeqVAEConfig)
-        in_training = getattr(task, "needs_discriminator", True)
+        needs_discriminator = getattr(task, "needs_discriminator", True)
+        in_training = getattr(task, "in_training", needs_discriminator)
         if in_training:  # a checkpoint that is only used could name any file
             import_module_files(cfg.module, "--module")
             import_module_files(cfg.disc_module, "--disc-module")
@@ -146,10 +166,12 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         decoder_embedding = _embedding(cfg, dictionary) if cfg.no_share_embeddings else embedding
         decoder = chosen(DECODERS, cfg.decoder, "--decoder").from_options(cfg, dictionary, decoder_embedding)
         discriminator = None
-        if in_training:
+        if needs_discriminator:
             discriminator = _discriminator(cfg, dictionary)
+        if in_training:
             warm_start(cfg, encoder, decoder, getattr(task, "restored_checkpoint", None))
-        model = cls(encoder, decoder, discriminator)
+        completes = in_training and getattr(task, "needs_rollout_policy", True)
+        model = cls(encoder, decoder, discriminator, completes)
         model.keeps_fitted_prior = not in_training
         return model
 
@@ -229,12 +251,19 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             logits_of, pad = self.decoder.logits, self.decoder.pad
             prev_output_tokens = mixed_inputs(prev_output_tokens, features, logits_of, mix, pad)
         said = self.decoder.reconstruct(prev_output_tokens, drawn.z, regularize=True, keys=word_dropout_keys)
-        policy_logits = None
-        if trajectory is not None:
+        policy_logits, predicted, rests = None, None, DISCRIMINATOR_PARTS
+        if trajectory is None:
+            rests = rests | {CRITIC}
+        else:
             previous = shift_right(trajectory.tokens, trajectory.mask, self.decoder.eos, self.decoder.pad)
-            policy_logits = self.decoder.teacher_forced(previous, trajectory.z, regularize=False)
-        logits = said.logits + self._untouched(DISCRIMINATOR_PARTS)
-        return GeneratorOutput(logits, drawn.kl, drawn.posterior, policy_logits, said.auxiliary_logits)
+            if self.critic is None:
+                policy_logits = self.decoder.teacher_forced(previous, trajectory.z, regularize=False)
+            else:
+                features, _ = self.decoder.read(previous, trajectory.z, regularize=False)
+                # It learns from what the decoder knows, and does not change it.
+                policy_logits, predicted = self.decoder.logits(features), self.critic(features.detach()).squeeze(2)
+        logits = said.logits + self._untouched(rests)
+        return GeneratorOutput(logits, drawn.kl, drawn.posterior, policy_logits, said.auxiliary_logits, predicted)
 
     def discriminator_turn(
         self,
@@ -258,7 +287,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         penalty = None
         if shares is not None:
             penalty = gradient_penalty(self.discriminator, *batches, shares)
-        return DiscriminatorOutput(logits_real + self._untouched(GENERATOR_PARTS), logits_fake, penalty)
+        return DiscriminatorOutput(logits_real + self._untouched(GENERATOR_PARTS | {CRITIC}), logits_fake, penalty)
 
     def _untouched(self, parts: frozenset[str]) -> Tensor | float:
         """0 that depends on all parameters of the *parts* that rest.
@@ -271,19 +300,62 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         zeros = [p.flatten()[:1].sum() * 0 for p in self.parameters() if p.requires_grad and p.part in parts]
         return sum(zeros) if zeros else 0.0
 
-    # -- the rollout policy --
+    # -- the rollout policy, and the reference --
 
     def drop_adversary(self) -> None:
         """Leave out what only adversarial training needs."""
-        self.discriminator = self.rollout_decoder = self.lagging = self.kept = self.kept_discriminator = None
+        self.drop_discriminator()
+        self.rollout_decoder = self.lagging = self.reference_decoder = self.critic = None
 
+    def drop_discriminator(self) -> None:
+        """Leave out the discriminator, of a training whose rewards do without."""
+        self.discriminator = self.kept_discriminator = None
+
+    def add_kept_discriminator(self) -> None:
+        """Hold a copy of the discriminator, too, which is part of checkpoints; the criterion says what it is worth."""
+        self.kept_discriminator = frozen_copy(self.discriminator)
+        _tag(self.kept_discriminator, DISCRIMINATOR)
+
+    @torch.no_grad()
     def keep_discriminator(self) -> None:
-        """Hold a copy of the discriminator, which is part of checkpoints; a criterion says what it is worth."""
-        self.kept = LaggingCopy(self.discriminator)
-        self.kept_discriminator = self.kept.module
-        for parameter in self.kept_discriminator.parameters():
-            tagged: Any = parameter
-            tagged.part = tagged.param_group = DISCRIMINATOR
+        """Let that copy be the discriminator as it is now."""
+        copy_parameters(self.discriminator, self.kept_discriminator)
+
+    @torch.no_grad()
+    def restore_discriminator(self) -> None:
+        """Let the discriminator be as that copy is."""
+        copy_parameters(self.kept_discriminator, self.discriminator)
+
+    def add_reference(self) -> None:
+        """Hold a reference policy, too: a frozen copy of the decoder that :meth:`keep_reference` takes."""
+        self.reference_decoder = frozen_copy(self.decoder)
+        _tag(self.reference_decoder, DECODER)
+
+    def add_critic(self) -> None:
+        """Have a critic, too: it predicts the reward of a sequence from the decoder's features, at first 0."""
+        self.critic = nn.Linear(self.decoder.hidden_dim, 1)
+        nn.init.zeros_(self.critic.weight)
+        nn.init.zeros_(self.critic.bias)
+        _tag(self.critic, CRITIC)
+
+    def keep_reference(self, update: int, since: int) -> None:
+        """Let the reference be the decoder as it is now, unless there is one of this run already.
+
+        Args:
+            update: number of the update that is being made
+            since: of the first adversarial update; a reference that was taken before it, or not before *update*, is
+                that of another run, which this one began with the parameters of
+        """
+        taken = self.run_state.get(REFERENCE)
+        if taken is None or not since <= taken[0] < update:
+            copy_parameters(self.decoder, self.reference_decoder)
+            self.run_state.set(REFERENCE, (update,))
+
+    @torch.no_grad()
+    def reference_logits(self, trajectory: Trajectory) -> Tensor:
+        """Logits (B, T, V) of the reference for *trajectory*, given the z that it was drawn with."""
+        previous = shift_right(trajectory.tokens, trajectory.mask, self.decoder.eos, self.decoder.pad)
+        return self.reference_decoder.teacher_forced(previous, trajectory.z, regularize=False)
 
     # -- checkpoints --
 
@@ -311,6 +383,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         prefix = f"{name}." if name else ""
         found = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{RUN_STATE}")}
         self.run_state.load(found, f"{prefix}{RUN_STATE}")
+        if self.after_restoring is not None:
+            self.after_restoring(self.run_state)
         exact = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{EXACT_ROLLOUT}")}
         if self.lagging is not None:
             self.lagging.load_exact(exact, f"{prefix}{EXACT_ROLLOUT}")
@@ -318,7 +392,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")
         self._check_dictionary(state_dict, prefix)
         self._take_fitted_prior(state_dict, prefix)
-        for part in ("discriminator", "rollout_decoder", "kept_discriminator"):
+        for part in ("discriminator", "rollout_decoder", "reference_decoder", "kept_discriminator", "critic"):
             module = getattr(self, part)
             saved = [key for key in state_dict if key.startswith(f"{prefix}{part}.")]
             if module is None:
@@ -328,6 +402,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
                 source = _COPIES.get(part)
                 start = f"as a copy of the {source}" if source else "from scratch"
                 logger.info(f"the checkpoint holds no {part}: it starts {start}")
+                if part == "reference_decoder":
+                    self.run_state.set(REFERENCE, (math.inf,))  # so it has not been taken yet
                 for key, value in module.state_dict().items():
                     if source:
                         value = state_dict[f"{prefix}{source}.{key}"]
@@ -360,6 +436,14 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
                 "the checkpoint was trained with a dictionary of the same size but of other symbols, or in another "
                 "order: use the data folder (dict.txt) that the model was trained with."
             )
+
+
+def _tag(module: nn.Module | None, part: str) -> None:
+    """Tag all parameters with their part of the model and their player."""
+    for parameter in module.parameters() if module is not None else ():
+        tagged: Any = parameter
+        tagged.part = part
+        tagged.param_group = DISCRIMINATOR if part == DISCRIMINATOR else GENERATOR
 
 
 def _embedding(cfg: Any, dictionary: Any) -> nn.Embedding:

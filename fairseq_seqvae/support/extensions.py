@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 
 
 def import_module_files(paths: str | None, flag: str) -> None:
@@ -14,8 +15,8 @@ def import_module_files(paths: str | None, flag: str) -> None:
         import_module_file(path, flag)
 
 
-def import_module_file(path: str, flag: str) -> None:
-    """Import the Python file *path*; the second time, nothing happens.
+def import_module_file(path: str, flag: str) -> ModuleType:
+    """The module that is made of the Python file *path*; its code runs the first time only.
 
     Raises:
         ValueError: there is no such file, or its code fails; the message begins with *flag*, which named the file.
@@ -25,7 +26,7 @@ def import_module_file(path: str, flag: str) -> None:
         raise ValueError(f"{flag} {path!r}: there is no such file.")
     name = f"fairseq_seqvae_user_{file.stem}_{abs(hash(str(file)))}"
     if name in sys.modules:
-        return
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ValueError(f"{flag} {path!r} is not a Python file.")
@@ -36,3 +37,4 @@ def import_module_file(path: str, flag: str) -> None:
     except Exception as error:
         del sys.modules[name]
         raise ValueError(f"{flag} {path!r} cannot be imported ({type(error).__name__}: {error}).") from error
+    return module

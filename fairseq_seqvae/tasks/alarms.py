@@ -14,6 +14,8 @@ from fairseq_seqvae.core.schedules.turns import Turn
 SURE, CHANCE = 0.99, 0.52
 # Smallest standard deviation of the rewards, and how close to 0 and 1 their mean may come if they are probabilities.
 REWARD_SPREAD, REWARD_MARGIN = 0.01, 0.01
+# Largest share of groups whose rewards are all the same.
+FLAT_GROUPS = 0.9
 # Smallest variety of samples, as a share of that of the data.
 VARIETY = 0.5
 # A reconstruction from one's own z must be right in so many more of the tokens than one from another sequence's z.
@@ -28,7 +30,7 @@ USE_THE_LATENT = (
 LOSSES = ("loss", "pg_loss", "d_loss")
 WATCHED = (
     *LOSSES,
-    *("rec", "kl", "kl_weight", "entropy", "reward", "reward_std"),
+    *("rec", "kl", "kl_weight", "entropy", "reward", "reward_std", "frac_reward_zero_std", "ref_kl", "critic_ev"),
     *("d_acc_real", "d_acc_fake", "distinct", "_distinct_data", "rec_acc", "rec_acc_other"),
 )
 
@@ -87,7 +89,9 @@ class Alarms:
         return messages
 
 
-def training_rules(kl_bound: float, kl_weight: float, first_update: int, probabilities: bool) -> list[Rule]:
+def training_rules(
+    kl_bound: float, kl_weight: float, first_update: int, probabilities: bool, has_discriminator: bool = True
+) -> list[Rule]:
     """The rules for training.
 
     Args:
@@ -95,6 +99,7 @@ def training_rules(kl_bound: float, kl_weight: float, first_update: int, probabi
         kl_weight: final weight of the KL term; the divergence counts only once the weight has reached it
         first_update: the divergence counts from this update on, since every training begins with almost none
         probabilities: whether rewards are probabilities rather than log-odds or logarithms
+        has_discriminator: whether the discriminator is among the rewards
     """
 
     def is_flat(mean: float, spread: float) -> bool:
@@ -129,9 +134,21 @@ def training_rules(kl_bound: float, kl_weight: float, first_update: int, probabi
             "the rewards are all alike: mean {reward:.3g}, standard deviation {reward_std:.2g}, so the policy gradient "
             "is noise. Try --reward logit, --pg-normalize, or a less certain discriminator (--disc-lr, "
             "--adv-d-steps, --disc-dropout); if it is at chance, a stronger one",
-        ),
+        )
+        if has_discriminator
+        else _flat_rewards(),
         _repeating("the trajectories"),
     ]
+
+
+def _flat_rewards() -> Rule:
+    return Rule(
+        ("reward", "frac_reward_zero_std"),
+        lambda _, flat: flat > FLAT_GROUPS,
+        "all samples of a batch get the same reward (mean {reward:.3g}) in {frac_reward_zero_std:.0%} of the updates, "
+        "so the policy gradient is 0. If that is what you wanted, the training is done; if not, try a reward that says "
+        "how far a sample is from fulfilling the rule, or a larger --batch-size",
+    )
 
 
 def latent_rules(kl_weight: float, first_update: int) -> list[Rule]:

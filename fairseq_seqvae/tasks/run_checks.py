@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.options import flag
+from fairseq_seqvae.rewards import sources
 from fairseq_seqvae.support.processes import is_master
 
 logger = logging.getLogger(__name__)
@@ -105,6 +107,22 @@ def refuse_missing_groups(task_cfg: Any, players: Iterable[str]) -> None:
         )
 
 
+def refuse_one_sentence(task_cfg: Any, criterion_cfg: Any) -> None:
+    """Stop where a baseline is to compare the sequences of batches that have one each.
+
+    Raises:
+        ValueError: `--batch-size 1`, and the policy gradient has such a baseline
+    """
+    root, baseline = _whole_run(task_cfg), getattr(criterion_cfg, "pg_baseline", "none")
+    if root is None or "dataset" not in root or baseline == "none" or getattr(criterion_cfg, "pg_group_size", 1) > 1:
+        return
+    if root.dataset.batch_size == 1:
+        raise ValueError(
+            f"--batch-size 1 leaves --pg-baseline {baseline} no other sentence to compare with, so that the policy "
+            "gradient would be 0: use larger batches, or --pg-baseline none."
+        )
+
+
 def refuse_without_latent(has_latent: bool, **wishes: float) -> None:
     """Stop where options that act on the latent vector are given to a model without one.
 
@@ -173,6 +191,54 @@ def first_valid_subset(task_cfg: Any) -> str:
     root = _whole_run(task_cfg)
     known = root.dataset.valid_subset if root is not None and "dataset" in root else "valid"
     return str(known).split(",")[0]
+
+
+def _criterion_option(task_cfg: Any, name: str, default: str) -> str:
+    """An option of the run's criterion; *default* where there is no such option, as in a task made in Python."""
+    return str(getattr(getattr(_whole_run(task_cfg), "criterion", None), name, None) or default)
+
+
+def encoders(task_cfg: Any) -> tuple[Any, Any]:
+    """The options of the run's subword encoder and of its tokenizer; None each where there is none."""
+    root = _whole_run(task_cfg)
+    return getattr(root, "bpe", None), getattr(root, "tokenizer", None)
+
+
+def wants_discriminator(task_cfg: Any) -> bool:
+    """Whether the rewards of the run are such that a discriminator has to be built."""
+    return sources.uses_discriminator(_criterion_option(task_cfg, "reward_sources", sources.DISCRIMINATOR))
+
+
+def wants_rollouts(task_cfg: Any) -> bool:
+    """Whether the run completes prefixes, so that a rollout policy has to be built."""
+    return _criterion_option(task_cfg, "value", "rollouts") == "rollouts"
+
+
+def refuse_other_rewards(task_cfg: Any, given: str, restored: str | None, run_state: RunState) -> None:
+    """Stop a run that continues with other rewards than it began with; write down those of one that begins.
+
+    A resumed run would else, without a word, train by the default reward where the flag was forgotten.
+
+    Args:
+        given: what `--reward-sources` says now
+        restored: checkpoint that the parameters are from, or None
+        run_state: what the checkpoint holds besides parameters; nothing is added where the rewards are the default
+
+    Raises:
+        ValueError: the run continues, and its rewards were others
+    """
+    now, known = sources.label(given), run_state.get("reward_sources")
+    before = "".join(chr(int(letter)) for letter in known) if known else sources.DISCRIMINATOR
+    checkpoint = getattr(_whole_run(task_cfg), "checkpoint", None)
+    begins = checkpoint is None or checkpoint.reset_optimizer or restored in (None, checkpoint.finetune_from_model)
+    if before != now and not begins:
+        how = f"with --reward-sources {before}" if known else f"by the ELBO or with --reward-sources {before}"
+        raise ValueError(
+            f"{restored} was trained {how}, and this command gives {now}: give the same rewards to continue, or start "
+            "a new run in another --save-dir with --finetune-from-model."
+        )
+    if known or now != sources.DISCRIMINATOR:
+        run_state.set("reward_sources", tuple(map(ord, now)))
 
 
 def scores_without_targets(task_cfg: Any) -> bool:

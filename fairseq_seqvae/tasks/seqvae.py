@@ -3,7 +3,7 @@
 import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from fairseq_seqvae import options
 from fairseq_seqvae.core.augmentation import Transposition
 from fairseq_seqvae.core.noise import Draws
 from fairseq_seqvae.core.schedules.lagging_inference import LaggingPlan, LaggingState
+from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.core.schedules.turns import (
     DISCRIMINATOR,
     ENCODER_TURN,
@@ -57,7 +58,8 @@ class SeqVAETask(LatentGenerationTask):
         self._lagging: LaggingPlan | None = None
         if cfg.lagging_updates:
             self._lagging = LaggingPlan(cfg.lagging_updates, cfg.lagging_until)
-        self.needs_discriminator = True
+        self.needs_discriminator = self.needs_rollout_policy = True  # parts of a model that is built
+        self.in_training = False  # a model was built to be trained, of which the flags of the user say how
         self.restored_checkpoint: str | None = None  # that replaces the parameters of a model which is built
         # Kept in checkpoints, so that fairseq-validate samples no longer sequences than training did.
         self.state.add_factory("longest", lambda: 0)
@@ -188,7 +190,9 @@ class SeqVAETask(LatentGenerationTask):
         unnamed = object if from_checkpoint else SeqVAEModel  # options that are made in Python need not have a name
         if not issubclass(ARCH_MODEL_REGISTRY.get(name, unnamed), SeqVAEModel):
             raise ValueError(f"--task seqvae needs a SeqVAE, but the model is {name!r}: give one of --arch seqvae.")
-        self.needs_discriminator = not from_checkpoint
+        self.in_training = not from_checkpoint
+        self.needs_discriminator = self.in_training and run_checks.wants_discriminator(self.cfg)
+        self.needs_rollout_policy = self.in_training and run_checks.wants_rollouts(self.cfg)
         self.restored_checkpoint = None if from_checkpoint else run_checks.restored_checkpoint(self.cfg)
         model = super().build_model(cfg, from_checkpoint)
         # Generation knows the model's options only from its checkpoint.
@@ -206,7 +210,12 @@ class SeqVAETask(LatentGenerationTask):
         if hasattr(cfg, "disc_scoring") and getattr(self._model, "discriminator", None) is not None:
             run_checks.check_discriminator(self._model.discriminator, cfg)
         is_adversarial = getattr(criterion, "is_adversarial", False)
-        run_checks.refuse_missing_groups(self.cfg, ("generator", "discriminator") if is_adversarial else ("generator",))
+        has_judge = getattr(criterion, "uses_discriminator", is_adversarial)
+        run_checks.refuse_missing_groups(self.cfg, ("generator", "discriminator") if has_judge else ("generator",))
+        if self.plan and is_adversarial and not has_judge:
+            self.plan = self.plan.without_discriminator()
+            if getattr(self._model, "discriminator", None) is not None:
+                self._model.drop_discriminator()
         if not is_adversarial:
             self.plan = None
             if self._model is not None and hasattr(self._model, "drop_adversary"):
@@ -214,9 +223,12 @@ class SeqVAETask(LatentGenerationTask):
         elif self.plan and 0 < self.cfg.max_update <= self.plan.adversarial_from and is_master():
             logger.warning(
                 f"--max-update {self.cfg.max_update} ends before the adversarial part, which begins at update "
-                f"{self.plan.adversarial_from} (--gen-pretrain-updates {self.plan.gen_pretrain_updates} + "
-                f"--disc-pretrain-updates {self.plan.disc_pretrain_updates}): the policy gradient is never used"
+                f"{self.plan.adversarial_from} (--gen-pretrain-updates {self.plan.gen_pretrain_updates}"
+                + (f" + --disc-pretrain-updates {self.plan.disc_pretrain_updates}" if has_judge else "")
+                + "): the policy gradient is never used"
             )
+        if self._model is not None:
+            self._add_parts(criterion)
         has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
         if known := vars(type(criterion)).get("VALIDATION_METRICS"):
             if hasattr(criterion, "validation_metrics"):
@@ -226,11 +238,38 @@ class SeqVAETask(LatentGenerationTask):
             run_checks.refuse_without_latent(
                 has_latent, kl_target=criterion.cfg.kl_target, lagging_updates=self.cfg.lagging_updates
             )
+            if self.in_training:
+                run_checks.refuse_one_sentence(self.cfg, criterion.cfg)
             criterion.run_state = getattr(self._model, "run_state", criterion.run_state)
-            if is_adversarial and criterion.cfg.disc_keep_best and self._model is not None:
-                self._model.keep_discriminator()
+            if self.in_training and (rewards := getattr(criterion.cfg, "reward_sources", None)):
+                self._note_rewards(str(rewards))
             self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent)
         return criterion
+
+    def _add_parts(self, criterion: Any) -> None:
+        """Give the model what this criterion needs of it besides the usual parts."""
+        if getattr(criterion, "needs_reference", False):
+            self._model.add_reference()
+        if getattr(criterion, "needs_critic", False):
+            self._model.add_critic()
+        if getattr(criterion, "keeps_best", False) and getattr(self._model, "discriminator", None) is not None:
+            self._model.add_kept_discriminator()
+
+    def _note_rewards(self, rewards: str) -> None:
+        """Write the *rewards* into the run's state, and compare them with those of a checkpoint that is read later."""
+
+        def compare(run_state: RunState) -> None:
+            if run_state is self._model.run_state:  # not that of a copy, such as the moving average
+                run_checks.refuse_other_rewards(self.cfg, rewards, self.restored_checkpoint, run_state)
+
+        run_checks.refuse_other_rewards(self.cfg, rewards, None, self._model.run_state)
+        self._model.after_restoring = compare
+
+    def text_decoders(self) -> list[Callable[[str], str]]:
+        """What makes texts of symbols, as `--bpe` and `--tokenizer` of a training say, in the order of its use."""
+        bpe, tokenizer = run_checks.encoders(self.cfg)
+        made: tuple[Any, Any] = self.build_bpe(bpe), self.build_tokenizer(tokenizer)
+        return [part.decode for part in made if part is not None]
 
     # -- turns --
 
@@ -268,6 +307,8 @@ class SeqVAETask(LatentGenerationTask):
             loss = loss * 0
             for moments in model.moments:
                 moments.forget_batch()
+            if hasattr(criterion, "forget_batch"):
+                criterion.forget_batch()
         with torch.autograd.profiler.record_function("backward"):
             optimizer.backward(loss)
         if self._turn[1] is ENCODER_TURN:
@@ -286,6 +327,8 @@ class SeqVAETask(LatentGenerationTask):
             turn = self.turn(update_num)
         rate = self.cfg.disc_lr if DISCRIMINATOR in turn.moves else None
         if not _step_parts(optimizer, turn.moves, rate) or self.plan is None:
+            return
+        if model.lagging is None:
             return
         if turn is GENERATOR_TURN:
             model.lagging.follow(model.decoder, self.cfg.rollout_lag)

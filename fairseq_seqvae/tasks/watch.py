@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fairseq_seqvae.core.schedules.turns import DISCRIMINATOR_PRETRAIN, Turn
+from fairseq_seqvae.rewards.sources import DISCRIMINATOR, uses_discriminator
 from fairseq_seqvae.support.manners import ExplainedError
 from fairseq_seqvae.support.processes import is_master
-from fairseq_seqvae.tasks import alarms
+from fairseq_seqvae.tasks import alarms, policy_alarms
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +42,15 @@ class Watch:
         Without a latent, no divergence is too small and nothing is reconstructed.
         """
         first_update = task_cfg.alarm_window
+        sources = str(getattr(criterion_cfg, "reward_sources", DISCRIMINATOR))
         rules = alarms.training_rules(
             task_cfg.alarm_kl if has_latent else 0.0,  # no divergence is below 0
             criterion_cfg.kl_weight,
             first_update,
-            getattr(criterion_cfg, "reward", None) == "prob",
+            getattr(criterion_cfg, "reward", None) == "prob" and sources == DISCRIMINATOR,
+            uses_discriminator(sources),
         )
+        rules += policy_alarms.policy_rules(criterion_cfg, task_cfg.alarm_ref_kl)
         latent_rules = alarms.latent_rules(criterion_cfg.kl_weight, first_update) if has_latent else []
         return cls(rules, task_cfg.alarm_window, latent_rules)
 

@@ -52,6 +52,16 @@ def feed(alarms, *series):
     return [message for values in series for message in alarms.observe(HEALTHY | values)]
 
 
+def test_rewards_without_a_discriminator_are_flat_where_whole_batches_are():
+    def messages(share):
+        alarms = Alarms(training_rules(0.1, 1.0, 0, False, has_discriminator=False), SIZE)
+        return feed(alarms, *[{"reward": 5.0, "reward_std": 0.0, "frac_reward_zero_std": share}] * SIZE)
+
+    (message,) = messages(0.95)
+    assert message.startswith("all samples of a batch get the same reward (mean 5) in 95% of the updates")
+    assert not messages(0.5)
+
+
 class TestAlarms:
     def test_healthy_numbers_are_passed_over_in_silence(self):
         assert feed(make(), *[{}] * 50) == []

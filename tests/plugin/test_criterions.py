@@ -604,7 +604,7 @@ class TestGradients:
 
 class TestLogging:
     ELBO_KEYS = {"loss", "rec", "kl", "nats_per_token", "ppl", "kl_weight"}
-    PG_KEYS = {"pg_loss", "reward", "reward_std", "entropy", "distinct"}
+    PG_KEYS = {"pg_loss", "reward", "reward_std", "entropy", "distinct", "frac_reward_zero_std"}
     DISC_KEYS = {"d_loss", "d_acc_real", "d_acc_fake"}
 
     def reduced(self, training, logs):

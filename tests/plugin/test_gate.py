@@ -128,6 +128,15 @@ class TestTheGate:
         used = ["reward" in line for line in json_lines(said, "train_inner")]
         assert [used[number] for number in (5, 6, 8, 9, 11, 12)] == [True] * 4 + [False] * 2
 
+    def test_takes_only_the_discriminators_part_of_several_rewards(self, toy, tmp_path):
+        for flags, is_used in ((SHUT, False), (OPEN, True)):
+            sources = "--reward-sources discriminator,length:1-3 --reward-weights 2,5 --value final"
+            said = commands.train(toy.folder, tmp_path / str(is_used), flags, sources, "--max-update 7")
+            line = json_lines(said, "train_inner")[6]
+            of_judge, of_length = (float(line[f"rewards/{name}/mean"]) for name in ("discriminator", "length:1-3"))
+            assert of_judge > 0 and float(line["d_gate"]) == is_used
+            assert float(line["reward"]) == pytest.approx(2 * of_judge * is_used + 5 * of_length, abs=1e-3)
+
     def test_alarms_where_no_validation_samples(self, toy, tmp_path, monkeypatch):
         from fairseq_seqvae.criterions.discriminator_turns import DiscriminatorTurns
 
@@ -218,6 +227,11 @@ class TestMessages:
         [
             ("--disc-gate 0.55", "--disc-gate 0.55 needs judgements: give --disc-gate-interval"),
             ("--disc-keep-best", "--disc-keep-best needs judgements: give --disc-gate-interval"),
+            (
+                f"{EVERY} --reward-sources length:1-3",
+                "--disc-gate-interval 3 judges a discriminator, which",
+            ),
+            (f"{OPEN} --pg-loss ppo --ppo-reuse 2", "--disc-gate 0.001 cannot take back what --ppo-reuse 2 learns"),
             (f"{EVERY} --disc-gate 1.5", r"--disc-gate must lie in \[0, 1\) but is 1.5"),
         ],
     )

@@ -12,10 +12,12 @@ class Reward(ABC):
 
     Attributes:
         needs_discriminator: whether a discriminator has to be there and trained for it
+        may_abstain: whether a score may be NaN, for a sequence that the reward has no opinion of
         bounds: least and greatest score, if there are such; alarms look at means close to them
     """
 
     needs_discriminator: bool = False
+    may_abstain: bool = False
     bounds: tuple[float, float] | None = None
 
     @abstractmethod

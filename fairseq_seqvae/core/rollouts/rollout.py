@@ -30,6 +30,9 @@ DROP_FINISHED_ON = ("cpu",)
 
 PLAIN = SamplingOptions()
 
+# Ways to value prefixes: :func:`prefix_values`, :func:`final_values`, or the latter after a critic's predictions.
+VALUES = ("rollouts", "final", "critic")
+
 
 def select_rows(state: State, index: Tensor) -> State:
     """The state of the rows *index* (R,)."""
@@ -305,6 +308,15 @@ def reward_positions(lengths: Tensor, max_len: int, stride: int) -> Tensor:
 
 
 @torch.no_grad()
+def final_values(reward: Reward, trajectory: Trajectory) -> PrefixValues:
+    """The reward of each whole sequence, at its last position; nothing is completed."""
+    last = (trajectory.lengths - 1).unsqueeze(1)
+    values = torch.zeros(trajectory.tokens.shape, device=trajectory.tokens.device)
+    values.scatter_(1, last, reward.score(trajectory.tokens, trajectory.mask).float().unsqueeze(1))
+    return PrefixValues(values, torch.zeros_like(trajectory.mask).scatter_(1, last, True))
+
+
+@torch.no_grad()
 def prefix_values(
     policy: Policy, reward: Reward, trajectory: Trajectory, plan: RolloutPlan, draws: Draws
 ) -> PrefixValues:
@@ -320,11 +332,8 @@ def prefix_values(
         plan: see :class:`RolloutPlan`
         draws: random numbers of the update
     """
-    values = torch.zeros(trajectory.tokens.shape, device=trajectory.tokens.device)
+    values = final_values(reward, trajectory).rewards
     for completions in complete_prefixes(policy, trajectory, plan, draws):
         scores = reward.score_completions(completions, trajectory.tokens).float() / plan.num_rollouts
         values.index_put_((completions.rows, completions.prefix_lengths - 1), scores, accumulate=True)
-    whole = reward.score(trajectory.tokens, trajectory.mask).float()
-    values.scatter_(1, (trajectory.lengths - 1).unsqueeze(1), whole.unsqueeze(1))
-    positions = reward_positions(trajectory.lengths, values.size(1), plan.stride)
-    return PrefixValues(values.masked_fill(~positions, 0.0), positions)
+    return PrefixValues(values, reward_positions(trajectory.lengths, values.size(1), plan.stride))

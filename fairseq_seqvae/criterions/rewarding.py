@@ -1,0 +1,77 @@
+"""The rewards of a training: which there are, and the discriminator's among them."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from fairseq_seqvae import options
+from fairseq_seqvae.core.rewards.base import Reward
+from fairseq_seqvae.core.rewards.discriminator import DiscriminatorReward
+from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
+from fairseq_seqvae.criterions.seqvae_elbo import Model, SeqVAEElboCriterion
+from fairseq_seqvae.rewards.registry import Run
+from fairseq_seqvae.rewards.sources import DISCRIMINATOR, Sources, load_sources, uses_discriminator
+from fairseq_seqvae.rewards.texts import Reader
+
+logger = logging.getLogger(__name__)
+
+
+class Rewarding(SeqVAEElboCriterion):
+    """A criterion that has rewards.
+
+    Attributes:
+        uses_discriminator: whether the discriminator is among them
+        reader: makes texts of tokens for the rewards that need some
+        reward: all rewards as one, for the model that they are bound to
+        judge: the discriminator of that model, or None
+        scored: what is logged of the sequences that were scored last
+    """
+
+    reward: Reward
+
+    def __init__(self, cfg: SeqVAEPolicyGradientConfig, task: Any):
+        super().__init__(cfg, task)
+        options.check(cfg, SeqVAEPolicyGradientConfig)
+        self.uses_discriminator = uses_discriminator(cfg.reward_sources)
+        self.reader = Reader(task.target_dictionary)
+        self.judge: Any = ...  # not bound yet
+        self.scored: dict[str, Any] = {}
+        self._warned = False
+        self._sources: Sources | None = None
+        # Elsewhere, as in fairseq-validate, the flags are those of a checkpoint, which could name any file.
+        if getattr(task, "in_training", False):
+            if cfg.reward_sources != DISCRIMINATOR:
+                self.reader.decoders = task.text_decoders()
+            run = Run(task.target_dictionary, self._training_texts, str(task.cfg.data))
+            self._sources = load_sources(cfg.reward_sources, cfg.reward_weights, run, self.reader)
+
+    def _training_texts(self) -> Iterator[str]:
+        data = next(data for split, data in self.task.datasets.items() if split.startswith("train"))
+        for number in range(len(data)):
+            yield self.reader.text([token for token in data.src[number].tolist() if token != self.reader.eos])
+
+    def bind(self, model: Model) -> None:
+        """Make the reward of a model, whose discriminator may be part of it.
+
+        Raises:
+            RuntimeError: the criterion was not built in a training
+        """
+        if self._sources is None:
+            raise RuntimeError("rewards are loaded in a training only: let the task build the model to train first.")
+        self.judge = model.discriminator
+        how = str(self.cfg.reward), str(self.cfg.disc_scoring)
+        self.reward = self._sources.reward(lambda: DiscriminatorReward(self.judge, *how))
+
+    def warn_of_one_sequence(self) -> None:
+        """Say once that a baseline which compares sequences has nothing to compare in a batch of one."""
+        if self.cfg.pg_baseline != "none" and not self._warned:
+            self._warned = True
+            logger.warning(
+                f"a batch has one sentence, so --pg-baseline {self.cfg.pg_baseline} has no other to compare it with, "
+                "and its policy gradient is 0: use larger batches, or --pg-baseline none"
+            )
+
+    def validation_metrics(self, has_latent: bool) -> list[str]:
+        """See :meth:`SeqVAEElboCriterion.validation_metrics`."""
+        known = super().validation_metrics(has_latent)
+        return known if self.uses_discriminator else [name for name in known if not name.startswith("d_acc")]

@@ -1,0 +1,97 @@
+"""A rule on texts as a reward of tokens."""
+
+import math
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairseq_seqvae.core.rewards.base import Reward
+from fairseq_seqvae.rewards.registry import Rule
+from fairseq_seqvae.rewards.texts import Reader
+
+
+class RewardError(ValueError):
+    """A rule failed; the message names it and says what to do."""
+
+
+class RuleReward(Reward):
+    """What a rule says of whole sequences; NaN where it says None.
+
+    The rule is called with ``samples`` (list of str, as a user wrote them) and the keywords ``tokens`` (list of lists
+    of numbers, without padding and end), ``lengths`` (of these), ``ended`` (whether the sample came to its end, which
+    one of the greatest length may not) and ``references`` (list of str: the sequences of the data in this batch, in no
+    relation to the samples). It returns one number per sample, or None.
+
+    Args:
+        source: as the user gave it, for messages
+        rule: see above
+        reader: makes texts of tokens
+    """
+
+    may_abstain = True
+
+    def __init__(self, source: str, rule: Rule, reader: Reader):
+        self.source = source
+        self.rule = rule
+        self.reader = reader
+
+    @torch.no_grad()
+    def score(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
+        """See :meth:`Reward.score`.
+
+        Raises:
+            RewardError: the rule raised, or did not return one finite number or None per sample
+        """
+        references = self.reader.references()
+        texts = self.reader.read(tokens, padding_mask)
+        try:
+            scores = self.rule(
+                list(texts.texts),
+                tokens=[list(row) for row in texts.tokens],
+                lengths=[len(row) for row in texts.tokens],
+                ended=list(texts.ended),
+                references=list(references),
+            )
+        except Exception as error:
+            raise RewardError(f"{self._name} raised {type(error).__name__}: {error}{_place(error)}.") from error
+        return torch.tensor(self._numbers(scores, texts.texts), device=tokens.device)
+
+    def _numbers(self, scores: Any, samples: list[str]) -> list[float]:
+        if torch.is_tensor(scores) or hasattr(scores, "tolist"):
+            scores = scores.tolist()
+        if not isinstance(scores, Iterable) or isinstance(scores, (str, dict)):
+            raise RewardError(f"{self._name} returned {scores!r}: return a list of one number or None per sample.")
+        scores = list(scores)
+        if len(scores) != len(samples):
+            raise RewardError(
+                f"{self._name} returned {len(scores)} numbers for {len(samples)} samples: return one per sample, or "
+                "None for one that it has no opinion of."
+            )
+        return [self._number(score, sample) for score, sample in zip(scores, samples, strict=True)]
+
+    def _number(self, score: Any, sample: str) -> float:
+        if score is None:
+            return math.nan
+        try:
+            number = math.nan if isinstance(score, str) else float(score)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise RewardError(
+                f"{self._name} returned {score!r} for the sample {sample!r}: return a finite number, or None."
+            )
+        return number
+
+    @property
+    def _name(self) -> str:
+        return f"the reward {self.source!r} of --reward-sources"
+
+
+def _place(error: Exception) -> str:
+    """The line of the rule's own code that raised *error*, in brackets; "" if it was not even reached."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line})" if frames else ""

@@ -1,0 +1,142 @@
+"""Which rewards a training has, and with which weights: ``--reward-sources`` and ``--reward-weights``."""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fairseq_seqvae.core.rewards.base import Reward
+from fairseq_seqvae.core.rewards.weighted import Weighted, WeightedRewards
+from fairseq_seqvae.rewards.registry import REWARDS, Rule, Run
+from fairseq_seqvae.rewards.rule import RuleReward
+from fairseq_seqvae.rewards.texts import Reader
+from fairseq_seqvae.support.extensions import import_module_file
+
+FLAG = "--reward-sources"
+DISCRIMINATOR = "discriminator"
+_FUNCTION = re.compile(r"(.+\.py):([A-Za-z_]\w*)", re.DOTALL)
+
+
+def split_sources(text: str) -> list[str]:
+    """Sources that commas separate; ``\\,`` is a comma within one."""
+    return [part.replace("\\,", ",").lstrip() for part in re.split(r"(?<!\\),", text)]
+
+
+def split_weights(text: str | None, count: int) -> list[float]:
+    """The weights of *count* rewards, 1 each where *text* is empty; an empty list if it is no list of numbers."""
+    if not text:
+        return [1.0] * count
+    try:
+        weights = [float(part) for part in text.split(",")]
+    except ValueError:
+        return []
+    return weights if all(abs(weight) < float("inf") for weight in weights) else []
+
+
+def weights_fit(sources: str, weights: str | None) -> bool:
+    """Whether *weights* are finite numbers, one for each of *sources*."""
+    count = len(split_sources(sources))
+    return len(split_weights(weights, count)) == count
+
+
+def uses_discriminator(text: str) -> bool:
+    """Whether the discriminator is among the sources *text*."""
+    return DISCRIMINATOR in split_sources(text)
+
+
+def names_of(sources: list[str]) -> list[str]:
+    """What logs call each source: the function of a file, ``NAME:ARGUMENT`` of others, without slashes."""
+    names = []
+    for source in sources:
+        found = _FUNCTION.fullmatch(source)
+        names.append(found.group(2) if found else source.replace("/", "_"))
+    return names
+
+
+def label(text: str) -> str:
+    """The sources without the folders of their files, which may move: what must not change in a run that continues."""
+    found = (_FUNCTION.fullmatch(source) for source in split_sources(text))
+    parts = [m.group(0).rsplit("/", 1)[-1] if m else s for m, s in zip(found, split_sources(text), strict=True)]
+    return ",".join(parts)
+
+
+class Sources(NamedTuple):
+    """Rewards that are loaded and checked, without the discriminator, which lives and changes in the model.
+
+    Attributes:
+        names: of all rewards, in the order of the flag
+        weights: of all rewards
+        rewards: of those that are no discriminator
+    """
+
+    names: list[str]
+    weights: list[float]
+    rewards: dict[str, RuleReward]
+
+    def reward(self, discriminator: Callable[[], Reward]) -> Reward:
+        """All of them as one; *discriminator* makes that one if it is among them, and is as it is if it is alone."""
+        if self.names == [DISCRIMINATOR] and self.weights == [1]:
+            return discriminator()
+        parts = []
+        for name, weight in zip(self.names, self.weights, strict=True):
+            reward = discriminator() if name == DISCRIMINATOR else self.rewards[name]
+            parts.append(Weighted(name, reward, weight))
+        return WeightedRewards(parts)
+
+
+def load_sources(sources_text: str, weights_text: str | None, run: Run, reader: Reader) -> Sources:
+    """Load what the flags name. This runs the code of files: the flags must come from the user, not from a checkpoint.
+
+    Args:
+        sources_text: as typed
+        weights_text: the same, one for each source
+        run: see :class:`Run`
+        reader: makes texts of tokens
+
+    Raises:
+        ValueError: a source does not exist or will not do; the message names the flag
+    """
+    sources = split_sources(sources_text)
+    names, weights = names_of(sources), split_weights(weights_text, len(sources))
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{FLAG} {sources_text} has {twice!r} twice: give it once, with the sum of the weights.")
+    rewards = {
+        name: RuleReward(source, _rule(source, run), reader)
+        for name, source in zip(names, sources, strict=True)
+        if source != DISCRIMINATOR
+    }
+    return Sources(names, weights, rewards)
+
+
+def _rule(source: str, run: Run) -> Rule:
+    if found := _FUNCTION.fullmatch(source):
+        return _function_of_file(source, *found.groups())
+    name, _, argument = source.partition(":")
+    if name not in REWARDS:
+        raise ValueError(
+            f"{FLAG} {source!r}: unknown reward {name!r}: give FILE.py:function, or one of "
+            f"{', '.join(sorted([DISCRIMINATOR, *REWARDS]))}."
+        )
+    try:
+        return REWARDS[name](argument, run)
+    except ValueError as error:
+        raise ValueError(f"{FLAG} {source!r}: {error}") from error
+
+
+def _function_of_file(source: str, path: str, name: str) -> Rule:
+    module = import_module_file(path, FLAG)
+    rule = getattr(module, name, None)
+    if not callable(rule):
+        functions = [n for n, thing in vars(module).items() if inspect.isfunction(thing) and not n.startswith("_")]
+        raise ValueError(
+            f"{FLAG} {source!r}: the file has no function {name!r}: it has {', '.join(functions) or 'none at all'}."
+        )
+    try:
+        inspect.signature(rule).bind([], tokens=[], lengths=[], ended=[], references=[], later=None)
+    except TypeError as error:
+        raise ValueError(
+            f"{FLAG} {source!r} cannot be called with samples and keywords ({error}): write it as "
+            f"def {name}(samples, **kwargs)."
+        ) from error
+    return rule

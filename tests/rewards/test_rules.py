@@ -1,0 +1,153 @@
+"""The built-in rewards, each against examples worked out by hand."""
+
+import pytest
+
+from fairseq_seqvae.rewards import REWARDS, Run
+
+RUN = Run(dictionary=None, training_texts=lambda: ["a b", "c"])
+
+
+def judge(source, *samples, **given):
+    """What the reward `NAME` or `NAME:ARGUMENT` says of samples."""
+    name, _, argument = source.partition(":")
+    return REWARDS[name](argument, RUN)(list(samples), **given)
+
+
+class TestLength:
+    def test_exactly(self):
+        assert judge("length:3", "a b c", "a b", "a", "", "a b c d e f") == [1, 1 / 2, 1 / 3, 1 / 4, 1 / 4]
+
+    def test_in_a_range(self):
+        assert judge("length:2-3", "a", "a b", "a b c", "a b c d e") == [1 / 2, 1, 1, 1 / 3]
+
+    def test_at_most_and_at_least(self):
+        assert judge("length:<=2", "", "a b", "a b c") == [1, 1, 1 / 2]
+        assert judge("length:>=2", "", "a b", "a b c") == [1 / 3, 1, 1]
+
+    @pytest.mark.parametrize("argument", ["", "seven", "-3", ">=2-4", ">=<=3", "3.5"])
+    def test_other_arguments_are_explained(self, argument):
+        with pytest.raises(ValueError, match="give a number of words: length:7"):
+            judge(f"length:{argument}")
+
+    def test_a_range_has_an_order(self):
+        with pytest.raises(ValueError, match="length:8-4 ends before it begins"):
+            judge("length:8-4")
+
+
+class TestPatterns:
+    def test_regex_is_searched_anywhere(self):
+        assert judge(r"regex:\bno\b.*\?$", "no ?", "is it no good ?", "know ?", "no .") == [1, 1, 0, 0]
+
+    def test_contains_looks_at_whole_words(self):
+        assert judge("contains:a love", "in a love .", "a love", "a lover", "a b love", "") == [1, 1, 0, 0, 0]
+
+    def test_arguments_are_needed(self):
+        for source, message in {
+            "regex:": "give a regular expression",
+            "regex:(": "'\\(' is no regular expression",
+            "contains: ": "give a word",
+        }.items():
+            with pytest.raises(ValueError, match=message):
+                judge(source)
+
+
+def test_novelty_knows_the_training_data():
+    assert judge("novelty", "a b", "b a", "c", "") == [0, 1, 0, 1]
+    with pytest.raises(ValueError, match="novelty takes no argument, but is given 'x'"):
+        judge("novelty:x")
+
+
+class TestBleu:
+    REFERENCES = ["the cat sat on the mat .", "a dog sat here", "no"]
+
+    def test_by_hand(self):
+        # 5 of 5 words, 3 of 4 pairs, 1 of 3 triples, no 4 of 2: smoothed to 1 / (2 * 2); reference lengths 7, 4, 1.
+        expected = (1 * 3 / 4 * 1 / 3 * 1 / 4) ** (1 / 4)
+        assert judge("bleu", "a dog sat on mat", references=self.REFERENCES) == [pytest.approx(expected)]
+
+    def test_it_is_that_of_sacrebleu(self):
+        sacrebleu = pytest.importorskip("sacrebleu")
+        samples = ["the cat sat on the mat .", "the the the the", "dog", "no", "x y z", "sat on the mat here", ""]
+        expected = [sacrebleu.sentence_bleu(sample, self.REFERENCES, tokenize="none").score / 100 for sample in samples]
+        assert judge("bleu", *samples, references=self.REFERENCES) == pytest.approx(expected)
+
+
+def melody(*notes, steps=16):
+    """A line of `steps` steps from (step, pitch) pairs."""
+    line = ["_"] * steps
+    for step, pitch in notes:
+        line[step] = str(pitch)
+    return " ".join(line)
+
+
+def scale(*pitches):
+    """Notes of two steps each."""
+    return melody(*((2 * i, pitch) for i, pitch in enumerate(pitches)), steps=2 * len(pitches))
+
+
+C, D, E, F, FIS, G, A, B = 60, 62, 64, 65, 66, 67, 69, 71
+MELODY_RULES = [name for name in REWARDS if name.startswith("melody-")]
+
+
+class TestMelody:
+    @pytest.mark.parametrize("name", MELODY_RULES)
+    def test_without_notes_nothing_is_fulfilled(self, name):
+        assert judge(name, "_ _ _", ". .", "") == [0, 0, 0]
+
+    def test_there_are_six(self):
+        assert len(MELODY_RULES) == 6
+
+    def test_key(self):
+        chromatic = scale(*range(60, 72))
+        assert judge("melody-key", scale(C, D, E, F, G, A, B), scale(G, A, B, D + 12, FIS), chromatic) == [1, 1, 7 / 12]
+        # In C major all but F sharp; in G major all but F.
+        assert judge("melody-key:C", scale(C, FIS, G, B)) == [3 / 4]
+        assert judge("melody-key:G", scale(C, F, G, B)) == [3 / 4]
+        assert judge("melody-key:Am", scale(A, C, E, 68)) == [3 / 4]  # G sharp is not in the natural minor scale
+        assert judge("melody-key:Bb", scale(58, 63, 65, 64)) == [3 / 4]
+
+    @pytest.mark.parametrize("key", ["H", "c", "C##", "Amin", "1"])
+    def test_keys_have_names(self, key):
+        for rule in ("melody-key", "melody-tonic"):
+            with pytest.raises(ValueError, match=f"'{key}' is no key"):
+                judge(f"{rule}:{key}")
+
+    def test_tonic(self):
+        whole = (C, D, E, F, G, A, B)
+        # All white keys: C major or A minor.
+        assert judge("melody-tonic", scale(*whole, C + 12), scale(*whole), scale(A, *whole, A)) == [1, 1 / 2, 1]
+        assert judge("melody-tonic", scale(D, *whole, E)) == [0]
+        # C and A are tonics, but of different keys.
+        assert judge("melody-tonic", scale(*whole, A)) == [1 / 2]
+        assert judge("melody-tonic:D", scale(D, E, D), scale(D, E, E), scale(E, D, E)) == [1, 1 / 2, 0]
+
+    def test_repeats(self):
+        assert judge("melody-repeats", scale(C, C, C, C, D), scale(C, C, C, C, C, C, D, C)) == [1, 1 - 2 / 8]
+        assert judge("melody-repeats:1", scale(C, C, D, D, D)) == [1 - 3 / 5]
+        # A hold or a rest between them changes nothing.
+        assert judge("melody-repeats:1", "60 . . 60 _ 62") == [pytest.approx(2 / 3)]
+        with pytest.raises(ValueError, match="melody-repeats:0 needs a whole number of at least 1"):
+            judge("melody-repeats:0")
+
+    def test_leaps(self):
+        assert judge("melody-leaps", scale(C, D, E), scale(C, G, A)) == [1, 1]  # a fifth is none
+        assert judge("melody-leaps", scale(C, A, G), scale(C, A, B), scale(C, A), scale(A, C, C, D)) == [1, 0, 0, 1]
+        assert judge("melody-leaps", scale(C, A, B, C, D)) == [1 / 2]  # up a sixth and on; down a seventh and back
+
+    def test_motif(self):
+        motif = (C, D, E, D)
+        assert judge("melody-motif", scale(*motif, *motif), scale(*motif, G, *motif, A)) == [1, 8 / 10]
+        assert judge("melody-motif", scale(*motif, F, G, A, B)) == [0]
+        # Too few pitches; in another rhythm; with notes in common.
+        assert judge("melody-motif", scale(C, D, C, D, C, D, C, D)) == [0]
+        slow = melody((0, C), (2, D), (4, E), (6, D), (8, C), (9, D), (10, E), (11, D))
+        assert judge("melody-motif", slow) == [0]
+        assert judge("melody-motif:3", scale(C, D, E, G, C, D, E)) == [6 / 7]
+        assert judge("melody-motif:3", scale(C, D, E)) == [0]
+
+    def test_range(self):
+        assert judge("melody-range", scale(C, C + 19), scale(C, C + 22, D), scale(C)) == [1, 1 / 4, 1]
+        assert judge("melody-range:12", scale(C, C + 13)) == [1 / 2]
+
+    def test_symbols_that_are_no_melody_are_holds(self):
+        assert judge("melody-range:1", "60 <unk> 62", "<unk>") == [1 / 2, 0]
