@@ -46,9 +46,8 @@ class Rewarding(SeqVAEElboCriterion):
             self._sources = load_sources(cfg.reward_sources, cfg.reward_weights, run, self.reader)
 
     def _training_texts(self) -> Iterator[str]:
-        data = next(data for split, data in self.task.datasets.items() if split.startswith("train"))
-        for number in range(len(data)):
-            yield self.reader.text([token for token in data.src[number].tolist() if token != self.reader.eos])
+        for tokens in self.task.training_sequences():
+            yield self.reader.text([token for token in tokens.tolist() if token != self.reader.eos])
 
     def bind(self, model: Model) -> None:
         """Make the reward of a model, whose discriminator may be part of it.

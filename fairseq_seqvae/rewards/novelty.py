@@ -12,7 +12,7 @@ def novelty(argument: str, run: Run) -> Rule:
     known: set[int] = set()
 
     def rule(samples: list[str], **kwargs: Any) -> list[float]:
-        if not known:  # the data are loaded after the rewards
+        if not known:  # read when they are needed first
             known.update(hash(text) for text in run.training_texts())
         return [float(hash(sample) not in known) for sample in samples]
 

@@ -100,7 +100,8 @@ def load_sources(sources_text: str, weights_text: str | None, run: Run, reader: 
     names, weights = names_of(sources), split_weights(weights_text, len(sources))
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ValueError(f"{FLAG} {sources_text} has {twice!r} twice: give it once, with the sum of the weights.")
+        remedy = "give it once, with the sum of the weights, or rename one of two functions of the same name"
+        raise ValueError(f"{FLAG} {sources_text} has {twice!r} twice: {remedy}.")
     rewards = {
         name: RuleReward(source, _rule(source, run), reader)
         for name, source in zip(names, sources, strict=True)

@@ -198,6 +198,11 @@ def _criterion_option(task_cfg: Any, name: str, default: str) -> str:
     return str(getattr(getattr(_whole_run(task_cfg), "criterion", None), name, None) or default)
 
 
+def train_subset(task_cfg: Any) -> str:
+    """Name of the split that the run trains on."""
+    return str(getattr(getattr(_whole_run(task_cfg), "dataset", None), "train_subset", None) or "train")
+
+
 def encoders(task_cfg: Any) -> tuple[Any, Any]:
     """The options of the run's subword encoder and of its tokenizer; None each where there is none."""
     root = _whole_run(task_cfg)

@@ -265,6 +265,14 @@ class SeqVAETask(LatentGenerationTask):
         run_checks.refuse_other_rewards(self.cfg, rewards, None, self._model.run_state)
         self._model.after_restoring = compare
 
+    def training_sequences(self) -> Iterator[Tensor]:
+        """The training data, (T,) each, EOS included, of all shards: what is new does not depend on the epoch."""
+        split = run_checks.train_subset(self.cfg)
+        folders = utils.split_paths(self.cfg.data)
+        for folder in folders if split.startswith("train") else folders[:1]:
+            tokens = read_split(folder, split, self.dictionary, self.cfg.dataset_impl)
+            yield from (tokens[number] for number in range(len(tokens)))
+
     def text_decoders(self) -> list[Callable[[str], str]]:
         """What makes texts of symbols, as `--bpe` and `--tokenizer` of a training say, in the order of its use."""
         bpe, tokenizer = run_checks.encoders(self.cfg)

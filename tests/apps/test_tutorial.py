@@ -17,6 +17,8 @@ SMALL = {
     "--max-update 900": "--max-update 60",
     "--kl-anneal-updates 400": "--kl-anneal-updates 30",
     "--max-update 500": "--max-update 40",
+    "--lr 1e-3": "--lr 3e-3",
+    "--pg-weight 2": "--pg-weight 8",
     "--num-draws 1000": "--num-draws 100",
     "--log-interval 50": "--log-interval 20",
     "--embed-dim 128": "--embed-dim 32",

@@ -42,13 +42,15 @@ def test_the_loss_equals_the_loops(toy, value):
     trajectory = act(training, batch)
     rewards = rewards_of(training, batch, trajectory, draws_of(training)).rewards
     pg_loss = critic_loss = 0.0
-    for b, row in enumerate(unpadded(trajectory.tokens)):
-        score = rewards[b, len(row) - 1].item()
-        predicted = slow_predictions(training.model, row, trajectory.z[b])
+    rows = unpadded(trajectory.tokens)
+    scores = [rewards[b, len(row) - 1].item() for b, row in enumerate(rows)]
+    predictions = [slow_predictions(training.model, row, trajectory.z[b]) for b, row in enumerate(rows)]
+    for b, (row, score, predicted) in enumerate(zip(rows, scores, predictions, strict=True)):
         critic_loss += sum((p - score) ** 2 for p in predicted) / len(row) / 2
         places = oracles.rewarded_positions(len(row), 2)
         for t, log_probs in enumerate(slow_log_probs(training.model.decoder, row, trajectory.z[b])):
-            advantage = score - predicted[t]
+            others = [scores[c] - predictions[c][t] for c in range(len(rows)) if c != b and t < len(rows[c])]
+            advantage = score - predicted[t] - sum(others) / len(others) if others else 0.0
             if value == "critic":
                 end = next(place for place in places if place >= t)
                 advantage = score if end == len(row) - 1 else predicted[end + 1]

@@ -11,9 +11,11 @@ import torch
 from commands import assert_same_training, json_lines, load_checkpoint, make_training, train
 from fairseq.logging import metrics
 
+from fairseq_seqvae import options
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, GENERATOR_TURN
-from fairseq_seqvae.rewards import sources
+from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
+from fairseq_seqvae.rewards import REWARDS, sources
 
 CALM = "--dropout 0 --disc-dropout 0"
 
@@ -53,6 +55,12 @@ class TestSources:
 
     def test_logs_call_a_function_by_its_name(self):
         assert sources.names_of(["/a/b.py:f", "contains:x", "regex:a/b"]) == ["f", "contains:x", "regex:a_b"]
+
+    def test_the_help_text_lists_the_built_in_ones(self):
+        known = {current.name: option.text for current, option in options.options_of(SeqVAEPolicyGradientConfig)}
+        text = known["reward_sources"]
+        listed = text[text.index("NAME:ARGUMENT (") + 15 : text.index(");")].split(", ")
+        assert listed == sorted(REWARDS)
 
     def test_a_file_may_move(self):
         assert sources.label("/a/b.py:f,length:7") == sources.label("b.py:f,length:7") == "b.py:f,length:7"
@@ -288,6 +296,13 @@ class TestWhatBecomesOfRewards:
         assert logged(training, one_turn(training, batch)[2])["rewards/novelty/mean"] == pytest.approx(
             expected, abs=1e-4
         )
+
+    def test_the_training_data_are_those_of_all_shards(self, toy, tmp_path):
+        other = commands.toy_sentences(20, seed=8)
+        shard = commands.preprocess(tmp_path / "shard", toy.folder / "dict.txt", train=other)
+        training = make_training(f"{toy.folder}:{shard}", "--value final --reward-sources novelty")
+        known = list(training.criterion._training_texts())
+        assert known == toy.train + other
 
     def test_numbers_may_come_as_a_tensor_or_array_or_bools(self, toy, rule_file):
         for expression in ("torch.ones(len(samples))", "numpy.ones(len(samples))", "[True for _ in samples]"):

@@ -175,8 +175,8 @@ class Credit:
     Attributes:
         stride: prefixes are rewarded every this many tokens
         credit: see :func:`token_returns`; with ``to-go`` a sequence that has ended keeps earning its last reward
-        baseline: see :func:`advantages`; ``group``, see :func:`.groups.leave_one_out`; or ``critic``, which needs its
-            predictions
+        baseline: see :func:`advantages`; ``group``, see :func:`.groups.leave_one_out`; or ``critic``: its predictions
+            and what they leave in the mean of the other rows
         normalize: see :func:`advantages`
         normalize_by: over what: the ``batch``, or the ``group``
         group_size: rows that share a z, see :mod:`.groups`
@@ -225,8 +225,8 @@ def policy_advantages(
         result = groups.leave_one_out(returns, how.group_size).masked_fill(padding_mask, 0.0)
         result = scaled_by_batch(result, returns, padding_mask) if by_batch else result
     elif expected is not None:
-        result = returns - expected
-        result = scaled_by_batch(result, returns, padding_mask) if by_batch else result
+        # What it gets wrong for all rows alike, above all while it is young, cancels.
+        result = advantages(returns - expected, padding_mask, "leave-one-out", by_batch)
     else:
         result = advantages(returns, padding_mask, how.baseline, by_batch)
     if how.normalize and not by_batch:
