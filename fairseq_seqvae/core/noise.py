@@ -39,6 +39,8 @@ class Stream(IntEnum):
     LATENT_ORACLE = 19
     LATENT_ORACLE_TOKENS = 21
     FITTED_PRIOR = 18
+    SLOPE = 26
+    SCHEDULED_SAMPLING = 27
 
 
 def _signed(value: int) -> int:

@@ -13,8 +13,9 @@ from fairseq_seqvae.core.policy_gradient.reinforce import BASELINES, CREDITS, NO
 from fairseq_seqvae.core.rewards.discriminator import REWARDS, SCORINGS
 from fairseq_seqvae.core.rollouts.rollout import VALUES
 from fairseq_seqvae.core.schedules.annealing import KL_ANNEALS
+from fairseq_seqvae.core.schedules.scheduled_sampling import SAMPLING_SCHEDULES
 from fairseq_seqvae.options import ANY_NUMBER, Relation, above, at_least, between, option
-from fairseq_seqvae.rewards.sources import split_sources, weights_fit
+from fairseq_seqvae.rewards.sources import split_sources, uses_discriminator, weights_fit
 
 
 @dataclass
@@ -55,6 +56,20 @@ class SeqVAEElboConfig(FairseqDataclass):
         at_least(0),
         {0: "off"},
     )
+    scheduled_sampling: float = option(
+        0.0,
+        "final share of the decoder's inputs in training that are samples of its own instead of the data",
+        between(0, 1),
+        {0: "off"},
+    )
+    scheduled_sampling_schedule: ChoiceEnum(list(SAMPLING_SCHEDULES)) = option(
+        "linear", "how that share rises: linear, inverse-sigmoid, or constant from the start"
+    )
+    scheduled_sampling_updates: int = option(
+        0,
+        "updates, of both players, until that share is final (linear); half of them until it is half (both)",
+        at_least(0),
+    )
     no_valid_samples: bool = option(
         False, "draw no samples in validation, which omits the metrics bigram_jsd, distinct, d_acc_real and d_acc_fake"
     )
@@ -80,6 +95,12 @@ class SeqVAEElboConfig(FairseqDataclass):
             ("kl_target", "free_bits"),
             lambda target, bits: target == 0 or bits == 0,
             "--kl-target {kl_target} and --free-bits {free_bits} both set a level of the KL: give one of them.",
+        ),
+        Relation(
+            ("scheduled_sampling", "scheduled_sampling_schedule", "scheduled_sampling_updates"),
+            lambda share, schedule, updates: share == 0 or schedule == "constant" or updates >= 2,
+            "--scheduled-sampling {scheduled_sampling} needs --scheduled-sampling-updates of at least 2 (it is "
+            "{scheduled_sampling_updates}), or use --scheduled-sampling-schedule constant.",
         ),
         Relation(
             ("kl_anneal", "kl_anneal_updates"),
@@ -268,7 +289,84 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
         at_least(1),
     )
 
+    disc_loss: str = option(
+        "cross-entropy",
+        "how the discriminator learns: cross-entropy, hinge, wasserstein (a critic, whose scores have no bounds), or a "
+        "name that a file of --module registers",
+    )
+    gradient_penalty: float = option(
+        0.0,
+        "weight of the penalty on the slope of the discriminator between real sequences and samples, such as 10",
+        at_least(0),
+        {0: "off"},
+    )
+
+    disc_gate: float = option(
+        0.0,
+        "accuracy on held-out sentences and fresh samples, such as 0.55, from which on the discriminator's reward is "
+        "used; below it the generator learns by the ELBO alone",
+        between(0, 1, high_open=True),
+        {0: "always used"},
+    )
+    disc_gate_interval: int = option(
+        0,
+        "updates from one judgement of the discriminator on held-out sentences, logged as d_acc_held_out, to the next",
+        at_least(0),
+        {0: "none"},
+    )
+    disc_gate_sentences: int = option(
+        500, "held-out sentences of such a judgement, the first ones of the validation data", at_least(1)
+    )
+    disc_keep_best: bool = option(
+        False,
+        "in such a judgement, go back to the discriminator of the last one if that tells held-out sentences from fresh "
+        "samples better: early stopping",
+    )
+
     RELATIONS = [
+        Relation(
+            ("disc_gate", "disc_gate_interval"),
+            lambda gate, interval: gate == 0 or interval > 0,
+            "--disc-gate {disc_gate} needs judgements: give --disc-gate-interval, such as 50 (updates).",
+        ),
+        Relation(
+            ("disc_keep_best", "disc_gate_interval"),
+            lambda keeps, interval: not keeps or interval > 0,
+            "--disc-keep-best needs judgements: give --disc-gate-interval, such as 50 (updates).",
+        ),
+        Relation(
+            ("disc_loss", "gradient_penalty"),
+            lambda loss, penalty: loss != "wasserstein" or penalty > 0,
+            "--disc-loss wasserstein needs a bounded slope: give --gradient-penalty 10.",
+        ),
+        Relation(
+            ("disc_loss", "disc_label_smoothing"),
+            lambda loss, smoothing: loss not in ("hinge", "wasserstein") or smoothing == 0,
+            "--disc-loss {disc_loss} has no labels that --disc-label-smoothing {disc_label_smoothing} could smooth: "
+            "omit one of the two.",
+        ),
+        Relation(
+            ("disc_loss", "reward"),
+            lambda loss, reward: loss != "wasserstein" or reward == "logit",
+            "--disc-loss wasserstein gives scores, of which --reward {reward} makes nothing: give --reward logit.",
+        ),
+        Relation(
+            ("disc_loss", "pg_normalize"),
+            lambda loss, normalize: loss != "wasserstein" or normalize,
+            "--disc-loss wasserstein gives rewards without bounds: give --pg-normalize.",
+        ),
+        Relation(
+            ("disc_gate_interval", "reward_sources"),
+            lambda interval, sources: interval == 0 or uses_discriminator(sources),
+            "--disc-gate-interval {disc_gate_interval} judges a discriminator, which --reward-sources {reward_sources} "
+            "does without: omit one of the two.",
+        ),
+        Relation(
+            ("disc_gate", "ppo_reuse"),
+            lambda gate, reuse: gate == 0 or reuse == 1,
+            "--disc-gate {disc_gate} cannot take back what --ppo-reuse {ppo_reuse} learns from again: omit one of the "
+            "two.",
+        ),
         Relation(
             ("reward_sources",),
             lambda sources: all(split_sources(sources)),

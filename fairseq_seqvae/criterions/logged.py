@@ -36,6 +36,8 @@ def log_elbo(logs: Logs) -> None:
         metrics.log_derived("ppl", _perplexity, priority=61)
     if any("auxiliary" in log for log in logs):
         metrics.log_scalar("auxiliary", float(total("auxiliary")) / weight, weight, round=3)
+    if any("scheduled_sampling" in log for log in logs):
+        metrics.log_scalar("scheduled_sampling", float(total("scheduled_sampling")) / weight, weight, round=4)
     if any("kl_weight" in log for log in logs):
         metrics.log_scalar("kl_weight", total("kl_weight") / weight, weight, round=4)
     if any("mutual_information" in log for log in logs):
@@ -106,6 +108,13 @@ def log_discriminator(logs: Logs) -> None:
     if any("d_loss" in log for log in logs):
         sentences = float(total("nsentences"))
         metrics.log_scalar("d_loss", float(total("d_loss")) / sentences, sentences, round=4, priority=74)
+    if any("d_penalty" in log for log in logs):
+        sentences = float(total("nsentences"))
+        metrics.log_scalar("d_penalty", float(total("d_penalty")) / sentences, sentences, round=4, priority=74)
+    if any("d_acc_held_out" in log for log in logs):
+        sentences = float(total("nsentences"))
+        for name in ("d_acc_held_out", "d_gate"):
+            metrics.log_scalar(name, float(total(name)) / sentences, sentences, round=3, priority=76)
     for kind in ("real", "fake"):
         if count := float(total(f"d_num_{kind}")):
             correct = float(total(f"d_correct_{kind}"))
@@ -132,9 +141,9 @@ def reconstructions(decoded: Tensor, target: Tensor, mask: Tensor, notes: Tensor
     return log | {f"{name}_places": where.sum() for name, (_, where) in counted.items()}
 
 
-def judgements(logits_real: Tensor, logits_fake: Tensor) -> dict[str, Any]:
-    """What is logged of the discriminator's logits of real (B,) and of generated (B',) sequences."""
-    correct_real, correct_fake = correct_judgements(logits_real, logits_fake)
+def judgements(logits_real: Tensor, logits_fake: Tensor, loss: str = "cross-entropy") -> dict[str, Any]:
+    """What is logged of the logits of real (B,) and of generated (B',) sequences, of a discriminator with this loss."""
+    correct_real, correct_fake = correct_judgements(logits_real, logits_fake, loss)
     return {
         "d_correct_real": correct_real,
         "d_correct_fake": correct_fake,

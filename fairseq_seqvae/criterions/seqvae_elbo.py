@@ -12,9 +12,11 @@ from fairseq_seqvae.core.elbo import negative_elbo, training_loss
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.rollouts import rollout
 from fairseq_seqvae.core.rollouts.policy import Samples
+from fairseq_seqvae.core.rollouts.scheduled_sampling import InputMix
 from fairseq_seqvae.core.schedules.annealing import kl_weight
 from fairseq_seqvae.core.schedules.kl_control import KLControl, KLController
 from fairseq_seqvae.core.schedules.run_state import RunState
+from fairseq_seqvae.core.schedules.scheduled_sampling import sampling_share
 from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, Turn
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEElboConfig
@@ -81,7 +83,8 @@ class SeqVAEElboCriterion(FairseqCriterion):
         """The generator moves by the ELBO alone."""
         streams = Stream.POSTERIOR, Stream.WORD_DROPOUT
         noise, keys = draws.noise_and_keys(*streams, sample["id"], model.encoder.noise_dim)
-        output = model(**sample["net_input"], mode="generator", noise=noise, word_dropout_keys=keys)
+        mix = self.input_mix(sample["id"], draws) if self.cfg.scheduled_sampling else None
+        output = model(**sample["net_input"], mode="generator", noise=noise, word_dropout_keys=keys, mix=mix)
         target = sample["target"]
         log_likelihood = sequences.token_log_probs(output.logits, target, target.eq(self.padding_idx)).sum()
         loss, log = self.elbo(log_likelihood, output, target, draws.update)
@@ -152,12 +155,25 @@ class SeqVAEElboCriterion(FairseqCriterion):
             "kl_weight": weight * len(kl),
             "weight": len(kl),
         }
+        if cfg.scheduled_sampling:
+            log["scheduled_sampling"] = self.sampling_share(update_num) * len(kl)
         if output.auxiliary_logits is not None:
             mask = target.eq(self.padding_idx)
             auxiliary = -sequences.token_log_probs(output.auxiliary_logits, target, mask).sum()
             log["auxiliary"] = auxiliary.detach()
             loss = loss + cfg.auxiliary_weight * auxiliary
         return loss, log
+
+    def sampling_share(self, update_num: int) -> float:
+        """Share of the decoder's inputs that are samples in update number *update_num*."""
+        cfg = self.cfg
+        schedule, updates = str(cfg.scheduled_sampling_schedule), cfg.scheduled_sampling_updates
+        return sampling_share(update_num, cfg.scheduled_sampling, schedule, updates)
+
+    def input_mix(self, ids: Tensor, draws: Draws) -> InputMix | None:
+        """How the decoder's inputs of the sentences *ids* (B,) are mixed with samples in an update, if at all."""
+        share, stream = self.sampling_share(draws.update), Stream.SCHEDULED_SAMPLING
+        return InputMix(share, draws.keys(stream, ids, 0), draws.keys(stream, ids, 1)) if share else None
 
     def kl_weight(self, update_num: int) -> float:
         """Weight of the KL term in update number *update_num*."""

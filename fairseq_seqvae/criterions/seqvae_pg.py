@@ -66,13 +66,13 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, Rewarding, DiscriminatorTurns):
             loss, count, log = self.generator_pretrain(model, sample, draws)
         elif turn is GENERATOR_TURN:
             self.reader.batch, self.scored = (sample["target"], sample["target"].eq(self.padding_idx)), {}
-            loss, count, log = self.generator_turn(model, sample, draws)
+            its_turn = self.turn_without_reward if self.cfg.disc_gate and self.has_no_reward else self.generator_turn
+            loss, count, log = its_turn(model, sample, draws)
             log = self.scored | log
         else:
             loss, count, log = self.discriminator_turn(model, sample, draws)
+        log |= self.log_judgement(count) if model.training and self.judgements.interval else {}
         return loss, count, log | {"ntokens": sample["ntokens"], "nsentences": count, "sample_size": count}
-
-    # -- the generator's turn --
 
     def generator_turn(self, model: Model, sample: dict[str, Any], draws: Draws) -> Result:
         """ELBO of the batch + policy gradient on trajectories + entropy + divergence from the reference."""
@@ -90,7 +90,8 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, Rewarding, DiscriminatorTurns):
         trajectory = experience.trajectory
 
         inputs = {"mode": "generator", "noise": noise, "word_dropout_keys": word_keys, "trajectory": trajectory}
-        output = model(**sample["net_input"], **inputs)
+        mix = self.input_mix(ids, draws) if cfg.scheduled_sampling else None
+        output = model(**sample["net_input"], **inputs, mix=mix)
         log_likelihood = sequences.token_log_probs(output.logits, target, mask).sum()
         log_probs = sequences.token_log_probs(output.policy_logits, trajectory.tokens, trajectory.mask)
         elbo_loss, log = self.elbo(log_likelihood, output, target, draws.update)
@@ -168,6 +169,8 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, Rewarding, DiscriminatorTurns):
         """Values of the rewarded prefixes: completed by the rollout policy, judged by the rewards."""
         if self.judge is not model.discriminator:
             self.bind(model)
+        if self.judgements.threshold and isinstance(self.reward, WeightedRewards):
+            self.reward.let_discriminator_count(self.reward_is_used)
         with evaluating(model.discriminator):
             if self.cfg.value != "rollouts":
                 values = rollout.final_values(self.reward, trajectory)

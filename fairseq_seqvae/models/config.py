@@ -142,11 +142,21 @@ class SeqVAEConfig(FairseqDataclass):
     disc_dropout: float = option(
         0.25, "share of numbers set to 0 in training, in the discriminator", _SHARE_BELOW_ONE, {0: "off"}
     )
+    disc_spectral_norm: bool = option(
+        False,
+        "cnn: divide each weight matrix of the discriminator, embeddings aside, by its largest singular value, which "
+        "bounds its slope",
+    )
     # owned by the task
     fixed_length: int = II("task.fixed_length")
     max_positions: int = II("task.max_positions")
 
     RELATIONS = [
+        Relation(
+            ("disc_spectral_norm", "discriminator"),
+            lambda normalised, discriminator: not normalised or discriminator != "rnn",
+            "--disc-spectral-norm is for --discriminator cnn, not {discriminator}: omit it.",
+        ),
         Relation(
             ("latent_dim", "no_share_embeddings"),
             lambda latent_dim, separate: latent_dim > 0 or not separate,

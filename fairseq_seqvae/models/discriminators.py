@@ -6,6 +6,7 @@ from fairseq_seqvae import options
 from fairseq_seqvae.core.discriminators.cnn import ConvolutionalDiscriminator
 from fairseq_seqvae.core.discriminators.registry import register_discriminator
 from fairseq_seqvae.core.discriminators.rnn import RecurrentDiscriminator
+from fairseq_seqvae.core.networks.spectral import normalise_spectrally
 from fairseq_seqvae.models.config import ConvolutionalOptions
 
 
@@ -20,7 +21,7 @@ class CnnFromOptions:
         widths, features = options.whole_numbers(cfg.disc_widths), options.whole_numbers(cfg.disc_features)
         if len(features) == 1:
             features = features * len(widths)
-        return ConvolutionalDiscriminator(
+        discriminator = ConvolutionalDiscriminator(
             vocab_size,
             padding_idx,
             cfg.disc_embed_dim,
@@ -30,6 +31,9 @@ class CnnFromOptions:
             cfg.disc_tied_highway,
             cfg.disc_dropout,
         )
+        if getattr(cfg, "disc_spectral_norm", False):
+            normalise_spectrally(discriminator)
+        return discriminator
 
 
 @register_discriminator("rnn")

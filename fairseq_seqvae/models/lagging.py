@@ -1,4 +1,4 @@
-"""Copies of a part of the model: the rollout policy, which lags behind it, and the reference, which rests."""
+"""Copies of a part of the model: the rollout policy, which lags behind it; what rests, such as the reference."""
 
 import copy
 

@@ -12,11 +12,14 @@ from fairseq.models import FairseqEncoderDecoderModel, register_model
 from torch import Tensor, nn
 
 from fairseq_seqvae import options
+from fairseq_seqvae.core.discriminators.gradient_penalty import gradient_penalty
 from fairseq_seqvae.core.discriminators.registry import DISCRIMINATORS, build_discriminator
 from fairseq_seqvae.core.latents.base import Posterior, Prior
 from fairseq_seqvae.core.latents.mixture import GaussianMixturePrior
 from fairseq_seqvae.core.networks.batch_moments import BatchMoments
+from fairseq_seqvae.core.networks.spectral import SpectralNorm
 from fairseq_seqvae.core.rollouts.policy import Trajectory
+from fairseq_seqvae.core.rollouts.scheduled_sampling import InputMix, mixed_inputs
 from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.core.schedules.turns import (
     CRITIC,
@@ -49,6 +52,8 @@ EXACT_ROLLOUT = "exact_rollout."
 # The same of what a run has found besides parameters.
 RUN_STATE = "run_state."
 FITTED_PRIOR = "fitted_prior."
+# What starts as a copy where a checkpoint does not have it.
+_COPIES = {"rollout_decoder": "decoder", "reference_decoder": "decoder", "kept_discriminator": "discriminator"}
 # Of the run state: number of the update in which the reference was taken.
 REFERENCE = "reference"
 PRESETS = (SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig)
@@ -72,6 +77,20 @@ class GeneratorOutput(NamedTuple):
     policy_logits: Tensor | None
     auxiliary_logits: Tensor | None
     predicted_rewards: Tensor | None
+
+
+class DiscriminatorOutput(NamedTuple):
+    """What a discriminator's turn needs with gradient.
+
+    Attributes:
+        logits_real: (B,), of the data
+        logits_fake: (B',), of samples
+        penalty: (B,), of the slope between them; or None
+    """
+
+    logits_real: Tensor
+    logits_fake: Tensor
+    penalty: Tensor | None
 
 
 def shift_right(tokens: Tensor, mask: Tensor, first: int, pad: int) -> Tensor:
@@ -115,12 +134,16 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         self.rollout_decoder = self.lagging.module if self.lagging else None
         self.reference_decoder: Any = None  # see `add_reference`
         self.critic: Any = None  # see `add_critic`
+        self.kept_discriminator: Any = None  # see `add_kept_discriminator`
         self.run_state = RunState()
         # Called once the run's state has been read from a checkpoint; may refuse it with a ValueError.
         self.after_restoring: Callable[[RunState], None] | None = None
         # What the task ends updates of; the rollout policy never sees a batch of data.
         self.moments = [
-            part for player in (encoder, decoder) for part in player.modules() if isinstance(part, BatchMoments)
+            part
+            for player in (encoder, decoder, discriminator)
+            for part in (player.modules() if player is not None else ())
+            if isinstance(part, (BatchMoments, SpectralNorm))
         ]
         # "version" in its name keeps fairseq's moving average of parameters away from this integer.
         self.register_buffer("dictionary_version", torch.tensor(dictionary_digest(decoder.dictionary)))
@@ -199,7 +222,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             prev_output_tokens: (B, T)
             mode: None: fairseq's meaning, returns (logits (B, T, V), {}) with z = mean of the posterior;
                 ``generator``: a :class:`GeneratorOutput`, see :meth:`generator_turn`;
-                ``discriminator``: logits of real and of fake sequences, see :meth:`discriminator_turn`
+                ``discriminator``: a :class:`DiscriminatorOutput`, see :meth:`discriminator_turn`
         """
         if mode is None:
             encoder_out = self.encoder(src_tokens, src_lengths, z=inputs.get("z"))
@@ -218,6 +241,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         noise: Tensor,
         word_dropout_keys: Tensor | None = None,
         trajectory: Trajectory | None = None,
+        mix: InputMix | None = None,
     ) -> GeneratorOutput:
         """Reconstruct the data and score trajectories.
 
@@ -225,8 +249,14 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             noise: (B, encoder.noise_dim), standard normal, that draws z from the posterior
             word_dropout_keys: (B,), see :meth:`SeqVAEDecoder.reconstruct`
             trajectory: sequences to score given the z that they were drawn with
+            mix: of *prev_output_tokens* with samples; None: the data alone
         """
         drawn = self.encoder.draw(src_tokens, src_lengths, noise)
+        if mix is not None:
+            with torch.no_grad():
+                features, _ = self.decoder.read(prev_output_tokens, drawn.z, regularize=False)
+            logits_of, pad = self.decoder.logits, self.decoder.pad
+            prev_output_tokens = mixed_inputs(prev_output_tokens, features, logits_of, mix, pad)
         said = self.decoder.reconstruct(prev_output_tokens, drawn.z, regularize=True, keys=word_dropout_keys)
         policy_logits, predicted, rests = None, None, DISCRIMINATOR_PARTS
         if trajectory is None:
@@ -243,16 +273,28 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         return GeneratorOutput(logits, drawn.kl, drawn.posterior, policy_logits, said.auxiliary_logits, predicted)
 
     def discriminator_turn(
-        self, real_tokens: Tensor, real_mask: Tensor, fake_tokens: Tensor, fake_mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Logits of real (B,) and of fake (B',) sequences, seen as one batch; masks (B, T), True = padding."""
+        self,
+        real_tokens: Tensor,
+        real_mask: Tensor,
+        fake_tokens: Tensor,
+        fake_mask: Tensor,
+        shares: Tensor | None = None,
+    ) -> DiscriminatorOutput:
+        """Logits of real and of fake sequences, seen as one batch; masks (B, T), True = padding.
+
+        Args:
+            shares: (B,), of the real sequences in the points where the slope is penalised; None: no penalty
+        """
         width = max(real_tokens.size(1), fake_tokens.size(1))
         batches = ((real_tokens, real_mask), (fake_tokens, fake_mask))
         tokens = torch.cat([F.pad(t, (0, width - t.size(1)), value=self.decoder.pad) for t, _ in batches])
         mask = torch.cat([F.pad(m, (0, width - m.size(1)), value=True) for _, m in batches])
         logits = self.discriminator(tokens, mask)
         logits_real, logits_fake = logits.split([real_tokens.size(0), fake_tokens.size(0)])
-        return logits_real + self._untouched(GENERATOR_PARTS | {CRITIC}), logits_fake
+        penalty = None
+        if shares is not None:
+            penalty = gradient_penalty(self.discriminator, *batches, shares)
+        return DiscriminatorOutput(logits_real + self._untouched(GENERATOR_PARTS | {CRITIC}), logits_fake, penalty)
 
     def _untouched(self, parts: frozenset[str]) -> Tensor | float:
         """0 that depends on all parameters of the *parts* that rest.
@@ -274,7 +316,22 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
 
     def drop_discriminator(self) -> None:
         """Leave out the discriminator, of a training whose rewards do without."""
-        self.discriminator = None
+        self.discriminator = self.kept_discriminator = None
+
+    def add_kept_discriminator(self) -> None:
+        """Hold a copy of the discriminator, too, which is part of checkpoints; the criterion says what it is worth."""
+        self.kept_discriminator = frozen_copy(self.discriminator)
+        _tag(self.kept_discriminator, DISCRIMINATOR)
+
+    @torch.no_grad()
+    def keep_discriminator(self) -> None:
+        """Let that copy be the discriminator as it is now."""
+        copy_parameters(self.discriminator, self.kept_discriminator)
+
+    @torch.no_grad()
+    def restore_discriminator(self) -> None:
+        """Let the discriminator be as that copy is."""
+        copy_parameters(self.kept_discriminator, self.discriminator)
 
     def add_reference(self) -> None:
         """Hold a reference policy, too: a frozen copy of the decoder that :meth:`keep_reference` takes."""
@@ -342,20 +399,21 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")
         self._check_dictionary(state_dict, prefix)
         self._take_fitted_prior(state_dict, prefix)
-        for part in ("discriminator", "rollout_decoder", "reference_decoder", "critic"):
+        for part in ("discriminator", "rollout_decoder", "reference_decoder", "kept_discriminator", "critic"):
             module = getattr(self, part)
             saved = [key for key in state_dict if key.startswith(f"{prefix}{part}.")]
             if module is None:
                 for key in saved:
                     del state_dict[key]
             elif not saved:
-                start = "from scratch" if part in ("discriminator", "critic") else "as a copy of the decoder"
+                source = _COPIES.get(part)
+                start = f"as a copy of the {source}" if source else "from scratch"
                 logger.info(f"the checkpoint holds no {part}: it starts {start}")
                 if part == "reference_decoder":
                     self.run_state.set(REFERENCE, (math.inf,))  # so it has not been taken yet
                 for key, value in module.state_dict().items():
-                    if part.endswith("_decoder"):
-                        value = state_dict[f"{prefix}decoder.{key}"]
+                    if source:
+                        value = state_dict[f"{prefix}{source}.{key}"]
                     state_dict[f"{prefix}{part}.{key}"] = value.clone()
 
     def _take_fitted_prior(self, state_dict: dict, prefix: str) -> None:

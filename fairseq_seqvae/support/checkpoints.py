@@ -18,7 +18,10 @@ logger = logging.getLogger(__name__)
 # (CVE-2025-32434), and 2.9.1 and older could be made to corrupt their memory (CVE-2026-24747).
 SAFE_SINCE = (2, 10)
 # Parts of a model that only training needs, by the beginning of their parameters' names.
-TRAINING_ONLY = ("discriminator.", "rollout_decoder.", "exact_rollout.", "reference_decoder.", "critic.", "run_state.")
+TRAINING_ONLY = (
+    *("discriminator.", "kept_discriminator.", "rollout_decoder.", "exact_rollout.", "reference_decoder.", "critic."),
+    "run_state.",
+)
 # torch reads the first of these since 1.13, the second, which says the opposite, since 2.6. Since then its own
 # default is to load tensors and plain values alone.
 WEIGHTS_ONLY = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}

@@ -198,6 +198,13 @@ def restored_checkpoint(task_cfg: Any) -> str | None:
     return path if path and os.path.isfile(path) else None
 
 
+def first_valid_subset(task_cfg: Any) -> str:
+    """The first split of `--valid-subset`."""
+    root = _whole_run(task_cfg)
+    known = root.dataset.valid_subset if root is not None and "dataset" in root else "valid"
+    return str(known).split(",")[0]
+
+
 def _criterion_option(task_cfg: Any, name: str, default: str) -> str:
     """An option of the run's criterion; *default* where there is no such option, as in a task made in Python."""
     return str(getattr(getattr(_whole_run(task_cfg), "criterion", None), name, None) or default)
@@ -265,6 +272,12 @@ def check_discriminator(discriminator: torch.nn.Module, cfg: Any) -> None:
     if cfg.disc_scoring == "tables" and not hasattr(discriminator, "logits_by_tables"):
         raise ValueError(
             f"{type(discriminator).__name__} cannot score by tables: use --disc-scoring auto, or --disc-scoring plain."
+        )
+    if cfg.gradient_penalty and not hasattr(discriminator, "judge_embedded"):
+        raise ValueError(
+            "--gradient-penalty needs a discriminator with the module `embedding` and the method `judge_embedded"
+            f"(embedded, padding_mask)`, which {type(discriminator).__name__} does not have: add them, or leave "
+            "--gradient-penalty at 0."
         )
     if cfg.disc_l2 and not hasattr(discriminator, "output"):
         raise ValueError(

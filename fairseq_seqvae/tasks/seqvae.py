@@ -34,7 +34,7 @@ from fairseq_seqvae.models import SeqVAEModel
 from fairseq_seqvae.models.dictionaries import PrintableDictionary
 from fairseq_seqvae.support.memory import keep_freed_memory
 from fairseq_seqvae.support.processes import is_master
-from fairseq_seqvae.tasks import alarms, run_checks, transposing
+from fairseq_seqvae.tasks import alarms, gating, run_checks, transposing
 from fairseq_seqvae.tasks.config import SeqVAETaskConfig
 from fairseq_seqvae.tasks.datasets import LatentDataset, SequenceDataset, read_split
 from fairseq_seqvae.tasks.generating import INTERPOLATE, PRIOR, LatentGenerationTask
@@ -68,6 +68,7 @@ class SeqVAETask(LatentGenerationTask):
         self._learns = False  # or judges: there is a criterion
         self._transposition: Transposition | None = None
         self._watch = Watch()
+        self._held_out: dict[str, Any] | None = None
         self._update_num = 0
         self._turn = (-1, GENERATOR_PRETRAIN)  # number and turn of the update that is being made
 
@@ -234,10 +235,8 @@ class SeqVAETask(LatentGenerationTask):
                 + (f" + --disc-pretrain-updates {self.plan.disc_pretrain_updates}" if has_judge else "")
                 + "): the policy gradient is never used"
             )
-        if getattr(criterion, "needs_reference", False) and self._model is not None:
-            self._model.add_reference()
-        if getattr(criterion, "needs_critic", False) and self._model is not None:
-            self._model.add_critic()
+        if self._model is not None:
+            self._add_parts(criterion)
         has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
         if known := vars(type(criterion)).get("VALIDATION_METRICS"):
             if hasattr(criterion, "validation_metrics"):
@@ -254,6 +253,15 @@ class SeqVAETask(LatentGenerationTask):
                 self._note_rewards(str(rewards))
             self._watch = Watch.of_run(self.cfg, criterion.cfg, has_latent, len(self.dictionary))
         return criterion
+
+    def _add_parts(self, criterion: Any) -> None:
+        """Give the model what this criterion needs of it besides the usual parts."""
+        if getattr(criterion, "needs_reference", False):
+            self._model.add_reference()
+        if getattr(criterion, "needs_critic", False):
+            self._model.add_critic()
+        if getattr(criterion, "keeps_best", False) and getattr(self._model, "discriminator", None) is not None:
+            self._model.add_kept_discriminator()
 
     def _note_rewards(self, rewards: str) -> None:
         """Write the *rewards* into the run's state, and compare them with those of a checkpoint that is read later."""
@@ -303,6 +311,10 @@ class SeqVAETask(LatentGenerationTask):
         if self._transposition is not None:
             sample = transposing.transposed(sample, self._transposition, Draws(self.cfg.seed, update_num))
         knows_turns = hasattr(criterion, "is_adversarial")
+        if knows_turns and self.plan is not None and criterion.judgements.interval:
+            accuracies = gating.judge_if_due(self, model, criterion, optimizer, update_num)
+            if update_num >= self.plan.adversarial_from:
+                self._watch.held_out(accuracies, update_num)
         turn = {"turn": self._turn[1], "update_num": update_num} if knows_turns else {}
         autocast = torch.autocast("cuda", enabled=isinstance(optimizer, AMPOptimizer))
         with torch.autograd.profiler.record_function("forward"), autocast:
@@ -338,6 +350,19 @@ class SeqVAETask(LatentGenerationTask):
             model.lagging.follow(model.decoder, self.cfg.rollout_lag)
         elif update_num + 1 == self.plan.gen_pretrain_updates:
             model.lagging.follow(model.decoder, 0.0)
+
+    def held_out_sample(self, number: int, draws: Draws) -> dict[str, Any]:
+        """The first *number* sentences of the first `--valid-subset` as one batch, transposed as in training."""
+        if self._held_out is None:
+            split = run_checks.first_valid_subset(self.cfg)
+            if split not in self.datasets:
+                self.load_dataset(split)
+            dataset = self.dataset(split)
+            ids = np.flatnonzero(~dataset.empty)[:number]
+            self._held_out = dataset.collater([dataset[int(i)] for i in ids])
+        device = next(self._model.parameters()).device
+        sample = utils.move_to_cuda(self._held_out, device) if device.type == "cuda" else self._held_out
+        return sample if self._transposition is None else transposing.transposed(sample, self._transposition, draws)
 
     # -- lagging inference --
 

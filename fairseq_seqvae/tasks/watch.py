@@ -89,6 +89,10 @@ class Watch:
             messages += self._adversarial.observe(numbers)
         self._warn(messages, update_num)
 
+    def held_out(self, accuracies: Mapping[str, float], update_num: int) -> None:
+        """Judge those of the discriminator on held-out sentences before an update of the adversarial part, if any."""
+        self._warn(self._adversarial.observe(accuracies), update_num - 1)
+
     def _warn(self, messages: Sequence[str], update_num: int) -> None:
         for message in messages:
             if message not in self._warned and is_master():

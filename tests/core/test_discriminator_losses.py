@@ -6,7 +6,7 @@ import oracles
 import pytest
 import torch
 
-from fairseq_seqvae.core.discriminators.losses import discriminator_loss
+from fairseq_seqvae.core.discriminators.losses import LOSSES, correct_judgements, discriminator_loss
 from fairseq_seqvae.core.rewards.discriminator import reward_from_logits
 
 
@@ -75,6 +75,48 @@ class TestDiscriminatorLoss:
     def test_smoothing_out_of_range_is_named(self, smoothing):
         with pytest.raises(ValueError, match=f"label_smoothing.*{smoothing}"):
             discriminator_loss(torch.zeros(1), torch.zeros(1), label_smoothing=smoothing)
+
+
+class TestOtherLosses:
+    real, fake = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([-3.0, 0.25])
+
+    def test_the_hinge_asks_for_a_margin_of_one(self):
+        real, fake = discriminator_loss(self.real, self.fake, kind="hinge")
+        assert real.tolist() == [0.0, 0.5, 2.0] and fake.tolist() == [0.0, 1.25]
+
+    def test_the_critic_is_paid_by_the_difference_of_its_scores(self):
+        real, fake = discriminator_loss(self.real, self.fake, kind="wasserstein")
+        assert real.tolist() == [-2.0, -0.5, 1.0] and fake.tolist() == [-3.0, 0.25]
+
+    @pytest.mark.parametrize("kind", ["hinge", "wasserstein"])
+    def test_know_no_labels_to_be_smoothed(self, kind):
+        with pytest.raises(ValueError, match=f"`label_smoothing` must be 0 with the loss {kind}.*0.1"):
+            discriminator_loss(self.real, self.fake, 0.1, kind)
+
+    @pytest.mark.parametrize("kind", ["cross-entropy", "hinge", "wasserstein"])
+    def test_all_are_in_float32_and_push_real_up_and_fake_down(self, kind):
+        real, fake = self.real.half().requires_grad_(), self.fake.half().requires_grad_()
+        losses = discriminator_loss(real, fake, kind=kind)
+        assert {loss.dtype for loss in losses} == {torch.float32}
+        sum(loss.sum() for loss in losses).backward()
+        assert (real.grad <= 0).all() and real.grad[2] < 0 and (fake.grad >= 0).all() and fake.grad[1] > 0
+
+    def test_an_unknown_one_lists_the_known(self):
+        with pytest.raises(ValueError, match="unknown loss.*'least'.*cross-entropy, hinge, wasserstein"):
+            discriminator_loss(self.real, self.fake, kind="least")
+        assert {"cross-entropy", "hinge", "wasserstein"} <= set(LOSSES)
+
+
+class TestJudgements:
+    def test_are_right_on_the_right_side_of_zero(self):
+        logits = torch.tensor([3.0, 0.0, -1.0]), torch.tensor([-2.0, 4.0, 0.0, 0.0])
+        for kind in ("cross-entropy", "hinge"):
+            assert [float(count) for count in correct_judgements(*logits, kind)] == [1.5, 2.0]
+
+    def test_of_a_critic_are_right_on_the_right_side_of_the_middle(self):
+        # Means 11 and 9: the middle is 10.
+        real, fake = torch.tensor([14.0, 10.0, 9.0]), torch.tensor([8.0, 9.0, 10.0, 9.0])
+        assert [float(count) for count in correct_judgements(real, fake, "wasserstein")] == [1.5, 3.5]
 
 
 class TestReward:

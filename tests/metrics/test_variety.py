@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fairseq_seqvae.metrics.copies import share_of_copies
 from fairseq_seqvae.metrics.variety import count_distinct
 
 PAD = 1
@@ -23,3 +24,10 @@ def test_equals_the_size_of_a_set(shape, vocab):
     mask = torch.arange(shape[1]) >= lengths.unsqueeze(1)
     different = {tuple(row[:length]) for row, length in zip(tokens.tolist(), lengths.tolist(), strict=True)}
     assert count_distinct(tokens, mask).item() == len(different)
+
+
+def test_copies_are_sequences_that_occur_as_a_whole_whatever_stands_behind_their_ends():
+    known = torch.tensor([[5, 6, 2, 1], [5, 6, 7, 2]])
+    found = torch.tensor([[5, 6, 2], [5, 6, 7], [6, 5, 2], [5, 6, 9]])
+    share = share_of_copies(found, torch.tensor([3, 3, 3, 2]), known, torch.tensor([3, 4]))
+    assert share == 0.25

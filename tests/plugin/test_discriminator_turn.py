@@ -32,6 +32,7 @@ def test_real_and_fake_sequences_of_any_width_get_the_logits_of_their_own(kind, 
         discriminator=discriminator.eval(), decoder=types.SimpleNamespace(pad=PAD), _untouched=lambda player: 0.0
     )
     real, fake = batch(real_lengths, 1), batch(fake_lengths, 2)
-    logits_real, logits_fake = SeqVAEModel.discriminator_turn(model, *real, *fake)
+    logits_real, logits_fake, penalty = SeqVAEModel.discriminator_turn(model, *real, *fake)
+    assert penalty is None
     torch.testing.assert_close(logits_real, discriminator(*real))
     torch.testing.assert_close(logits_fake, discriminator(*fake))

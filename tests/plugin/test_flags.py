@@ -43,6 +43,9 @@ ELBO = {
     "--kl-target-horizon": 200,
     "--free-bits": 0.0,
     "--free-bits-mode": "total",
+    "--scheduled-sampling": 0.0,
+    "--scheduled-sampling-schedule": "linear",
+    "--scheduled-sampling-updates": 0,
     "--no-valid-samples": False,
     "--no-valid-reconstruction": False,
 }
@@ -74,6 +77,7 @@ MODEL = {
     "--disc-hidden-dim": 128,
     "--disc-layers": 1,
     "--disc-dropout": 0.25,
+    "--disc-spectral-norm": False,
 }
 PROMISED = {
     "task": {
@@ -174,6 +178,12 @@ PROMISED = {
         "--value": "rollouts",
         "--reward-sources": "discriminator",
         "--reward-weights": None,
+        "--disc-loss": "cross-entropy",
+        "--gradient-penalty": 0.0,
+        "--disc-gate": 0.0,
+        "--disc-gate-interval": 0,
+        "--disc-gate-sentences": 500,
+        "--disc-keep-best": False,
     },
     "oracle_nll": {"--oracle-seed": 88, "--oracle-npz": None},
 }

@@ -83,21 +83,23 @@ class ConvolutionalDiscriminator(nn.Module):
 
     def forward(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
         """Logits (B,) of *tokens* (B, T); *padding_mask* (B, T), True = padding."""
+        return self.judge_embedded(self.embedding(tokens.masked_fill(padding_mask, self.padding_idx)), padding_mask)
+
+    def judge_embedded(self, embedded: Tensor, padding_mask: Tensor) -> Tensor:
+        """Logits (B,) of embedded sequences (B, T, E), zero vectors at padding; see :meth:`forward`."""
         lengths = (~padding_mask).sum(dim=1)
-        tokens = tokens.masked_fill(padding_mask, self.padding_idx)
-        missing = max(self.widths) - tokens.size(1)
+        missing = max(self.widths) - embedded.size(1)
         if missing > 0:
-            tokens = F.pad(tokens, (0, missing), value=self.padding_idx)
-        embedded = self.embedding(tokens)  # (B, T, E)
+            embedded = F.pad(embedded, (0, 0, 0, missing))
         # A GPU is not asked, since the host would have to wait for the answer.
-        same_length = tokens.device.type == "cpu" and bool((lengths == tokens.size(1)).all())
+        same_length = embedded.device.type == "cpu" and bool((lengths == embedded.size(1)).all())
         pooled = []
         for kernel, bias in self._filters():
             # One product over copies of the windows is faster than conv1d, above all backwards.
             windows = embedded.unfold(1, kernel.size(2), 1).flatten(2)  # (B, S, E * width)
             responses = F.linear(windows, kernel.flatten(1), bias)  # (B, S, F)
             if not same_length:
-                starts = torch.arange(responses.size(1), device=tokens.device)
+                starts = torch.arange(responses.size(1), device=embedded.device)
                 outside = starts > (lengths - kernel.size(2)).clamp(min=0).unsqueeze(1)
                 responses = responses.masked_fill(outside.unsqueeze(2), float("-inf"))
             # relu and maximum commute: pooling first leaves less to rectify.
@@ -109,8 +111,9 @@ class ConvolutionalDiscriminator(nn.Module):
 
     def _filters(self) -> list[tuple[Tensor, Tensor]]:
         """Kernel (F, E, w) and bias (F,) of each width."""
-        names = [f"convolutions.{i}" for i in range(len(self.convolutions))]
-        return [(self.get_parameter(f"{name}.weight"), self.get_parameter(f"{name}.bias")) for name in names]
+        # Not `get_parameter`: a weight that is normalised spectrally is computed from one.
+        layers = [layer for layer in self.convolutions if isinstance(layer, nn.Conv1d)]
+        return [(layer.weight, layer.get_parameter("bias")) for layer in layers]
 
     # -- scoring completed prefixes, see fairseq_seqvae.discriminators.scoring --
 

@@ -30,6 +30,9 @@ class RecurrentDiscriminator(nn.Module):
 
     def forward(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
         """Logits (B,) of *tokens* (B, T); *padding_mask* (B, T), True = padding."""
-        embedded = self.dropout(self.embedding(tokens.masked_fill(padding_mask, self.padding_idx)))
-        _, final = self.lstm(embedded, lengths_from_padding(padding_mask))
+        return self.judge_embedded(self.embedding(tokens.masked_fill(padding_mask, self.padding_idx)), padding_mask)
+
+    def judge_embedded(self, embedded: Tensor, padding_mask: Tensor) -> Tensor:
+        """Logits (B,) of embedded sequences (B, T, E), zero vectors at padding; see :meth:`forward`."""
+        _, final = self.lstm(self.dropout(embedded), lengths_from_padding(padding_mask))
         return self.output(self.dropout(final)).squeeze(1)

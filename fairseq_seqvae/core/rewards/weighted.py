@@ -44,7 +44,12 @@ class WeightedRewards(Reward):
         self.needs_discriminator = any(part.reward.needs_discriminator for part in parts)
         alone = len(parts) == 1 and parts[0].weight == 1
         self.bounds = parts[0].reward.bounds if alone else None
+        self._with_discriminator = True
         self._whole: dict[str, Tensor] = {}  # scores of the whole sequences that were scored last
+
+    def let_discriminator_count(self, counts: bool) -> None:
+        """Whether from now on rewards that need a discriminator enter the sum; what they say is logged in any case."""
+        self._with_discriminator = counts
 
     def score(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
         """See :meth:`Reward.score`."""
@@ -63,7 +68,8 @@ class WeightedRewards(Reward):
             given = scores[part.name]
             if part.reward.may_abstain:
                 given = torch.where(given.isnan(), torch.zeros_like(given), given)
-            terms.append(part.weight * given)
+            counts = self._with_discriminator or not part.reward.needs_discriminator
+            terms.append((part.weight if counts else 0.0) * given)
         return torch.stack(terms).sum(dim=0), scores
 
     def statistics(self) -> dict[str, Any]:
