@@ -48,6 +48,7 @@ setup(
     ],
     packages=find_packages(include=["fairseq_seqvae", "fairseq_seqvae.*"]),
     include_package_data=False,
+    package_data={"fairseq_seqvae.melody.studio": ["page/*", "model/*/*"]},
     zip_safe=False,  # fairseq wants `--user-dir` to be a folder
     python_requires=">=3.10,<3.13",
     install_requires=[
@@ -64,6 +65,7 @@ setup(
     ],
     extras_require={
         "melody": MELODY,
+        "studio": MELODY,  # its server and its page need nothing else
         "plot": PLOT,
         "card": CARD,
         "fit": FIT,
@@ -76,6 +78,7 @@ setup(
             "mypy>=1.10",
             "tensorboard>=2.10",
             "psutil>=5.9",
+            "playwright>=1.40",  # drives a browser that is there; it brings none
             *MELODY,
             *CARD,
             *FIT,

@@ -19,6 +19,7 @@ from fairseq_seqvae import __version__, compat
 # command -> module that has main(argv) -> exit status, and what the command does
 COMMANDS = {
     "measure": ("fairseq_seqvae.measure.__main__", "likelihood of held-out sequences, use of the latent, variety"),
+    "estimators": ("fairseq_seqvae.estimators.__main__", "signal per second of ways to estimate the policy gradient"),
     "export": ("fairseq_seqvae.export.__main__", "a checkpoint without what only training needs"),
     "fit-prior": ("fairseq_seqvae.fit_prior.__main__", "a mixture of Gaussians as the prior of a trained model"),
     "flags": ("fairseq_seqvae.flags.__main__", "all flags of the plugin, with defaults, bounds and units"),

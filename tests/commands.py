@@ -254,6 +254,18 @@ def run(command: str, *arguments, check=True, processes=1, **environment) -> sub
 
 
 @contextlib.contextmanager
+def running_studio(*flags):
+    """The address of a melody studio in a process of its own."""
+    command = [sys.executable, "-m", "fairseq_seqvae.melody", "studio", "--port", "0", "--no-browser", *flags]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process.stdout.readline().split()[-1]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
 def room_for(size: int):
     """As if the disk had room for so many bytes: no file that is written meanwhile can become larger."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

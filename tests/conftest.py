@@ -22,11 +22,14 @@ NEED_FAIRSEQ = [
     "plugin/test_bad_input.py",
     "plugin/test_checkpoints.py",
     "plugin/test_compat.py",
+    "plugin/test_actor_critic.py",
     "plugin/test_criterions.py",
     "plugin/test_end_to_end.py",
+    "apps/test_estimators.py",
     "plugin/test_extensions.py",
     "plugin/test_flags.py",
     "plugin/test_generation.py",
+    "plugin/test_groups_of_sequences.py",
     "plugin/test_hub.py",
     "plugin/test_interruptions.py",
     "plugin/test_kills.py",
@@ -36,10 +39,14 @@ NEED_FAIRSEQ = [
     "plugin/test_latent_families.py",
     "apps/test_fit_prior.py",
     "apps/test_measure.py",
+    "apps/test_studio.py",
+    "apps/test_studio_page.py",
     "plugin/test_model.py",
     "plugin/test_oracle_scorer.py",
     "plugin/test_precision.py",
+    "plugin/test_losses_of_the_policy.py",
     "plugin/test_processes.py",
+    "plugin/test_reference_policy.py",
     "plugin/test_rewards.py",
     "plugin/test_task.py",
     "plugin/test_transposing.py",
@@ -145,3 +152,12 @@ def here(tmp_path, monkeypatch):
     """An empty folder, which is the working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def studio_address():
+    """That of a studio that plays the model that ships."""
+    import commands
+
+    with commands.running_studio() as address:
+        yield address

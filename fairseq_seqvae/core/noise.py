@@ -133,6 +133,12 @@ class Draws:
         """Uniform numbers (R, *n*) float32 at steps 0 .. n-1, for the rows *ids* (R,)."""
         return uniforms(self.keys(stream, ids, rollouts), n)
 
-    def noise_and_keys(self, noise_stream: Stream, stream: Stream, ids: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """Standard normal numbers (R, *size*) to draw z with, and keys (R,) for the tokens that go with it."""
-        return self.normal(noise_stream, ids, size), self.keys(stream, ids)
+    def noise_and_keys(
+        self, noise_stream: Stream, stream: Stream, ids: Tensor, size: int, members: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """Standard normal numbers (R, *size*) to draw z with, and keys (R * *members*,) for the tokens that go with it.
+
+        The keys of one z stand together; the first of them does not depend on how many there are.
+        """
+        numbers = torch.arange(members, device=ids.device).repeat(len(ids))
+        return self.normal(noise_stream, ids, size), self.keys(stream, ids.repeat_interleave(members), numbers)

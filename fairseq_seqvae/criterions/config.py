@@ -9,11 +9,11 @@ from typing import Optional  # fairseq's parser knows Optional but not `| None`
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II
 
-from fairseq_seqvae.core.policy_gradient.reinforce import BASELINES, CREDITS
+from fairseq_seqvae.core.policy_gradient.reinforce import BASELINES, CREDITS, NORMALIZERS
 from fairseq_seqvae.core.rewards.discriminator import REWARDS, SCORINGS
 from fairseq_seqvae.core.rollouts.rollout import VALUES
 from fairseq_seqvae.core.schedules.annealing import KL_ANNEALS
-from fairseq_seqvae.options import ANY_NUMBER, Relation, at_least, between, option
+from fairseq_seqvae.options import ANY_NUMBER, Relation, above, at_least, between, option
 from fairseq_seqvae.rewards.sources import split_sources, weights_fit
 
 
@@ -124,8 +124,8 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     num_rollouts: int = option(16, "completions of each rewarded prefix", at_least(1))
     value: ChoiceEnum(list(VALUES)) = option(
         "rollouts",
-        "value of a prefix: the mean reward of its completions (rollouts), or that of the whole sequence (final), "
-        "which completes nothing and costs far less",
+        "value of a prefix: the mean reward of its completions (rollouts), that of the whole sequence (final), which "
+        "completes nothing and costs far less, or what a learned critic predicts (critic)",
     )
     reward_sources: str = option(
         "discriminator",
@@ -189,6 +189,84 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
         between(0, 0.5, high_open=True),
         {0: "off"},
     )
+    pg_group_size: int = option(
+        1,
+        "sequences per z, which are a group; losses are means over the members, and rollouts are made for each of them",
+        at_least(1),
+        group="Groups of sequences",
+    )
+    pg_normalize_by: ChoiceEnum(list(NORMALIZERS)) = option(
+        "batch", "with --pg-normalize: over what the root mean square is taken"
+    )
+    pg_loss: ChoiceEnum(["reinforce", "ppo", "reinvent"]) = option(
+        "reinforce",
+        "loss of the policy: REINFORCE, PPO's clipped objective, or REINVENT's, by which log p(y) is drawn to "
+        "log p_ref(y) + --reinvent-sigma times the reward of y",
+        group="Losses of the policy",
+    )
+    ppo_clip: float = option(
+        0.2,
+        "with --pg-loss ppo: largest change of a token's probability that still pays, as a share of it",
+        between(0, 1, low_open=True, high_open=True),
+    )
+    ppo_reuse: int = option(
+        1,
+        "with --pg-loss ppo: updates of the generator in a row that learn from the sequences of the first of them; "
+        "only that one draws, completes and scores",
+        at_least(1),
+        {1: "each draws its own"},
+    )
+    reinvent_sigma: float = option(
+        20.0, "with --pg-loss reinvent: nats of log-probability that a reward of 1 is worth", above(0)
+    )
+    critic_weight: float = option(
+        1.0,
+        "with --value critic or --pg-baseline critic: weight of the critic's loss, half the squared error of the "
+        "rewards that it predicts",
+        above(0),
+    )
+    diversity_limit: int = option(
+        0,
+        "times that a sequence may be drawn before it earns nothing (the least reward of its batch, and at most 0)",
+        at_least(0),
+        {0: "no limit"},
+    )
+    diversity_memory: int = option(
+        100000,
+        "with --diversity-limit: sequences that are remembered, which is part of checkpoints; those not drawn for the "
+        "longest time are forgotten first",
+        at_least(1),
+    )
+    reference: bool = option(
+        False,
+        "keep a reference policy, the decoder as it is before its first adversarial update, and log the divergence "
+        "from it; flags that need one imply it",
+        group="Reference policy",
+    )
+    ref_kl: float = option(
+        0.0,
+        "weight of the divergence of the policy from the reference, KL(policy || reference) in nats, summed over the "
+        "tokens of a sequence",
+        at_least(0),
+        {0: "off"},
+    )
+    ref_kl_in: ChoiceEnum(["loss", "reward"]) = option(
+        "loss",
+        "what the divergence of later tokens is to the choice of earlier ones: nothing (loss), or a cost that is taken "
+        "from their returns (reward), which makes the gradient that of the whole divergence",
+    )
+    ref_kl_target: float = option(
+        0.0,
+        "mean divergence from the reference, in nats per sequence, that a controller holds by the weight, of which "
+        "--ref-kl is then the first value",
+        at_least(0),
+        {0: "off"},
+    )
+    ref_kl_horizon: int = option(
+        10000,
+        "sequences in which that controller changes the weight by up to 20 %: more is slower and steadier",
+        at_least(1),
+    )
 
     RELATIONS = [
         Relation(
@@ -218,5 +296,52 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
             lambda trajectories, latent: trajectories == "sampled" or latent == "posterior",
             "--pg-trajectories {pg_trajectories} needs --pg-latent posterior: a z drawn from the prior tells nothing "
             "about the sequences of the data.",
+        ),
+        Relation(
+            ("pg_group_size", "pg_trajectories"),
+            lambda size, trajectories: size == 1 or trajectories == "sampled",
+            "--pg-group-size {pg_group_size} needs --pg-trajectories sampled: the data have one sequence per z.",
+        ),
+        Relation(
+            ("pg_baseline", "pg_group_size"),
+            lambda baseline, size: baseline != "group" or size > 1,
+            "--pg-baseline group needs --pg-group-size above 1 (it is {pg_group_size}): a sequence alone has no others "
+            "to be compared with.",
+        ),
+        Relation(
+            ("pg_normalize_by", "pg_group_size", "pg_normalize"),
+            lambda by, size, normalize: by == "batch" or (size > 1 and normalize),
+            "--pg-normalize-by group needs --pg-normalize and --pg-group-size above 1 (it is {pg_group_size}).",
+        ),
+        Relation(
+            ("value", "pg_trajectories"),
+            lambda value, trajectories: value != "critic" or trajectories == "sampled",
+            "--value critic needs --pg-trajectories sampled: a critic predicts what the policy's own sequences earn.",
+        ),
+        Relation(
+            ("ppo_reuse", "pg_loss"),
+            lambda reuse, loss: reuse == 1 or loss == "ppo",
+            "--ppo-reuse {ppo_reuse} needs --pg-loss ppo, not {pg_loss}: other losses are biased on sequences of an "
+            "earlier policy.",
+        ),
+        Relation(
+            ("pg_loss", "pg_trajectories"),
+            lambda loss, trajectories: loss == "reinforce" or trajectories == "sampled",
+            "--pg-loss {pg_loss} needs --pg-trajectories sampled: the policy has not drawn the data.",
+        ),
+        Relation(
+            ("diversity_limit", "pg_trajectories"),
+            lambda limit, trajectories: limit == 0 or trajectories == "sampled",
+            "--diversity-limit {diversity_limit} needs --pg-trajectories sampled: the data come back in every epoch.",
+        ),
+        Relation(
+            ("ref_kl_target", "ref_kl"),
+            lambda target, weight: target == 0 or weight > 0,
+            "--ref-kl-target {ref_kl_target} needs a --ref-kl above 0 (it is {ref_kl}): that is the first weight.",
+        ),
+        Relation(
+            ("ref_kl_in", "ref_kl"),
+            lambda place, weight: place == "loss" or weight > 0,
+            "--ref-kl-in {ref_kl_in} needs a --ref-kl above 0 (it is {ref_kl}).",
         ),
     ]

@@ -10,6 +10,7 @@ from fairseq.logging.meters import safe_round
 from torch import Tensor
 
 from fairseq_seqvae.core.discriminators.losses import correct_judgements
+from fairseq_seqvae.core.policy_gradient.critic import explained_variance
 from fairseq_seqvae.metrics.bigrams import jensen_shannon
 
 Logs = Sequence[Mapping[str, Any]]
@@ -59,17 +60,28 @@ def log_reconstruction(logs: Logs) -> None:
 
 
 def log_policy_gradient(logs: Logs) -> None:
-    """Log the rewards and the policy's entropy, in nats per token."""
+    """Log the rewards, the policy's entropy in nats per token, and its divergence from the reference per sequence."""
     total = totals(logs)
-    count, tokens, sentences = float(total("rewards")), float(total("policy_tokens")), float(total("nsentences"))
-    if not count:
+    tokens, sequences = float(total("policy_tokens")), float(total("policy_sequences"))
+    if not tokens:
         return
-    mean = float(total("reward")) / count
-    spread = max(float(total("reward_squares")) / count - mean**2, 0.0) ** 0.5
-    metrics.log_scalar("pg_loss", float(total("pg_loss")) / sentences, sentences, round=4, priority=70)
-    metrics.log_scalar("reward", mean, count, round=4, priority=71)
-    metrics.log_scalar("reward_std", spread, count, round=4, priority=72)
+    metrics.log_scalar("pg_loss", float(total("pg_loss")) / sequences, sequences, round=4, priority=70)
     metrics.log_scalar("entropy", float(total("entropy")) / tokens, tokens, round=3, priority=73)
+    if count := float(total("rewards")):
+        mean = float(total("reward")) / count
+        spread = max(float(total("reward_squares")) / count - mean**2, 0.0) ** 0.5
+        metrics.log_scalar("reward", mean, count, round=4, priority=71)
+        metrics.log_scalar("reward_std", spread, count, round=4, priority=72)
+    if any("ref_kl" in log for log in logs):
+        metrics.log_scalar("ref_kl", float(total("ref_kl")) / sequences, sequences, round=4, priority=73)
+        metrics.log_scalar("ref_kl_weight", float(total("ref_kl_weight")) / sequences, sequences, round=5, priority=73)
+    if any("clipped" in log for log in logs):
+        metrics.log_scalar("clip_ratio", float(total("clipped")) / tokens, tokens, round=4, priority=73)
+    if places := float(total("critic_places")):
+        names = ("critic_targets", "critic_target_squares", "critic_errors", "critic_error_squares")
+        variance = explained_variance(places, *(float(total(name)) for name in names))
+        metrics.log_scalar("critic_ev", variance, places, round=4, priority=73)
+        metrics.log_scalar("critic_loss", float(total("critic_loss")) / sequences, sequences, round=4, priority=73)
     _log_rewards(logs)
 
 

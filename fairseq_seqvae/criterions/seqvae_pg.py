@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fairseq_seqvae.core import sequences
 from fairseq_seqvae.core.noise import Draws, Stream
-from fairseq_seqvae.core.policy_gradient.reinforce import Credit, policy_terms
+from fairseq_seqvae.core.policy_gradient import reinforce
 from fairseq_seqvae.core.rewards.weighted import WeightedRewards
 from fairseq_seqvae.core.rollouts import rollout
 from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Trajectory
@@ -18,12 +18,11 @@ from fairseq_seqvae.core.schedules.turns import ELBO_TURNS, GENERATOR_PRETRAIN, 
 from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
 from fairseq_seqvae.criterions.discriminator_turns import DiscriminatorTurns
+from fairseq_seqvae.criterions.experience import Experience
+from fairseq_seqvae.criterions.policy_turns import PolicyTurns
 from fairseq_seqvae.criterions.rewarding import Rewarding
 from fairseq_seqvae.criterions.seqvae_elbo import Model, Result, SeqVAEElboCriterion
 from fairseq_seqvae.metrics.variety import count_distinct
-
-# A stride above every length.
-ONLY_THE_END = 1 << 30
 
 
 @contextmanager
@@ -41,7 +40,7 @@ def evaluating(module: nn.Module | None) -> Iterator[None]:
 
 
 @register_criterion("seqvae_pg", dataclass=SeqVAEPolicyGradientConfig)
-class SeqVAEPolicyGradientCriterion(Rewarding, DiscriminatorTurns):
+class SeqVAEPolicyGradientCriterion(PolicyTurns, Rewarding, DiscriminatorTurns):
     """One turn of one player; the loss is a sum over sequences, nats."""
 
     is_adversarial = True
@@ -49,15 +48,6 @@ class SeqVAEPolicyGradientCriterion(Rewarding, DiscriminatorTurns):
 
     def __init__(self, cfg: SeqVAEPolicyGradientConfig, task: Any):
         super().__init__(cfg, task)
-        self.credit = Credit(
-            # A reward at the end alone is that of the only prefix, and nothing is earned after it.
-            stride=cfg.reward_stride if cfg.value == "rollouts" else ONLY_THE_END,
-            credit=str(cfg.pg_credit),
-            baseline=str(cfg.pg_baseline),
-            normalize=cfg.pg_normalize,
-            entropy_weight=cfg.entropy_weight,
-            entropy_floor=cfg.entropy_floor,
-        )
         self._last_plan: RolloutPlan | None = None
 
     def forward(
@@ -85,36 +75,72 @@ class SeqVAEPolicyGradientCriterion(Rewarding, DiscriminatorTurns):
     # -- the generator's turn --
 
     def generator_turn(self, model: Model, sample: dict[str, Any], draws: Draws) -> Result:
-        """ELBO of the batch + policy gradient on trajectories + entropy."""
+        """ELBO of the batch + policy gradient on trajectories + entropy + divergence from the reference."""
         cfg, target, ids = self.cfg, sample["target"], sample["id"]
         mask, max_len = target.eq(self.padding_idx), self.task.max_sample_length(target)
         noise, word_keys = draws.noise_and_keys(Stream.POSTERIOR, Stream.WORD_DROPOUT, ids, model.encoder.noise_dim)
-        dim = model.prior.noise_dim if cfg.pg_latent == "prior" else model.encoder.noise_dim
-        numbers = draws.noise_and_keys(Stream.TRAJECTORY_LATENT, Stream.TRAJECTORY, ids, dim)
-        trajectory = self.act(model, sample, *numbers, max_len)
-        values = self.rewards(model, trajectory, draws, max_len)
+        experience = self.reused(model, draws.update) if self.remembers else None
+        if experience is None:
+            dim = model.prior.noise_dim if cfg.pg_latent == "prior" else model.encoder.noise_dim
+            streams = Stream.TRAJECTORY_LATENT, Stream.TRAJECTORY
+            numbers = draws.noise_and_keys(*streams, ids, dim, cfg.pg_group_size)
+            acted = self.act(model, sample, *numbers, max_len)
+            values = self.rewards(model, acted, draws, max_len)
+            experience = Experience(acted, values if self.seen is None else self.filtered(self.seen, acted, values))
+        trajectory = experience.trajectory
 
         inputs = {"mode": "generator", "noise": noise, "word_dropout_keys": word_keys, "trajectory": trajectory}
         output = model(**sample["net_input"], **inputs)
         log_likelihood = sequences.token_log_probs(output.logits, target, mask).sum()
         log_probs = sequences.token_log_probs(output.policy_logits, trajectory.tokens, trajectory.mask)
         elbo_loss, log = self.elbo(log_likelihood, output, target, draws.update)
-        terms = policy_terms(log_probs, output.policy_logits, *values, trajectory.mask, self.credit)
-        pg_loss = terms.loss.sum()
-        loss = cfg.elbo_weight * elbo_loss + cfg.pg_weight * pg_loss - cfg.entropy_weight * terms.weighed_entropy.sum()
+        policy_loss, policy_log = self.policy_loss(model, experience, log_probs, output, draws.update)
+        if experience.values is not None:
+            # One member of each group counts, so that the share is comparable with that of the data.
+            members = slice(None, None, cfg.pg_group_size)
+            log["distinct_data"] = count_distinct(target, mask)
+            log["distinct"] = count_distinct(trajectory.tokens[members], trajectory.mask[members])
+        # A mean over the members of groups, and what is reused may be of another number of sentences.
+        loss = cfg.elbo_weight * elbo_loss + policy_loss * (len(ids) / len(trajectory.ids))
+        return loss, sample["nsentences"], log | policy_log
 
-        given = values.rewards[values.positions]
+    def policy_loss(
+        self, model: Model, experience: Experience, log_probs: Tensor, output: Any, update: int
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Loss of the policy, a sum over its sequences, and what is logged.
+
+        Args:
+            experience: what is learned from, R sequences
+            log_probs: (R, T), of its tokens, with gradient, 0 at padding
+            output: a :class:`fairseq_seqvae.models.seqvae.GeneratorOutput`, which they are from
+            update: number of the update
+        """
+        cfg, trajectory, values = self.cfg, experience.trajectory, experience.values
+        extra, cost, expected = log_probs.new_zeros(()), None, None
+        log: dict[str, Any] = {}
+        if model.reference_decoder is not None:
+            extra, cost, log = self.reference_terms(model, trajectory, output.policy_logits, update)
+        if output.predicted_rewards is not None:
+            experience, expected, critic_loss, critic_log = self.criticized(experience, output.predicted_rewards)
+            extra, log = extra + cfg.critic_weight * critic_loss, log | critic_log
+        known = experience.values, trajectory.mask, self.credit, cost, experience.advantages, expected
+        terms = reinforce.policy_terms(log_probs, output.policy_logits, *known)
+        pg_loss = terms.loss
+        if cfg.pg_loss != "reinforce":
+            pg_loss, loss_log = self.other_loss(model, experience, terms.advantages, log_probs)
+            log |= loss_log
+        loss = cfg.pg_weight * pg_loss.sum() - cfg.entropy_weight * terms.weighed_entropy.sum() + extra
         log |= {
-            "distinct_data": count_distinct(target, mask),
-            "distinct": count_distinct(trajectory.tokens, trajectory.mask),
-            "pg_loss": pg_loss.detach(),
+            "pg_loss": pg_loss.detach().sum(),
             "entropy": terms.entropy.sum(),
             "policy_tokens": trajectory.lengths.sum(),
-            "reward": given.sum(),
-            "reward_squares": given.square().sum(),
-            "rewards": given.numel(),
+            "policy_sequences": len(trajectory.lengths),
         }
-        return loss, sample["nsentences"], log
+        if values is not None:
+            given = values.rewards[values.positions]
+            log |= {"reward": given.sum(), "reward_squares": given.square().sum(), "rewards": given.numel()}
+            log |= self.log_groups(trajectory, values) if cfg.pg_group_size > 1 else {}
+        return loss, log
 
     @torch.no_grad()
     def act(self, model: Model, sample: dict[str, Any], noise: Tensor, keys: Tensor, max_len: int) -> Trajectory:
@@ -122,7 +148,7 @@ class SeqVAEPolicyGradientCriterion(Rewarding, DiscriminatorTurns):
 
         Args:
             noise: standard normal, for z, (B, noise_dim) of the distribution that it is drawn from
-            keys: (B,), of the random numbers that draw the tokens
+            keys: (B * size of a group,), of the random numbers that draw the tokens
             max_len: longest sequence, in tokens
         """
         target, net_input = sample["target"], sample["net_input"]
@@ -134,15 +160,16 @@ class SeqVAEPolicyGradientCriterion(Rewarding, DiscriminatorTurns):
         if self.cfg.pg_trajectories == "data":
             mask = target.eq(self.padding_idx)
             return Trajectory(target, sequences.lengths_from_padding(mask), mask, z, sample["id"])
+        z, ids = (part.repeat_interleave(self.cfg.pg_group_size, dim=0) for part in (z, sample["id"]))
         drawn = rollout.sample(model.decoder, z, keys, max_len)
-        return Trajectory(drawn.tokens, drawn.lengths, drawn.mask, z, sample["id"])
+        return Trajectory(drawn.tokens, drawn.lengths, drawn.mask, z, ids)
 
     def rewards(self, model: Model, trajectory: Trajectory, draws: Draws, max_len: int) -> rollout.PrefixValues:
         """Values of the rewarded prefixes: completed by the rollout policy, judged by the rewards."""
         if self.judge is not model.discriminator:
             self.bind(model)
         with evaluating(model.discriminator):
-            if self.cfg.value == "final":
+            if self.cfg.value != "rollouts":
                 values = rollout.final_values(self.reward, trajectory)
             else:
                 plan = self._plan(max(trajectory.tokens.size(1), max_len))

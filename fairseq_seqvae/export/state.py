@@ -5,7 +5,7 @@ from typing import Any
 from fairseq_seqvae.support import checkpoints
 
 # Parts of the model, by the beginning of their parameters' names.
-TRAINING_ONLY = ("discriminator.", "rollout_decoder.", "exact_rollout.", "run_state.")
+TRAINING_ONLY = ("discriminator.", "rollout_decoder.", "exact_rollout.", "reference_decoder.", "critic.", "run_state.")
 
 
 def inference_state(state: dict[str, Any], ema: bool = False) -> dict[str, Any]:

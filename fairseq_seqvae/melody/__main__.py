@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from fairseq_seqvae.melody.commands import judging, listening, training
+from fairseq_seqvae.melody.commands import judging, listening, playing, training
 from fairseq_seqvae.support.command_line import Commands
 
 _PROG = "python -m fairseq_seqvae.melody"
@@ -26,6 +26,8 @@ def _commands() -> Commands:
     listening.add_to_wav(commands)
     listening.add_plot(commands)
     judging.add_judge(commands)
+    playing.add_studio(commands)
+    playing.add_studio_model(commands)
     return commands
 
 

@@ -1,9 +1,23 @@
-"""Copies of a part of the model that lag behind it: the rollout policy."""
+"""Copies of a part of the model: the rollout policy, which lags behind it, and the reference, which rests."""
 
 import copy
 
 import torch
 from torch import Tensor, nn
+
+
+def frozen_copy(original: nn.Module) -> nn.Module:
+    """A copy of a module that never carries gradient."""
+    return copy.deepcopy(original).requires_grad_(False)
+
+
+@torch.no_grad()
+def copy_parameters(source: nn.Module, target: nn.Module) -> None:
+    """Copy parameters and buffers of *source* into *target*, a copy of it: bit for bit, in any precision."""
+    pairs = zip(source.parameters(), target.parameters(), strict=True)
+    buffers = zip(source.buffers(), target.buffers(), strict=True)
+    for own, kept in (*pairs, *buffers):
+        kept.copy_(own)
 
 
 class LaggingCopy:
@@ -17,7 +31,7 @@ class LaggingCopy:
     """
 
     def __init__(self, original: nn.Module):
-        self.module = copy.deepcopy(original).requires_grad_(False)
+        self.module = frozen_copy(original)
         self._exact: list[Tensor] | None = None
 
     @torch.no_grad()

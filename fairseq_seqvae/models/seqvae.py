@@ -1,6 +1,7 @@
 """The model: encoder, decoder, and the discriminator and the rollout policy that train the decoder."""
 
 import logging
+import math
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +18,14 @@ from fairseq_seqvae.core.latents.mixture import GaussianMixturePrior
 from fairseq_seqvae.core.networks.batch_moments import BatchMoments
 from fairseq_seqvae.core.rollouts.policy import Trajectory
 from fairseq_seqvae.core.schedules.run_state import RunState
-from fairseq_seqvae.core.schedules.turns import DECODER, DISCRIMINATOR, DISCRIMINATOR_PARTS, ENCODER, GENERATOR_PARTS
+from fairseq_seqvae.core.schedules.turns import (
+    CRITIC,
+    DECODER,
+    DISCRIMINATOR,
+    DISCRIMINATOR_PARTS,
+    ENCODER,
+    GENERATOR_PARTS,
+)
 from fairseq_seqvae.models import discriminators  # noqa: F401  (registers the built-in ones)
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
 from fairseq_seqvae.models.decoders import hierarchical, hybrid  # noqa: F401
@@ -25,7 +33,7 @@ from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder
 from fairseq_seqvae.models.dictionaries import dictionary_digest
 from fairseq_seqvae.models.encoders import convolutional, recurrent  # noqa: F401
 from fairseq_seqvae.models.encoders.encoder import SeqVAEEncoder
-from fairseq_seqvae.models.lagging import LaggingCopy
+from fairseq_seqvae.models.lagging import LaggingCopy, copy_parameters, frozen_copy
 from fairseq_seqvae.models.registry import DECODERS, chosen
 from fairseq_seqvae.models.warm_start import warm_start
 from fairseq_seqvae.support import checkpoints
@@ -40,6 +48,8 @@ EXACT_ROLLOUT = "exact_rollout."
 # The same of what a run has found besides parameters.
 RUN_STATE = "run_state."
 FITTED_PRIOR = "fitted_prior."
+# Of the run state: number of the update in which the reference was taken.
+REFERENCE = "reference"
 
 
 class GeneratorOutput(NamedTuple):
@@ -51,6 +61,7 @@ class GeneratorOutput(NamedTuple):
         posterior: q(z|x)
         policy_logits: (B, T', V), of the trajectories given the z that they were sampled with; or None
         auxiliary_logits: (B, T, V), of the data given z alone, from a decoder that has such a part; or None
+        predicted_rewards: (B, T'), of the trajectories by the critic, before each token; or None
     """
 
     logits: Tensor
@@ -58,6 +69,7 @@ class GeneratorOutput(NamedTuple):
     posterior: Posterior
     policy_logits: Tensor | None
     auxiliary_logits: Tensor | None
+    predicted_rewards: Tensor | None
 
 
 def shift_right(tokens: Tensor, mask: Tensor, first: int, pad: int) -> Tensor:
@@ -99,6 +111,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         self.keeps_fitted_prior = True
         self.lagging = LaggingCopy(decoder) if completes else None
         self.rollout_decoder = self.lagging.module if self.lagging else None
+        self.reference_decoder: Any = None  # see `add_reference`
+        self.critic: Any = None  # see `add_critic`
         self.run_state = RunState()
         # Called once the run's state has been read from a checkpoint; may refuse it with a ValueError.
         self.after_restoring: Callable[[RunState], None] | None = None
@@ -111,10 +125,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         # Embeddings that encoder and decoder share belong to the decoder, which comes later here.
         parts = (encoder, ENCODER), (decoder, DECODER), (self.rollout_decoder, DECODER), (discriminator, DISCRIMINATOR)
         for module, part in parts:
-            for parameter in module.parameters() if module is not None else ():
-                tagged: Any = parameter
-                tagged.part = part
-                tagged.param_group = DISCRIMINATOR if part == DISCRIMINATOR else GENERATOR
+            _tag(module, part)
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> "SeqVAEModel":
@@ -210,12 +221,19 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         """
         drawn = self.encoder.draw(src_tokens, src_lengths, noise)
         said = self.decoder.reconstruct(prev_output_tokens, drawn.z, regularize=True, keys=word_dropout_keys)
-        policy_logits = None
-        if trajectory is not None:
+        policy_logits, predicted, rests = None, None, DISCRIMINATOR_PARTS
+        if trajectory is None:
+            rests = rests | {CRITIC}
+        else:
             previous = shift_right(trajectory.tokens, trajectory.mask, self.decoder.eos, self.decoder.pad)
-            policy_logits = self.decoder.teacher_forced(previous, trajectory.z, regularize=False)
-        logits = said.logits + self._untouched(DISCRIMINATOR_PARTS)
-        return GeneratorOutput(logits, drawn.kl, drawn.posterior, policy_logits, said.auxiliary_logits)
+            if self.critic is None:
+                policy_logits = self.decoder.teacher_forced(previous, trajectory.z, regularize=False)
+            else:
+                features, _ = self.decoder.read(previous, trajectory.z, regularize=False)
+                # It learns from what the decoder knows, and does not change it.
+                policy_logits, predicted = self.decoder.logits(features), self.critic(features.detach()).squeeze(2)
+        logits = said.logits + self._untouched(rests)
+        return GeneratorOutput(logits, drawn.kl, drawn.posterior, policy_logits, said.auxiliary_logits, predicted)
 
     def discriminator_turn(
         self, real_tokens: Tensor, real_mask: Tensor, fake_tokens: Tensor, fake_mask: Tensor
@@ -227,7 +245,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         mask = torch.cat([F.pad(m, (0, width - m.size(1)), value=True) for _, m in batches])
         logits = self.discriminator(tokens, mask)
         logits_real, logits_fake = logits.split([real_tokens.size(0), fake_tokens.size(0)])
-        return logits_real + self._untouched(GENERATOR_PARTS), logits_fake
+        return logits_real + self._untouched(GENERATOR_PARTS | {CRITIC}), logits_fake
 
     def _untouched(self, parts: frozenset[str]) -> Tensor | float:
         """0 that depends on all parameters of the *parts* that rest.
@@ -240,16 +258,47 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         zeros = [p.flatten()[:1].sum() * 0 for p in self.parameters() if p.requires_grad and p.part in parts]
         return sum(zeros) if zeros else 0.0
 
-    # -- the rollout policy --
+    # -- the rollout policy, and the reference --
 
     def drop_adversary(self) -> None:
         """Leave out what only adversarial training needs."""
         self.drop_discriminator()
-        self.rollout_decoder = self.lagging = None
+        self.rollout_decoder = self.lagging = self.reference_decoder = self.critic = None
 
     def drop_discriminator(self) -> None:
         """Leave out the discriminator, of a training whose rewards do without."""
         self.discriminator = None
+
+    def add_reference(self) -> None:
+        """Hold a reference policy, too: a frozen copy of the decoder that :meth:`keep_reference` takes."""
+        self.reference_decoder = frozen_copy(self.decoder)
+        _tag(self.reference_decoder, DECODER)
+
+    def add_critic(self) -> None:
+        """Have a critic, too: it predicts the reward of a sequence from the decoder's features, at first 0."""
+        self.critic = nn.Linear(self.decoder.hidden_dim, 1)
+        nn.init.zeros_(self.critic.weight)
+        nn.init.zeros_(self.critic.bias)
+        _tag(self.critic, CRITIC)
+
+    def keep_reference(self, update: int, since: int) -> None:
+        """Let the reference be the decoder as it is now, unless there is one of this run already.
+
+        Args:
+            update: number of the update that is being made
+            since: of the first adversarial update; a reference that was taken before it, or not before *update*, is
+                that of another run, which this one began with the parameters of
+        """
+        taken = self.run_state.get(REFERENCE)
+        if taken is None or not since <= taken[0] < update:
+            copy_parameters(self.decoder, self.reference_decoder)
+            self.run_state.set(REFERENCE, (update,))
+
+    @torch.no_grad()
+    def reference_logits(self, trajectory: Trajectory) -> Tensor:
+        """Logits (B, T, V) of the reference for *trajectory*, given the z that it was drawn with."""
+        previous = shift_right(trajectory.tokens, trajectory.mask, self.decoder.eos, self.decoder.pad)
+        return self.reference_decoder.teacher_forced(previous, trajectory.z, regularize=False)
 
     # -- checkpoints --
 
@@ -286,17 +335,19 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")
         self._check_dictionary(state_dict, prefix)
         self._take_fitted_prior(state_dict, prefix)
-        for part in ("discriminator", "rollout_decoder"):
+        for part in ("discriminator", "rollout_decoder", "reference_decoder", "critic"):
             module = getattr(self, part)
             saved = [key for key in state_dict if key.startswith(f"{prefix}{part}.")]
             if module is None:
                 for key in saved:
                     del state_dict[key]
             elif not saved:
-                start = "from scratch" if part == "discriminator" else "as a copy of the decoder"
+                start = "from scratch" if part in ("discriminator", "critic") else "as a copy of the decoder"
                 logger.info(f"the checkpoint holds no {part}: it starts {start}")
+                if part == "reference_decoder":
+                    self.run_state.set(REFERENCE, (math.inf,))  # so it has not been taken yet
                 for key, value in module.state_dict().items():
-                    if part == "rollout_decoder":
+                    if part.endswith("_decoder"):
                         value = state_dict[f"{prefix}decoder.{key}"]
                     state_dict[f"{prefix}{part}.{key}"] = value.clone()
 
@@ -327,6 +378,14 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
                 "the checkpoint was trained with a dictionary of the same size but of other symbols, or in another "
                 "order: use the data folder (dict.txt) that the model was trained with."
             )
+
+
+def _tag(module: nn.Module | None, part: str) -> None:
+    """Tag all parameters with their part of the model and their player."""
+    for parameter in module.parameters() if module is not None else ():
+        tagged: Any = parameter
+        tagged.part = part
+        tagged.param_group = DISCRIMINATOR if part == DISCRIMINATOR else GENERATOR
 
 
 def _embedding(cfg: Any, dictionary: Any) -> nn.Embedding:

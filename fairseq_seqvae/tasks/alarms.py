@@ -30,7 +30,7 @@ USE_THE_LATENT = (
 LOSSES = ("loss", "pg_loss", "d_loss")
 WATCHED = (
     *LOSSES,
-    *("rec", "kl", "kl_weight", "entropy", "reward", "reward_std", "frac_reward_zero_std"),
+    *("rec", "kl", "kl_weight", "entropy", "reward", "reward_std", "frac_reward_zero_std", "ref_kl", "critic_ev"),
     *("d_acc_real", "d_acc_fake", "distinct", "_distinct_data", "rec_acc", "rec_acc_other"),
 )
 

@@ -72,6 +72,13 @@ class SeqVAETaskConfig(FairseqDataclass):
         group="Alarms",
     )
     alarm_kl: float = option(0.1, "mean KL, in nats per sentence, below which the latent has collapsed", at_least(0))
+    alarm_ref_kl: float = option(
+        20.0,
+        "divergence from the reference policy, in nats per sequence, beyond which a rising reward and ever fewer "
+        "distinct samples are taken for an exploited reward",
+        at_least(0),
+        {0: "off"},
+    )
     latent: ChoiceEnum(["mean", "sample", "prior"]) = option(
         "mean",
         "generation from sentences: z is the mean of q(z|x), a sample of it, or one of the prior",

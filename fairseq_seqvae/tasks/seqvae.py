@@ -226,6 +226,10 @@ class SeqVAETask(LatentGenerationTask):
                 + (f" + --disc-pretrain-updates {self.plan.disc_pretrain_updates}" if has_judge else "")
                 + "): the policy gradient is never used"
             )
+        if getattr(criterion, "needs_reference", False) and self._model is not None:
+            self._model.add_reference()
+        if getattr(criterion, "needs_critic", False) and self._model is not None:
+            self._model.add_critic()
         has_latent = getattr(getattr(self._model, "encoder", None), "latent_dim", 0) > 0
         if known := vars(type(criterion)).get("VALIDATION_METRICS"):
             if hasattr(criterion, "validation_metrics"):
@@ -299,6 +303,8 @@ class SeqVAETask(LatentGenerationTask):
             loss = loss * 0
             for moments in model.moments:
                 moments.forget_batch()
+            if hasattr(criterion, "forget_batch"):
+                criterion.forget_batch()
         with torch.autograd.profiler.record_function("backward"):
             optimizer.backward(loss)
         if self._turn[1] is ENCODER_TURN:

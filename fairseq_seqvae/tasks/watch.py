@@ -8,7 +8,7 @@ from fairseq_seqvae.core.schedules.turns import DISCRIMINATOR_PRETRAIN, Turn
 from fairseq_seqvae.rewards.sources import DISCRIMINATOR, uses_discriminator
 from fairseq_seqvae.support.manners import ExplainedError
 from fairseq_seqvae.support.processes import is_master
-from fairseq_seqvae.tasks import alarms
+from fairseq_seqvae.tasks import alarms, policy_alarms
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class Watch:
             getattr(criterion_cfg, "reward", None) == "prob" and sources == DISCRIMINATOR,
             uses_discriminator(sources),
         )
+        rules += policy_alarms.policy_rules(criterion_cfg, task_cfg.alarm_ref_kl)
         latent_rules = alarms.latent_rules(criterion_cfg.kl_weight, first_update) if has_latent else []
         return cls(rules, task_cfg.alarm_window, latent_rules)
 

@@ -77,7 +77,9 @@ class TestKlWeight:
 class TestTurn:
     def test_who_moves_and_when(self):
         turns = (GENERATOR_PRETRAIN, DISCRIMINATOR_PRETRAIN, GENERATOR_TURN, DISCRIMINATOR_TURN)
-        assert [sorted(turn.moves) for turn in turns] == [["decoder", "encoder"], ["discriminator"]] * 2
+        generator, discriminator = ["decoder", "encoder"], ["discriminator"]
+        moves = [generator, discriminator, ["critic", *generator], discriminator]  # a critic moves where rewards are
+        assert [sorted(turn.moves) for turn in turns] == moves
         assert [turn.player for turn in turns] == ["generator", "discriminator"] * 2
         assert [turn.is_adversarial for turn in turns] == [False, False, True, True]
 

@@ -22,15 +22,16 @@ ROOMS = {
     "compat": {"support"},
     "optim": set(),
     "oracle": {"core", "metrics", "support"},
-    "melody": {"support"},
+    "melody": {"export", "fit_prior", "inference", "support"},  # only the studio needs more than support
     "scoring": {"compat", "options", "oracle"},
     "inference": {"", "core", "options"},
     "models": {"compat", "core", "inference", "options", "support"},
     "rewards": {"core", "inference", "melody", "metrics", "support"},
-    "criterions": {"compat", "core", "metrics", "options", "rewards"},
+    "criterions": {"compat", "core", "metrics", "options", "rewards", "support"},
     "tasks": {"compat", "core", "inference", "melody", "models", "options", "rewards", "support"},
     "measure": {"", "compat", "core", "inference", "metrics", "support"},
     "fit_prior": {"compat", "core", "measure", "support"},
+    "estimators": {"", "compat", "core", "oracle", "support"},
     "export": {"support"},
     "runs": set(),  # steps of run scripts: commands, nothing of the package itself
     "cards": {"compat", "measure", "metrics", "oracle", "runs", "support"},

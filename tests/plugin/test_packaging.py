@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -201,3 +203,20 @@ def test_commands_of_the_package_do_not_wait_for_fairseq(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(BLOCK_FAIRSEQ)
     result = run_python("-m", "fairseq_seqvae.melody", "--help", path=tmp_path)
     assert result.returncode == 0 and "to-midi" in result.stdout, result.stderr
+
+
+@pytest.mark.slow
+def test_a_wheel_has_the_page_and_the_model_of_the_studio(tmp_path):
+    sources = tmp_path / "sources"
+    shutil.copytree(PACKAGE, sources / "fairseq_seqvae", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "README.md", "LICENSE", "NOTICE", "MANIFEST.in", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, sources)
+    result = run_python("setup.py", "-q", "bdist_wheel", "--dist-dir", str(tmp_path), path=sources)
+    if "invalid command 'bdist_wheel'" in result.stderr:
+        pytest.skip("setuptools and wheel are too old, or missing")
+    assert result.returncode == 0, result.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    studio = PACKAGE / "melody" / "studio"
+    for file in [*(studio / "page").iterdir(), *(studio / "model").glob("*/*")]:
+        assert f"fairseq_seqvae/melody/studio/{file.relative_to(studio)}" in names

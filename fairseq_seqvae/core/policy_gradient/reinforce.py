@@ -16,10 +16,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fairseq_seqvae.core.policy_gradient import groups
 from fairseq_seqvae.core.sequences import shape_error
 
 CREDITS = ("step", "to-go")
-BASELINES = ("none", "mean", "leave-one-out")
+BASELINES = ("none", "mean", "leave-one-out", "group", "critic")
+NORMALIZERS = ("batch", "group")
 
 
 def absorb_end(rewards: Tensor, positions: Tensor, lengths: Tensor, stride: int) -> tuple[Tensor, Tensor]:
@@ -73,6 +75,26 @@ def token_returns(rewards: Tensor, positions: Tensor, padding_mask: Tensor, cred
     return returns.masked_fill(padding_mask, 0.0)
 
 
+def returns_beyond_end(rewards: Tensor, lengths: Tensor, stride: int, credit: str) -> Tensor:
+    """What :func:`token_returns` would be at each position if sequences had ended before it, (B, T).
+
+    That is the last reward, or with ``to-go`` as many of it as there are rewarded positions from there on.
+
+    Args:
+        rewards: (B, T)
+        lengths: (B,)
+        stride: of the rewarded positions
+        credit: see :func:`token_returns`
+    """
+    final = rewards.float().gather(1, (lengths - 1).unsqueeze(1)).expand(rewards.shape)
+    if credit != "to-go":
+        return final
+    width = rewards.size(1)
+    # Multiples of the stride up to the width, and the width itself, but for those before the position.
+    before = torch.arange(width, device=rewards.device).div(stride, rounding_mode="floor")
+    return final * (-(-width // stride) - before)
+
+
 def advantages(returns: Tensor, padding_mask: Tensor, baseline: str = "none", normalize: bool = False) -> Tensor:
     """Returns minus a baseline that is taken at the same position over the batch, (B, T), 0 at padding.
 
@@ -101,12 +123,15 @@ def advantages(returns: Tensor, padding_mask: Tensor, baseline: str = "none", no
     else:
         raise ValueError(f"`baseline` must be one of {', '.join(BASELINES)} but is {baseline!r}.")
     result = result * alive
-    if normalize:
-        root_mean_square = (result.square().sum() / alive.sum().clamp(min=1)).sqrt()
-        # Equal returns leave rounding errors behind, which must not be blown up to advantages of size 1.
-        meaningful = root_mean_square > 1e-6 * returns.abs().max()
-        result = torch.where(meaningful, result / root_mean_square, torch.zeros_like(result))
-    return result
+    return scaled_by_batch(result, returns, padding_mask) if normalize else result
+
+
+def scaled_by_batch(advantages: Tensor, returns: Tensor, padding_mask: Tensor) -> Tensor:
+    """Advantages (B, T), 0 at padding, divided by their root mean square; all 0 if *returns* (B, T) have no spread."""
+    root_mean_square = (advantages.square().sum() / (~padding_mask).sum().clamp(min=1)).sqrt()
+    # Equal returns leave rounding errors behind, which must not be blown up to advantages of size 1.
+    meaningful = root_mean_square > groups.ROUNDING * returns.abs().max()
+    return torch.where(meaningful, advantages / root_mean_square, torch.zeros_like(advantages))
 
 
 def policy_gradient_loss(log_probs: Tensor, advantages: Tensor) -> Tensor:
@@ -150,7 +175,11 @@ class Credit:
     Attributes:
         stride: prefixes are rewarded every this many tokens
         credit: see :func:`token_returns`; with ``to-go`` a sequence that has ended keeps earning its last reward
-        baseline, normalize: see :func:`advantages`
+        baseline: see :func:`advantages`; ``group``, see :func:`.groups.leave_one_out`; or ``critic``: its predictions
+            and what they leave in the mean of the other rows
+        normalize: see :func:`advantages`
+        normalize_by: over what: the ``batch``, or the ``group``
+        group_size: rows that share a z, see :mod:`.groups`
         entropy_weight, entropy_floor: see :func:`entropy_above_floor`
     """
 
@@ -158,8 +187,51 @@ class Credit:
     credit: str = "step"
     baseline: str = "none"
     normalize: bool = False
+    normalize_by: str = "batch"
+    group_size: int = 1
     entropy_weight: float = 0.0
     entropy_floor: float = 0.0
+
+
+def policy_advantages(
+    rewards: Tensor,
+    positions: Tensor,
+    padding_mask: Tensor,
+    how: Credit,
+    cost: Tensor | None = None,
+    expected: Tensor | None = None,
+) -> Tensor:
+    """From values of prefixes to the advantage of each token, (B, T), 0 at padding.
+
+    Args:
+        rewards: (B, T), values of prefixes
+        positions: (B, T) bool, where they are
+        padding_mask: (B, T), True = padding
+        how: see :class:`Credit`
+        cost: (B, T), 0 at padding, is taken from the returns; or None
+        expected: (B, T), 0 at padding, a critic's prediction of the returns; with the baseline ``critic`` only
+    """
+    lengths = (~padding_mask).sum(dim=1)
+    in_groups = how.baseline == "group"
+    if how.credit == "to-go":
+        rewards, positions = absorb_end(rewards, positions, lengths, how.stride)
+    returns = token_returns(rewards, positions, padding_mask, how.credit)
+    if in_groups:
+        returns = torch.where(padding_mask, returns_beyond_end(rewards, lengths, how.stride, how.credit), returns)
+    if cost is not None:
+        returns = returns - cost
+    by_batch = how.normalize and how.normalize_by == "batch"
+    if in_groups:
+        result = groups.leave_one_out(returns, how.group_size).masked_fill(padding_mask, 0.0)
+        result = scaled_by_batch(result, returns, padding_mask) if by_batch else result
+    elif expected is not None:
+        # What it gets wrong for all rows alike, above all while it is young, cancels.
+        result = advantages(returns - expected, padding_mask, "leave-one-out", by_batch)
+    else:
+        result = advantages(returns, padding_mask, how.baseline, by_batch)
+    if how.normalize and not by_batch:
+        result = groups.scaled_by_group(result, returns, padding_mask, how.group_size)
+    return result
 
 
 class PolicyTerms(NamedTuple):
@@ -167,34 +239,51 @@ class PolicyTerms(NamedTuple):
 
     Attributes:
         loss: (B,), policy-gradient loss, with gradient
+        advantages: (B, T), that it is made of
         entropy: (B,), sums over tokens; without gradient
         weighed_entropy: (B,), what the entropy's weight acts on; with gradient where that weight is not 0
     """
 
     loss: Tensor
+    advantages: Tensor
     entropy: Tensor
     weighed_entropy: Tensor
 
 
+def entropy_terms(logits: Tensor, padding_mask: Tensor, how: Credit) -> tuple[Tensor, Tensor]:
+    """The last two of :class:`PolicyTerms`, for *logits* (B, T, V)."""
+    with torch.set_grad_enabled(how.entropy_weight != 0):
+        entropy = token_entropy(logits, padding_mask).sum(dim=1)
+    lengths = (~padding_mask).sum(dim=1)
+    weighed = entropy_above_floor(entropy, lengths, how.entropy_weight, how.entropy_floor)
+    return entropy.detach(), weighed
+
+
 def policy_terms(
-    log_probs: Tensor, logits: Tensor, rewards: Tensor, positions: Tensor, padding_mask: Tensor, how: Credit
+    log_probs: Tensor,
+    logits: Tensor,
+    values: tuple[Tensor, Tensor] | None,
+    padding_mask: Tensor,
+    how: Credit,
+    cost: Tensor | None = None,
+    known: Tensor | None = None,
+    expected: Tensor | None = None,
 ) -> PolicyTerms:
     """All of this file, in order: returns, advantages, loss, entropy.
 
     Args:
         log_probs: (B, T), of the tokens of the trajectories, with gradient, 0 at padding
         logits: (B, T, V) that they are from
-        rewards: (B, T), values of prefixes
-        positions: (B, T) bool, where they are
+        values: rewards (B, T) of prefixes, and bool (B, T) where they are
         padding_mask: (B, T), True = padding
         how: see :class:`Credit`
+        cost, expected: see :func:`policy_advantages`
+        known: advantages (B, T), instead of those that *values* would give; one of the two must be given
     """
-    lengths = (~padding_mask).sum(dim=1)
-    if how.credit == "to-go":
-        rewards, positions = absorb_end(rewards, positions, lengths, how.stride)
-    returns = token_returns(rewards, positions, padding_mask, how.credit)
-    loss = policy_gradient_loss(log_probs, advantages(returns, padding_mask, how.baseline, how.normalize))
-    with torch.set_grad_enabled(how.entropy_weight != 0):
-        entropy = token_entropy(logits, padding_mask).sum(dim=1)
-    weighed = entropy_above_floor(entropy, lengths, how.entropy_weight, how.entropy_floor)
-    return PolicyTerms(loss, entropy.detach(), weighed)
+    if values is not None:
+        given = policy_advantages(*values, padding_mask, how, cost, expected)
+    elif known is not None:
+        given = known
+    else:
+        raise ValueError("`values` and `known` are both None: give one of them.")
+    return PolicyTerms(policy_gradient_loss(log_probs, given), given, *entropy_terms(logits, padding_mask, how))

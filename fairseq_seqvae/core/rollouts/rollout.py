@@ -30,8 +30,8 @@ DROP_FINISHED_ON = ("cpu",)
 
 PLAIN = SamplingOptions()
 
-# Ways to value prefixes: :func:`prefix_values` and :func:`final_values`.
-VALUES = ("rollouts", "final")
+# Ways to value prefixes: :func:`prefix_values`, :func:`final_values`, or the latter after a critic's predictions.
+VALUES = ("rollouts", "final", "critic")
 
 
 def select_rows(state: State, index: Tensor) -> State:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 # Parts of the model, by the tag of their parameters, and the two players that they make up.
 ENCODER, DECODER, DISCRIMINATOR = "encoder", "decoder", "discriminator"
+CRITIC = "critic"  # predicts what the decoder will earn; it moves where there are rewards
 GENERATOR_PARTS = frozenset({ENCODER, DECODER})
 DISCRIMINATOR_PARTS = frozenset({DISCRIMINATOR})
 
@@ -31,7 +32,7 @@ class Turn:
 GENERATOR_PRETRAIN = Turn("generator-pretrain", GENERATOR_PARTS)
 ENCODER_TURN = Turn("encoder", frozenset({ENCODER}))
 DISCRIMINATOR_PRETRAIN = Turn("discriminator-pretrain", DISCRIMINATOR_PARTS)
-GENERATOR_TURN = Turn("generator", GENERATOR_PARTS, is_adversarial=True)
+GENERATOR_TURN = Turn("generator", GENERATOR_PARTS | {CRITIC}, is_adversarial=True)
 DISCRIMINATOR_TURN = Turn("discriminator", DISCRIMINATOR_PARTS, is_adversarial=True)
 # Their loss is the ELBO alone.
 ELBO_TURNS = (GENERATOR_PRETRAIN, ENCODER_TURN)
@@ -91,6 +92,11 @@ class TurnPlan:
             return self.gen_pretrain_updates
         step = (update - self.adversarial_from) % (self.adv_g_steps + self.adv_d_steps)
         return update - step + self.adv_g_steps
+
+    def generator_turns_before(self, update: int) -> int:
+        """How many adversarial turns the generator has had before *update*."""
+        rounds, step = divmod(max(update - self.adversarial_from, 0), self.adv_g_steps + self.adv_d_steps)
+        return rounds * self.adv_g_steps + min(step, self.adv_g_steps)
 
     def discriminator_has_moved(self, updates: int) -> bool:
         """Whether the discriminator has had a turn among the first *updates* updates."""

@@ -1,0 +1,1 @@
+"""How much an estimator of the policy gradient says per second."""

@@ -1,0 +1,113 @@
+"""The commands `studio` and `studio-model`: a web page to play with a trained model, and the models that it plays."""
+
+import argparse
+import logging
+import sys
+import threading
+import webbrowser
+from pathlib import Path
+
+from fairseq_seqvae.support.command_line import Commands, refuse_existing, whole
+from fairseq_seqvae.support.files import whole_file
+
+
+def add_studio(commands: Commands) -> None:
+    """The command `studio`."""
+    added = commands.add(
+        "studio", run_studio, "a web page on this machine to play with a trained model", "studio --port 8000"
+    )
+    added.add_argument(
+        "--model",
+        action="append",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="checkpoint of melodies, or folder of studio-model; once per meter (default: the model that ships)",
+    )
+    added.add_argument("--port", type=whole(0), default=8000, help="0: any free one (default: %(default)s)")
+    added.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine)")
+    added.add_argument("--no-browser", action="store_true", help="open no browser, only print the address")
+    added.add_argument("--export", type=Path, metavar="FILE", help="write a page that plays without a server, and end")
+    added.add_argument("--force", action="store_true", help="overwrite the file of --export")
+
+
+def add_studio_model(commands: Commands) -> None:
+    """The command `studio-model`."""
+    added = commands.add(
+        "studio-model",
+        run_studio_model,
+        "the folder of a model that the studio plays, with sliders and tunes",
+        "studio-model checkpoint_last.pt --data DATA --out FOLDER",
+    )
+    added.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file that fairseq-train wrote")
+    added.add_argument("--data", type=Path, required=True, metavar="DATA", help="folder of fairseq-preprocess")
+    added.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
+    added.add_argument("--meter", help="such as 4/4 or 6/8 (default: the first that divides the length)")
+    added.add_argument("--common-key", action="store_true", help="the data were cut with --common-key")
+    added.add_argument("--origin", default="", help="where the melodies come from, for the card")
+    added.add_argument("--force", action="store_true", help="overwrite existing files")
+
+
+def run_studio(args: argparse.Namespace) -> None:
+    """Serve the page until Ctrl-C, or write it as one file."""
+    # Here, not above: the other commands need none of it.
+    from fairseq_seqvae.melody.studio import serving
+    from fairseq_seqvae.melody.studio.server import StudioServer
+
+    paths = serving.model_paths(args.model)
+    # What fairseq tells of its own work is of no use here; its import sets the root logger to DEBUG.
+    for name in ("fairseq", "fairseq_seqvae"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if args.export is not None:
+        _export(args, paths[0])
+        return
+    if args.port > 65535:
+        raise ValueError(f"--port {args.port} is above 65535: choose another")
+    opening = serving.Opening(paths)
+    try:
+        server = StudioServer(args.host, args.port, serving.routes(opening))
+    except OSError as error:
+        raise OSError(
+            f"cannot listen on --host {args.host} --port {args.port} ({error.strerror or error}): choose another --port"
+        ) from None
+    threading.Thread(target=server.serve_forever, name="studio server", daemon=True).start()
+    print(f"the melody studio plays at {server.address}\nCtrl-C ends it", flush=True)
+    if not server.is_private:
+        print(f"--host {args.host}: anyone who reaches this machine can use the studio; it has no password", flush=True)
+    if not args.no_browser:
+        threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
+    try:
+        opening.failed.wait()
+    except KeyboardInterrupt:
+        print("", file=sys.stderr)
+    finally:
+        server.shutdown()
+        server.server_close()
+    if opening.failed.is_set():
+        raise ValueError(opening.problem)
+
+
+def _export(args: argparse.Namespace, path: Path) -> None:
+    from fairseq_seqvae.melody.studio import keepsake, serving
+
+    refuse_existing([args.export], args.force)
+    first = serving.first_grids([path])
+    data = next(iter(first.values()), None) or serving.drawn_grid(path)
+    with whole_file(args.export) as partial:
+        partial.write_text(keepsake.write_page(data), encoding="utf-8", newline="\n")
+    print(f"{args.export}: {args.export.stat().st_size / 2**10:.0f} KiB, plays without a server")
+
+
+def run_studio_model(args: argparse.Namespace) -> None:
+    """Write the folder of a model."""
+    from fairseq_seqvae.melody.studio import package
+
+    refuse_existing([args.out / package.WEIGHTS], args.force)
+    request = package.Request(
+        args.checkpoint, args.data, args.out, args.meter, origin=args.origin, common_key=args.common_key
+    )
+    card = package.make(request)
+    size = sum(file.stat().st_size for file in args.out.iterdir())
+    print(
+        f"{args.out}: {size / 2**20:.1f} MiB; gives back {card['reconstruction']['notes']:.1%} of the notes of "
+        f"{card['held_out_melodies']} held-out melodies"
+    )

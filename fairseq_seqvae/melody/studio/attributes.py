@@ -1,0 +1,143 @@
+"""What the sliders of the studio change: properties of a melody, and the directions in the latent space along them.
+
+Each direction changes one property and leaves the others as they are, as far as they are linear in z. (MusicVAE,
+Roberts et al. 2018, takes differences of means instead, which change whatever goes along with the property.)
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fairseq_seqvae.melody.tokens import HOLD, MAX_PITCH, MIN_PITCH, OFF, Note, canonical, decode_notes
+
+_MAJOR = frozenset((0, 2, 4, 5, 7, 9, 11))
+_FEWEST = 100  # melodies that directions are measured on
+
+
+class Melody(NamedTuple):
+    """A melody as the properties see it: its notes, at least one; steps per bar; number of bars."""
+
+    notes: Sequence[Note]
+    steps_per_bar: int
+    bars: int
+
+
+def density(melody: Melody) -> float:
+    """Notes per bar."""
+    return len(melody.notes) / melody.bars
+
+
+def pitch_range(melody: Melody) -> float:
+    """Semitones from the lowest note to the highest."""
+    pitches = [note.pitch for note in melody.notes]
+    return float(max(pitches) - min(pitches))
+
+
+def register(melody: Melody) -> float:
+    """Mean pitch, in semitones."""
+    return float(np.mean([note.pitch for note in melody.notes]))
+
+
+def beat_weight(step: int, steps_per_bar: int) -> int:
+    """How strong a step of a bar is: 0 the bar line, -1 half (or a third) of the bar, then quarters, down to a step."""
+    step, width, weight = step % steps_per_bar, steps_per_bar, 0
+    while step % width:
+        width //= 3 if width % 2 else 2
+        weight -= 1
+    return weight
+
+
+def syncopation(melody: Melody) -> float:
+    """Share of the notes that begin on a weaker step than one that they sound across."""
+    count = 0
+    for note in melody.notes:
+        own = beat_weight(note.start, melody.steps_per_bar)
+        count += any(beat_weight(step, melody.steps_per_bar) > own for step in range(note.start + 1, note.end))
+    return count / len(melody.notes)
+
+
+def in_key(melody: Melody) -> float:
+    """Share of the notes that belong to the one major scale that has most of them."""
+    classes = [note.pitch % 12 for note in melody.notes]
+    return max(sum((pitch - tonic) % 12 in _MAJOR for pitch in classes) for tonic in range(12)) / len(classes)
+
+
+class Attribute(NamedTuple):
+    """A property: its name in files, its name for people, the ends of its slider, and how it is measured."""
+
+    name: str
+    label: str
+    low: str
+    high: str
+    measure: Callable[[Melody], float]
+
+
+ATTRIBUTES = (
+    Attribute("density", "Notes per bar", "few", "many", density),
+    Attribute("range", "Range", "narrow", "wide", pitch_range),
+    Attribute("register", "Register", "low", "high", register),
+    Attribute("syncopation", "Syncopation", "straight", "syncopated", syncopation),
+    Attribute("in_key", "Stays in key", "free", "strict", in_key),
+)
+
+
+def measure_all(melodies: Sequence[np.ndarray], steps_per_bar: int) -> np.ndarray:
+    """The attributes (N, A) of token melodies; a row of a melody without notes is NaN."""
+    rows = []
+    for tokens in melodies:
+        notes = decode_notes(tokens)
+        melody = Melody(notes, steps_per_bar, max(1, len(tokens) // steps_per_bar))
+        rows.append([attribute.measure(melody) if notes else np.nan for attribute in ATTRIBUTES])
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(ATTRIBUTES))
+
+
+def spread_over_keys(melodies: Sequence[np.ndarray], low: int, high: int) -> list[np.ndarray]:
+    """The melodies, each moved by an interval of -6 to 6 semitones, where its pitches stay within *low* to *high*.
+
+    The intervals take turns: training data in a few keys would tie the register to the key.
+    """
+    moved = []
+    for number, tokens in enumerate(melodies):
+        by = number * 5 % 13 - 6
+        pitches = [note.pitch + by for note in decode_notes(tokens)]
+        fits = pitches and min(pitches) >= max(low, MIN_PITCH) and max(pitches) <= min(high, MAX_PITCH)
+        onset = (tokens != HOLD) & (tokens != OFF)
+        moved.append(canonical(np.where(onset, tokens + by, tokens).astype(np.uint8)) if fits else tokens)
+    return moved
+
+
+class Directions(NamedTuple):
+    """Directions in the latent space.
+
+    Attributes:
+        vectors: (A, Z), the change of z for one standard deviation of each attribute, the others unchanged
+        std: (A,), standard deviation of the attributes, in their units; 0, and no direction, if all melodies are alike
+    """
+
+    vectors: np.ndarray
+    std: np.ndarray
+
+
+def directions(z: np.ndarray, values: np.ndarray) -> Directions:
+    """Directions of attributes *values* (N, A) among latent vectors *z* (N, Z); rows with NaN are left out.
+
+    With weights w_a of a linear regression of each attribute on z, and S the covariance of z, the columns of
+    S W (W' S W)^-1: the least change of z, measured by S, that changes one regression by 1 and no other.
+
+    Raises:
+        ValueError: fewer than 100 rows remain
+    """
+    whole = ~np.isnan(values).any(axis=1)
+    z, values = z[whole], values[whole]
+    if len(z) < _FEWEST:
+        raise ValueError(f"directions need at least {_FEWEST} melodies with notes, but there are {len(z)}")
+    std = values.std(axis=0)
+    moving = std > 0
+    centred = z - z.mean(axis=0)
+    standard = (values[:, moving] - values[:, moving].mean(axis=0)) / std[moving]
+    weights = np.linalg.lstsq(centred, standard, rcond=None)[0]
+    toward = centred.T @ (centred @ weights) / len(z)
+    vectors = np.zeros((values.shape[1], z.shape[1]))
+    vectors[moving] = (toward @ np.linalg.pinv(weights.T @ toward)).T
+    return Directions(vectors, std)

@@ -1,0 +1,257 @@
+"""The folder of a model that ships: weights in half precision, dictionary, sliders, tunes to begin with, a card."""
+
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairseq_seqvae.export.state import inference_state
+from fairseq_seqvae.fit_prior import mixture
+from fairseq_seqvae.inference import hub
+from fairseq_seqvae.melody.studio import attributes, wire
+from fairseq_seqvae.melody.studio.model import (
+    CARD,
+    DIRECTIONS,
+    TUNES,
+    WEIGHTS,
+    Shape,
+    StudioModel,
+    open_model,
+    refuse_unsuited,
+    shape_of,
+)
+from fairseq_seqvae.melody.studio.service import between_corners
+from fairseq_seqvae.melody.studio.sliding import slide
+from fairseq_seqvae.melody.tokens import canonical, decode_notes, format_line, parse_line
+from fairseq_seqvae.melody.windows import dictionary_path
+from fairseq_seqvae.support import checkpoints
+from fairseq_seqvae.support.files import whole_file
+
+LARGEST = 5 * 2**20  # bytes of the folder
+_COMPONENTS = 10  # of the fitted prior
+_BATCH = 256
+_SIDE = 7  # cells of a side of the grid that the page begins with
+_SHIFT = 1.5  # standard deviations, at which the card measures what a slider does
+_SLID = 20  # melodies that it measures it on
+_PITCHES = (52, 90)  # into which melodies are transposed where the training did not say
+
+
+class Request(NamedTuple):
+    """What `studio-model` was asked for.
+
+    checkpoint: file that fairseq-train wrote
+    data:       folder of fairseq-preprocess
+    out:        folder to write
+    meter:      such as 4/4; None: the first that divides the length of the melodies
+    tunes:      how many held-out melodies come along
+    origin:     where the melodies come from, for the card
+    common_key: the data are in a common key
+    """
+
+    checkpoint: Path
+    data: Path
+    out: Path
+    meter: str | None = None
+    tunes: int = 40
+    origin: str = ""
+    common_key: bool = False
+
+
+def make(request: Request) -> dict[str, Any]:
+    """Write the folder; its card.
+
+    Raises:
+        ValueError: the checkpoint or the data do not fit, or the folder would be larger than 5 MiB
+    """
+    state = checkpoints.load(request.checkpoint)
+    interface = hub.load_hub_interface(request.checkpoint.parent, request.checkpoint.name, request.data)
+    refuse_unsuited(interface, request.checkpoint)
+    interface.eval()
+    shape = shape_of(interface.model.decoder.fixed_length, request.meter)
+    train = _distinct(_melodies(interface, "train"))
+    held_out = _distinct(_melodies(interface, "test"))
+    moved = train if request.common_key else attributes.spread_over_keys(train, *_pitches(interface))
+    z = _encode(interface, moved)
+    found = attributes.directions(z.numpy(), attributes.measure_all(moved, shape.steps_per_bar))
+    request.out.mkdir(parents=True, exist_ok=True)
+    _write_weights(state, interface, request)
+    shutil.copyfile(dictionary_path(request.data), dictionary_path(request.out))
+    _write_json(request.out / DIRECTIONS, _named(found))
+    _write_json(request.out / TUNES, {"tunes": [], "grid": None})
+    _write_json(request.out / CARD, {"meter": shape.meter, "common_key": request.common_key})
+    model = open_model(request.out)  # what ships is what is measured
+    tunes = _collection(model, held_out, request.tunes)
+    _write_json(request.out / TUNES, {"tunes": tunes, "grid": _first_grid(model, tunes)})
+    card = _card(model, found, held_out, len(train), request)
+    _write_json(request.out / CARD, card, indent=2)
+    size = sum(file.stat().st_size for file in request.out.iterdir())
+    if size > LARGEST:
+        raise ValueError(
+            f"{request.out} has {size / 2**20:.1f} MiB, more than {LARGEST / 2**20:g}: train a smaller model"
+        )
+    return card
+
+
+def _melodies(interface: Any, split: str) -> list[np.ndarray]:
+    """Token melodies (T,) of a split of the data."""
+    task = interface.task
+    task.load_dataset(split)
+    dataset = task.dataset(split)
+    rows = [dataset.src[int(i)].long() for i in np.flatnonzero(~dataset.empty)]
+    return [parse_line(interface.tgt_dict.string(row)) for row in rows]
+
+
+def _distinct(melodies: Sequence[np.ndarray]) -> list[np.ndarray]:
+    kept = {tokens.tobytes(): tokens for tokens in map(canonical, melodies) if decode_notes(tokens)}
+    return list(kept.values())
+
+
+def _pitches(interface: Any) -> tuple[int, int]:
+    transpose = getattr(interface.task.cfg, "transpose", None)
+    if not transpose:
+        return _PITCHES
+    low, high = map(int, transpose.split(","))
+    return low, high
+
+
+def _encode(interface: Any, melodies: Sequence[np.ndarray]) -> Tensor:
+    """Means of q(z|x), (N, Z), float64."""
+    lines = [format_line(tokens) for tokens in melodies]
+    parts = [interface.encode_latent(lines[i : i + _BATCH]).mean for i in range(0, len(lines), _BATCH)]
+    return torch.cat(parts).double().cpu()
+
+
+def _write_weights(state: dict[str, Any], interface: Any, request: Request) -> None:
+    """The state in half precision, but for the fitted prior, which is fitted here if the checkpoint has none."""
+    if not state["optimizer_history"]:
+        raise ValueError(f"{request.checkpoint} is no checkpoint of fairseq-train, for it has no optimizer_history")
+    small = inference_state(state)
+    model = interface.model
+    small["model"] = {name: _half(value) for name, value in small["model"].items()}
+    prior = model.fitted_prior
+    if prior is None:
+        mixture.refuse_unsuited(model)
+        points = _encode(interface, _distinct(_melodies(interface, "train"))).numpy()
+        prior = mixture.fit(points, min(_COMPONENTS, len(points)), "full", 1)
+    small["model"] |= {f"fitted_prior.{name}": value for name, value in prior.state_dict().items()}
+    buffer = io.BytesIO()
+    torch.save(small, buffer)
+    with whole_file(request.out / WEIGHTS) as partial:
+        partial.write_bytes(buffer.getbuffer())
+
+
+def _half(value: Tensor) -> Tensor:
+    return value.half() if value.is_floating_point() else value
+
+
+def _named(found: attributes.Directions) -> dict[str, Any]:
+    pairs = zip(attributes.ATTRIBUTES, found.vectors, found.std, strict=True)
+    return {
+        attribute.name: {"std": _short(std), "vector": wire.rounded(vector.tolist())}
+        for attribute, vector, std in pairs
+        if std > 0
+    }
+
+
+def _collection(model: StudioModel, melodies: Sequence[np.ndarray], count: int) -> list[dict[str, Any]]:
+    """*count* of the melodies, taken evenly, those that the model gives back exactly first."""
+    chosen = melodies[:: max(1, len(melodies) // max(1, 4 * count))]
+    notes = [decode_notes(tokens) for tokens in chosen]
+    back = model.decode(model.encode(notes))
+    ordered = sorted(range(len(notes)), key=lambda i: back[i] != notes[i])[:count]
+    return [{"name": f"Tune {n}", "notes": wire.as_lists(notes[i])} for n, i in enumerate(ordered, start=1)]
+
+
+def _first_grid(model: StudioModel, tunes: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The grid that the page shows before the model is there: between four of the tunes."""
+    if len(tunes) < 4:
+        return None
+    step = len(tunes) // 4
+    corners = [tunes[number * step] for number in range(4)]
+    z = [model.encode([wire.notes(tune["notes"], model.shape.steps)]) for tune in corners]
+    cells = model.decode(between_corners(model, z, _SIDE, _SIDE))
+    return {
+        "corners": [{"name": tune["name"], "notes": tune["notes"]} for tune in corners],
+        "rows": _SIDE,
+        "columns": _SIDE,
+        "tunes": [wire.as_lists(cell) for cell in cells],
+    }
+
+
+def _card(
+    model: StudioModel, found: attributes.Directions, held_out: Sequence[np.ndarray], trained_on: int, request: Request
+) -> dict[str, Any]:
+    """What is known about the model, all of it measured on the folder that ships."""
+    shape = model.shape
+    notes = [decode_notes(tokens) for tokens in held_out]
+    z = model.encode(notes)
+    back = _decode(model, z)
+    pairs = [(set(a), set(b)) for a, b in zip(notes, back, strict=True)]
+    drawn = _decode(model, torch.cat([model.draw(seed) for seed in range(1, 201)]))
+    real_values, drawn_values = _values(notes, shape), _values(drawn, shape)
+    sliders, few = {}, z[:_SLID].split(1)
+    for a, attribute in enumerate(attributes.ATTRIBUTES):
+        if attribute.name not in model.sliders:
+            continue
+        low, high = (
+            _values(_decode(model, torch.cat([slide(model, row, {attribute.name: shift}) for row in few])), shape)[:, a]
+            for shift in (-_SHIFT, _SHIFT)
+        )
+        sliders[attribute.name] = {
+            "std_in_training": _short(found.std[a]),
+            "mean_at_0": _short(np.nanmean(_values(back[:_SLID], shape)[:, a])),
+            f"mean_at_minus_{_SHIFT}_std": _short(np.nanmean(low)),
+            f"mean_at_plus_{_SHIFT}_std": _short(np.nanmean(high)),
+        }
+    return {
+        "meter": shape.meter,
+        "bars": shape.bars,
+        "common_key": request.common_key,
+        "latent_dim": model.dim,
+        "training_melodies": trained_on,
+        "held_out_melodies": len(held_out),
+        "reconstruction": {
+            "notes": _short(sum(len(a & b) for a, b in pairs) / sum(len(a) for a, _ in pairs)),
+            "melodies_as_a_whole": _short(np.mean([a == b for a, b in pairs])),
+        },
+        "attributes": {
+            attribute.name: {
+                "held_out": _short(np.nanmean(real_values[:, a])),
+                "drawn": _short(np.nanmean(drawn_values[:, a])),
+            }
+            for a, attribute in enumerate(attributes.ATTRIBUTES)
+        },
+        "sliders": sliders,
+        "origin": request.origin,
+    }
+
+
+def _decode(model: StudioModel, z: Tensor) -> list[Any]:
+    return [melody for part in z.split(_BATCH) for melody in model.decode(part)]
+
+
+def _values(melodies: Sequence[Any], shape: Shape) -> np.ndarray:
+    """Attributes (N, A) of melodies given as notes."""
+    rows = []
+    for notes in melodies:
+        melody = attributes.Melody(notes, shape.steps_per_bar, shape.bars)
+        rows.append([a.measure(melody) if notes else np.nan for a in attributes.ATTRIBUTES])
+    return np.array(rows)
+
+
+def _short(value: Any) -> float:
+    return round(float(value), 4)
+
+
+def _write_json(path: str | PathLike, value: Any, indent: int | None = None) -> None:
+    separators = (",", ":") if indent is None else None
+    with whole_file(path) as partial:
+        text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
+        partial.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,140 @@
+// The dialogs: where a corner comes from, and which part of a file to take.
+
+import { $, htmlElement, miniRoll } from "./draw.js";
+import { sendFile } from "./api.js";
+import { cutNotes, describeMelody } from "./notes.js";
+
+// Which melody a corner shall be. `on` has: random(), file(), selected(), drawn(), tune(tune)
+export class SeedDialog {
+  constructor(on) {
+    this.dialog = $("seed-dialog");
+    const choose = (action) => () => {
+      this.dialog.close();
+      action(this.corner);
+    };
+    $("seed-random").addEventListener("click", choose(on.random));
+    $("seed-file").addEventListener("click", choose(on.file));
+    $("seed-selected").addEventListener("click", choose(on.selected));
+    $("seed-drawn").addEventListener("click", choose(on.drawn));
+    this.on = on;
+  }
+
+  open(corner, title, tunes, steps) {
+    this.corner = corner;
+    $("seed-title").textContent = title;
+    $("seed-collection").hidden = !tunes.length;
+    if (this.tunes !== tunes) {
+      this.tunes = tunes;
+      $("seed-list").replaceChildren(
+        ...tunes.map((tune) => {
+          const button = htmlElement("button", { type: "button", className: "tile" });
+          button.append(miniRoll(tune.notes, steps), htmlElement("span", { className: "caption", textContent: tune.name }));
+          button.addEventListener("click", () => {
+            this.dialog.close();
+            this.on.tune(this.corner, tune);
+          });
+          return button;
+        }),
+      );
+    }
+    this.dialog.showModal();
+  }
+}
+
+// Voice, tune and bars of a file. `on` has: model(), take(melody, target), listen(melody), quiet(), fail(sentence)
+export class FileDialog {
+  constructor(on) {
+    this.on = on;
+    this.target = null;
+    this.dialog = $("file-dialog");
+    this.input = $("file");
+    this.input.addEventListener("change", () => {
+      if (this.input.files.length) this.read(this.input.files[0]);
+      this.input.value = "";
+    });
+    $("file-voice").addEventListener("change", () => this.readVoice());
+    $("file-tune").addEventListener("change", () => this.showTune());
+    $("file-bar").addEventListener("input", () => this.showBars());
+    $("file-play").addEventListener("click", () => on.listen(this.melody));
+    $("file-take").addEventListener("click", () => {
+      this.dialog.close();
+      on.take(this.melody, this.target);
+    });
+    this.dialog.addEventListener("close", () => on.quiet());
+  }
+
+  // `target`: a corner, or null for the melody shown.
+  choose(target) {
+    this.target = target;
+    this.input.click();
+  }
+
+  async read(file) {
+    this.file = file;
+    this.model = this.on.model();
+    try {
+      const found = await sendFile(file, null);
+      $("file-voice-field").hidden = !found.voices;
+      $("file-title").textContent = file.name;
+      if (found.voices) {
+        const options = found.voices.map((voice) => {
+          const text = `${voice.name || `Voice ${voice.id}`} (${voice.notes} notes${voice.chords ? ", chords" : ""})`;
+          return htmlElement("option", { value: voice.id, textContent: text });
+        });
+        $("file-voice").replaceChildren(...options);
+        const melodic = found.voices.find((voice) => !voice.chords) || found.voices[0];
+        $("file-voice").value = found.likely || melodic.id;
+        await this.readVoice();
+      } else this.showTunes(found.tunes);
+    } catch (error) {
+      this.on.fail(error.message);
+    }
+  }
+
+  async readVoice() {
+    try {
+      const found = await sendFile(this.file, $("file-voice").value);
+      if (!found.tunes) throw new Error("this voice cannot be told from another one: name the voices differently");
+      this.showTunes(found.tunes);
+    } catch (error) {
+      this.on.fail(error.message);
+    }
+  }
+
+  showTunes(tunes) {
+    this.tunes = tunes;
+    $("file-tune-field").hidden = tunes.length < 2;
+    $("file-tune").replaceChildren(...tunes.map((tune, i) => htmlElement("option", { value: i, textContent: tune.name })));
+    this.showTune();
+    if (!this.dialog.open) this.dialog.showModal();
+  }
+
+  showTune() {
+    const tune = this.tunes[Number($("file-tune").value) || 0];
+    const length = this.model.bars * this.model.steps_per_bar;
+    const full = tune.starts.filter((start) => start + length <= tune.steps && cutNotes(tune.notes, start, start + length).length);
+    this.starts = full.length ? full : [tune.starts[0] || 0];
+    this.tune = tune;
+    $("file-bar").max = this.starts.length - 1;
+    // Phrases begin after a pickup: the first window that begins with a note is the likeliest to be wanted.
+    $("file-bar").value = Math.max(0, this.starts.findIndex((start) => tune.notes.some((note) => note[1] === start)));
+    $("file-bar-field").hidden = this.starts.length < 2;
+    const remarks = [...tune.remarks];
+    if (tune.steps_per_bar !== this.model.steps_per_bar) {
+      remarks.unshift(`The tune is in ${tune.meter}, but this model knows ${this.model.meter}: its bars will not fit.`);
+    }
+    $("file-remarks").replaceChildren(...remarks.slice(0, 8).map((text) => htmlElement("li", { textContent: text })));
+    this.showBars();
+  }
+
+  showBars() {
+    const length = this.model.bars * this.model.steps_per_bar;
+    const start = this.starts[Number($("file-bar").value)];
+    const first = this.tune.starts.indexOf(start) + 1;
+    const notes = cutNotes(this.tune.notes, start, start + length);
+    $("file-bar-field").querySelector("output").textContent = `${first} to ${first + this.model.bars - 1} of ${this.tune.starts.length}`;
+    this.melody = { name: this.tune.name.slice(0, 60), notes, steps: length };
+    $("file-preview").replaceChildren(miniRoll(notes, length), htmlElement("p", { className: "hint small", textContent: describeMelody(notes) }));
+    $("file-take").disabled = !notes.length;
+  }
+}

@@ -1,0 +1,340 @@
+"""The page of the melody studio in a real browser: Chromium, driven by playwright. Skipped where there is none."""
+
+import io
+import json
+import shutil
+import time
+from pathlib import Path
+
+import commands
+import mido
+import pytest
+
+from fairseq_seqvae.melody.studio import serving
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: pip install playwright")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser: none of {', '.join(BROWSERS)} is installed")
+PATIENCE = 120.0  # seconds; a busy machine is slow
+TUNE = [[60, 0, 4], [64, 4, 4], [67, 8, 8], [72, 16, 2], [71, 18, 2], [69, 20, 12], [67, 32, 16], [60, 48, 16]]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(
+            executable_path=BROWSER, args=["--no-sandbox", "--autoplay-policy=user-gesture-required"]
+        )
+        yield opened
+        opened.close()
+
+
+class Visit:
+    """A page that is open, what it said to the console, and every address that it asked for."""
+
+    def __init__(self, browser, address, **options):
+        self.context = browser.new_context(accept_downloads=True, **options)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(PATIENCE * 1000)
+        self.complaints, self.requests = [], []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(address)
+
+    def wait(self, expression):
+        """Until an expression of JavaScript is true: asked from here, since the page allows no evaluation itself."""
+        begun = time.monotonic()
+        while not self.page.evaluate(expression):
+            assert time.monotonic() - begun < PATIENCE, (expression, self.complaints)
+            time.sleep(0.05)
+
+    def state(self, name):
+        return self.page.evaluate(f"studio.store.state.{name}")
+
+    def download(self, button):
+        with self.page.expect_download() as found:
+            self.page.click(button)
+        return found.value.suggested_filename, Path(found.value.path()).read_bytes()
+
+
+@pytest.fixture
+def visit(browser, studio_address):
+    made = []
+
+    def open_page(address=studio_address, **options):
+        made.append(Visit(browser, address, **options))
+        if address.startswith("http"):
+            made[-1].page.wait_for_selector("body.ready")
+        return made[-1]
+
+    yield open_page
+    for one in made:
+        assert one.complaints == []
+        allowed = (studio_address, "data:", "blob:", "file:")
+        assert [url for url in one.requests if not url.startswith(allowed)] == []
+        one.context.close()
+
+
+def midi_notes(content):
+    """Notes of a MIDI file in sixteenths, read with mido alone."""
+    midi = mido.MidiFile(file=io.BytesIO(content))
+    step, now, sounding, notes = midi.ticks_per_beat // 4, 0, {}, []
+    for message in midi.merged_track:
+        now += message.time
+        if message.type == "note_on" and message.velocity:
+            sounding[message.note] = now
+        elif message.type in ("note_on", "note_off"):
+            start = sounding.pop(message.note)
+            notes.append([message.note, start // step, (now - start) // step])
+    return notes
+
+
+def midi_file(tune):
+    midi = mido.MidiFile(ticks_per_beat=480)
+    track = midi.add_track("tune")
+    now = 0
+    for pitch, start, length in tune:
+        track.append(mido.Message("note_on", note=pitch, velocity=90, time=(start * 120) - now))
+        track.append(mido.Message("note_off", note=pitch, time=length * 120))
+        now = (start + length) * 120
+    file = io.BytesIO()
+    midi.save(file=file)
+    return file.getvalue()
+
+
+def open_file(one, tune, name="mine.mid"):
+    one.page.set_input_files("#file", {"name": name, "mimeType": "audio/midi", "buffer": midi_file(tune)})
+    one.page.wait_for_selector("#file-dialog[open]")
+    one.page.click("#file-take")
+
+
+def test_fills_the_grid_and_plays(visit):
+    one = visit()
+    before = one.state("cells")
+    assert len(before) == 49
+    one.page.click("#surprise")
+    one.wait("studio.store.state.corners.every((corner) => 'seed' in corner) && studio.store.state.filled")
+    assert one.state("cells") != before
+    one.page.click('.cell[data-cell="24"]')
+    one.wait("studio.player.allowed && studio.player.context.currentTime > 0.2")
+    clock = one.page.evaluate("studio.player.context.currentTime")
+    one.wait(f"studio.player.context.currentTime > {clock} + 0.2")
+    one.wait("document.querySelector('.cell.sounding') !== null")
+    assert one.page.evaluate("studio.player.tag.cell") == 24
+    one.page.hover('.cell[data-cell="3"]')
+    one.wait("studio.player.tag && studio.player.tag.cell === 3")
+    one.page.click("#play")  # leaves the grid: silence, then the melody shown
+    one.wait("studio.player.playing && studio.player.tag.kind === 'selected'")
+    one.page.click("#play")
+    one.wait("!studio.player.playing")
+
+
+def test_a_corner_changes_and_one_button_fills(visit):
+    one = visit()
+    one.page.click("#seeds-top .chip:first-child")
+    one.page.click("#seed-random")
+    one.wait("!studio.store.state.filled && 'seed' in studio.store.state.corners[0]")
+    assert one.page.locator(".cell.stale").count() == 45
+    one.page.click("#fill")
+    one.wait("studio.store.state.filled")
+    assert one.page.locator(".cell.stale").count() == 0
+    one.page.click("#undo")
+    one.page.click("#undo")
+    one.wait("!('seed' in studio.store.state.corners[0]) && studio.store.state.filled")
+
+
+def test_a_file_goes_in_and_the_same_notes_come_out(visit):
+    one = visit()
+    open_file(one, TUNE)
+    one.wait("studio.store.state.selected.name === 'mine'")
+    assert one.state("selected.notes") == TUNE
+    name, content = one.download("#save-mid")
+    assert name == "mine.mid"
+    assert midi_notes(content) == TUNE
+    assert one.download("#save-wav")[1][:4] == b"RIFF"
+    assert b"K:" in one.download("#save-abc")[1]
+    one.page.click("#as-corner button:nth-child(4)")
+    one.wait("studio.store.state.corners[3].name === 'mine'")
+    one.page.click("#fill")
+    one.wait("studio.store.state.filled")
+    assert one.state("cells[48]") == TUNE
+    name, content = one.download("#grid-zip")
+    assert (name, content[:2]) == ("grid.zip", b"PK")
+
+
+def test_a_file_that_cannot_be_used_gets_a_sentence(visit):
+    one = visit()
+    one.page.set_input_files("#file", {"name": "a.mid", "mimeType": "audio/midi", "buffer": b"MThd broken"})
+    one.wait("document.getElementById('status').textContent.includes('a.mid')")
+    assert any("400" in complaint for complaint in one.complaints)  # the browser itself notes the answer
+    one.complaints.clear()
+
+
+def test_the_melody_is_edited_by_clicks(visit):
+    one = visit()
+    one.page.click("#blank")
+    box = one.page.locator("#roll").bounding_box()
+    one.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    one.wait("studio.store.state.selected.notes.length === 1")
+    ((pitch, start, length),) = one.state("selected.notes")
+    assert (start, length) in [(30, 2), (32, 2), (28, 2)] and 21 <= pitch <= 108
+    one.page.mouse.click(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    one.wait("studio.store.state.selected.notes.length === 2")
+    one.page.locator("#roll rect.note").first.click(position={"x": 3, "y": 3})
+    one.wait("studio.store.state.selected.notes.length === 1")
+    one.page.click("#rethink")  # the model hears something like it
+    one.wait("studio.store.state.selected.name.includes('as the model hears it')")
+
+
+def test_the_tools_make_melodies(visit):
+    one = visit()
+    open_file(one, TUNE)
+    for tab, button, expected in (("variations", "vary", 6), ("continue", "continue", 3), ("blend", "blend", 7)):
+        one.page.click(f"#tab-{tab}")
+        if tab == "blend":
+            one.page.click("#blend-from")
+            one.page.click('.cell[data-cell="48"]')
+            one.page.click("#blend-to")
+        one.page.click(f"#{button}")
+        one.wait(f"document.querySelectorAll('#results .item').length === {expected}")
+    one.page.click("#results .item:nth-child(2) button.small")
+    one.page.click("#to-tune")
+    assert len(one.state("timeline")) == 2
+    notes = midi_notes(one.download("#tune-mid")[1])
+    assert len(notes) == sum(len(tune["notes"]) for tune in one.state("timeline"))
+    one.page.click("#tab-sliders")
+    one.page.fill("input[data-name=density]", "2")
+    one.wait("studio.store.state.selected.name.endsWith('(slid)')")
+
+
+def test_a_path_is_drawn_and_played(visit):
+    one = visit(viewport={"width": 1280, "height": 1200})
+    one.page.click("#path-draw")
+    box = one.page.locator("#grid").bounding_box()
+    width, height = box["width"] / 7, box["height"] / 7
+    one.page.mouse.move(box["x"] + width / 2, box["y"] + height / 2)
+    one.page.mouse.down()
+    for step in range(1, 4):
+        one.page.mouse.move(box["x"] + (step + 0.5) * width, box["y"] + height / 2, steps=5)
+    one.page.mouse.up()
+    assert one.state("path") == [0, 1, 2, 3]
+    one.page.click("#path-draw")
+    one.page.select_option("#path-bars", "1")
+    one.page.click("#path-play")
+    one.wait("studio.player.playing && studio.player.tag.kind === 'path' && studio.player.length === 64")
+
+
+def test_a_link_brings_everything_back(visit, studio_address):
+    one = visit()
+    open_file(one, TUNE)
+    one.page.click("#as-corner button:nth-child(1)")
+    one.wait("studio.store.state.corners[0].name === 'mine'")
+    one.page.click("#fill")
+    one.wait("studio.store.state.filled")
+    one.page.click("#to-tune")
+    one.page.fill("#tempo", "100")
+    one.page.click("#link")
+    expected = [one.state(name) for name in ("corners", "cells", "timeline", "tempo", "selected")]
+    other = visit(studio_address + one.page.evaluate("location.hash"))
+    found = [other.state(name) for name in ("corners", "cells", "timeline", "tempo", "selected")]
+    assert found == expected
+
+
+@pytest.mark.parametrize("link", ["#x", "#eyJ2IjoxfQ", "#" + "A" * 5000])
+def test_a_link_of_nonsense_changes_nothing(visit, studio_address, link):
+    one = visit(studio_address + link)
+    assert len(one.state("cells")) == 49
+
+
+def test_the_keyboard_alone_suffices(visit):
+    one = visit()
+    page = one.page
+    page.focus("#grid .cell")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.dataset.cell") == "8"
+    page.keyboard.press("Enter")
+    one.wait("studio.player.playing && studio.player.tag.cell === 8")
+    page.keyboard.press("ArrowRight")  # focus plays
+    one.wait("studio.player.playing && studio.player.tag.cell === 9")
+    page.keyboard.press("Escape")
+    one.wait("!studio.player.playing")
+    page.focus("#roll")
+    before = one.state("selected.notes.length")
+    for key in ("ArrowUp",) * 14 + ("ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    one.wait(f"JSON.stringify(studio.store.state.selected.name).includes('edited') && {before} > 0")
+    assert "bar 1" in page.text_content("#spoken")
+    page.keyboard.press("Control+z")
+    one.wait("!studio.store.state.selected.name.includes('edited')")
+    page.focus("#path-draw")
+    page.keyboard.press("Enter")
+    page.focus('.cell[data-cell="9"]')
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    assert one.state("path") == [9, 10]
+    page.focus("#tab-sliders")
+    page.keyboard.press("ArrowRight")
+    assert page.get_attribute("#tab-variations", "aria-selected") == "true"
+
+
+def test_everything_has_a_name(visit):
+    one = visit()
+    nameless = one.page.evaluate(
+        """[...document.querySelectorAll("button, input, select, [role=img], [role=grid], [role=application]")]
+        .filter((e) => e.offsetParent !== null)
+        .filter((e) => !(e.getAttribute("aria-label") || e.textContent.trim() || (e.labels && e.labels.length)))
+        .map((e) => e.outerHTML)"""
+    )
+    assert nameless == []
+    assert one.page.locator("[role=gridcell][aria-label]").count() == 49
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_fits_a_phone_and_follows_light_and_dark(visit, width, scheme):
+    one = visit(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    assert one.page.evaluate("document.documentElement.scrollWidth") <= width
+    ground = one.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    light = sum(map(int, ground[4:-1].split(","))) > 384
+    assert light == (scheme == "light")
+    one.page.click("#theme")
+    assert one.page.evaluate("getComputedStyle(document.body).backgroundColor") != ground
+
+
+@pytest.mark.slow
+def test_models_of_several_meters(browser, tmp_path):
+    """The model that ships, taken as one of 2/4 beside itself: its 64 steps are 8 bars then."""
+    shipped = serving.model_paths(None)[0]
+    other = shutil.copytree(shipped, tmp_path / "2-4")
+    card = json.loads((other / "card.json").read_text())
+    (other / "card.json").write_text(json.dumps({**card, "meter": "2/4", "bars": 8}))
+    with commands.running_studio("--model", str(shipped), "--model", str(other)) as address:
+        one = Visit(browser, address)
+        one.page.wait_for_selector("body.ready")
+        assert one.page.locator("#roll .barline").count() == 5
+        one.page.select_option("#meter", label="2/4")
+        one.wait("studio.store.state.model === '2-4' && studio.store.state.filled")
+        one.wait("document.querySelectorAll('#roll .barline').length === 9")
+        assert one.complaints == []
+        one.context.close()
+
+
+def test_the_exported_page_plays_from_a_file(visit, tmp_path):
+    from fairseq_seqvae.melody.__main__ import main
+
+    file = tmp_path / "page.html"
+    assert main(["studio", "--export", str(file)]) == 0
+    one = visit(file.as_uri())
+    assert one.page.locator(".cell svg").count() == 49
+    one.page.click('.cell[data-cell="10"]')
+    one.wait("studio.player.allowed && studio.player.context.currentTime > 0.3")
+    assert midi_notes(one.download("#save-mid")[1]) == one.state("cells[10]")
+    assert not one.page.is_visible("#fill")
+    one.page.click("#to-tune")
+    assert len(midi_notes(one.download("#tune-mid")[1])) == len(one.state("cells[10]"))
+    assert [url for url in one.requests if not url.startswith(("file:", "blob:", "data:"))] == []
