@@ -27,7 +27,7 @@ MAX_STEPS = 100_000  # 3.5 hours at 120 quarter notes a minute: beyond that a fi
 
 SYMBOLS = ("_", ".", *map(str, range(MIN_PITCH, MAX_PITCH + 1)))
 PITCH_OF = {str(pitch): pitch for pitch in range(MIN_PITCH, MAX_PITCH + 1)}  # of each symbol that is an onset
-_TOKEN_OF = {symbol: token for token, symbol in enumerate(SYMBOLS)}
+TOKEN_OF = {symbol: token for token, symbol in enumerate(SYMBOLS)}
 
 
 class Note(NamedTuple):
@@ -109,7 +109,7 @@ def parse_line(line: str) -> np.ndarray:
     """The tokens, uint8 (T,), of a line of symbols. Raises `ValueError` for a symbol that is not of the format."""
     tokens = []
     for step, symbol in enumerate(line.split()):
-        token = _TOKEN_OF.get(symbol)
+        token = TOKEN_OF.get(symbol)
         if token is None:
             raise ValueError(
                 f"symbol {symbol!r} at step {step} is none of `_` (hold), `.` (off), {MIN_PITCH}..{MAX_PITCH} (onset)"

@@ -6,15 +6,16 @@ fulfils it and less the farther it is from that; a melody without notes gets 0.
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fairseq_seqvae.melody.tokens import HOLD, SYMBOLS, Note, decode_notes
 from fairseq_seqvae.rewards.registry import Rule, Run, register_reward, whole_number, without_argument
+
+if TYPE_CHECKING:
+    from fairseq_seqvae.melody.tokens import Note
 
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
 FIFTH, TWELFTH = 7, 19
 _LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-_TOKENS = {symbol: token for token, symbol in enumerate(SYMBOLS)}
 
 Key = tuple[int, tuple[int, ...]]  # pitch class of the tonic, scale above it
 KEYS: tuple[Key, ...] = tuple((tonic, scale) for scale in (MAJOR, MINOR) for tonic in range(12))
@@ -29,19 +30,21 @@ def parse_key(text: str) -> Key:
     return (_LETTERS[found[1]] + shift) % 12, MINOR if found[3] else MAJOR
 
 
-def notes_of(sample: str) -> list[Note]:
+def notes_of(sample: str) -> list["Note"]:
     """The notes of a melody; a symbol that is not of the format is a hold."""
-    return decode_notes([_TOKENS.get(symbol, HOLD) for symbol in sample.split()])
+    from fairseq_seqvae.melody.tokens import HOLD, TOKEN_OF, decode_notes  # only trainings on melodies need them
+
+    return decode_notes([TOKEN_OF.get(symbol, HOLD) for symbol in sample.split()])
 
 
-def _rule(score: Callable[[list[Note]], float]) -> Rule:
+def _rule(score: Callable[[list["Note"]], float]) -> Rule:
     def rule(samples: list[str], **kwargs: Any) -> list[float]:
         return [score(notes) if (notes := notes_of(sample)) else 0.0 for sample in samples]
 
     return rule
 
 
-def _in_key(notes: Sequence[Note], key: Key) -> int:
+def _in_key(notes: Sequence["Note"], key: Key) -> int:
     return sum((note.pitch - key[0]) % 12 in key[1] for note in notes)
 
 
@@ -60,7 +63,7 @@ def begins_and_ends_on_the_tonic(argument: str, run: Run) -> Rule:
     """
     given = (parse_key(argument),) if argument else None
 
-    def score(notes: list[Note]) -> float:
+    def score(notes: list["Note"]) -> float:
         most = max(_in_key(notes, key) for key in KEYS)
         keys = given or [key for key in KEYS if _in_key(notes, key) == most]
         return max(sum(note.pitch % 12 == tonic for note in (notes[0], notes[-1])) / 2 for tonic, _ in keys)
@@ -73,7 +76,7 @@ def seldom_repeats_a_note(argument: str, run: Run) -> Rule:
     """Share of the notes that are not the fifth or a later one in a row of the same pitch; *argument*: instead of 4."""
     most = whole_number("melody-repeats", argument, 4)
 
-    def score(notes: list[Note]) -> float:
+    def score(notes: list["Note"]) -> float:
         excess, run_length, previous = 0, 0, None
         for note in notes:
             run_length = run_length + 1 if note.pitch == previous else 1
@@ -92,7 +95,7 @@ def resolves_leaps(argument: str, run: Run) -> Rule:
     """
     without_argument("melody-leaps", argument)
 
-    def score(notes: list[Note]) -> float:
+    def score(notes: list["Note"]) -> float:
         pitches = [note.pitch for note in notes]
         steps = [b - a for a, b in zip(pitches, pitches[1:], strict=False) if a != b]
         following = [*steps[1:], 0]
@@ -111,7 +114,7 @@ def brings_a_motif_back(argument: str, run: Run) -> Rule:
     """
     size = whole_number("melody-motif", argument, 4)
 
-    def score(notes: list[Note]) -> float:
+    def score(notes: list["Note"]) -> float:
         places: dict[tuple, list[int]] = {}
         for i in range(len(notes) - size + 1):
             motif = tuple((note.pitch, note.start - notes[i].start) for note in notes[i : i + size])
@@ -128,7 +131,7 @@ def keeps_a_range(argument: str, run: Run) -> Rule:
     """1 if highest and lowest pitch are at most a twelfth apart, or *argument* semitones, else 1 / (1 + excess)."""
     most = whole_number("melody-range", argument, TWELFTH)
 
-    def score(notes: list[Note]) -> float:
+    def score(notes: list["Note"]) -> float:
         pitches = [note.pitch for note in notes]
         return 1 / (1 + max(max(pitches) - min(pitches) - most, 0))
 

@@ -376,7 +376,7 @@ class TestOtherModels:
         means = [t / int(n) for t, n in zip(totals[0], trajectory.lengths, strict=True)]
         odds = [1 / (1 + math.exp(b - a)) for a, b in zip(*totals, strict=True)]
         assert log[f"rewards/likelihood:{str(one).replace('/', '_')}/sum"].item() == pytest.approx(sum(means), rel=1e-5)
-        (key,) = (key for key in log if "classifier" in key and key.endswith("/sum"))
+        (key,) = (key for key in log if key.startswith("rewards/classifier:") and key.endswith("/sum"))
         assert log[key].item() == pytest.approx(sum(odds), rel=1e-5)
 
     def log_prob(self, decoder, row):
