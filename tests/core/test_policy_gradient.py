@@ -431,7 +431,8 @@ class TestPolicyTerms:
     def terms(self, **how):
         logits = torch.zeros(2, 2, 2, requires_grad=True)
         log_probs = self.LOG_PROBS.clone().requires_grad_()
-        found = policy_terms(log_probs, logits, self.REWARDS, ~self.PADDING, self.PADDING, Credit(stride=1, **how))
+        values = self.REWARDS, ~self.PADDING
+        found = policy_terms(log_probs, logits, values, self.PADDING, Credit(stride=1, **how))
         return found, log_probs, logits
 
     @pytest.mark.parametrize(
