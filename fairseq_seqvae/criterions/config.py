@@ -285,7 +285,7 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     )
     ref_kl_horizon: int = option(
         10000,
-        "sequences in which that controller changes the weight by up to 20 %: more is slower and steadier",
+        "sequences in which that controller changes the weight by up to a fifth: more is slower and steadier",
         at_least(1),
     )
 

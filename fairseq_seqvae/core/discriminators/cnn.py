@@ -83,7 +83,10 @@ class ConvolutionalDiscriminator(nn.Module):
 
     def forward(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
         """Logits (B,) of *tokens* (B, T); *padding_mask* (B, T), True = padding."""
-        return self.judge_embedded(self.embedding(tokens.masked_fill(padding_mask, self.padding_idx)), padding_mask)
+        tokens = tokens.masked_fill(padding_mask, self.padding_idx)
+        missing = max(0, max(self.widths) - tokens.size(1))
+        embedded = self.embedding(F.pad(tokens, (0, missing), value=self.padding_idx))
+        return self.judge_embedded(embedded, padding_mask)
 
     def judge_embedded(self, embedded: Tensor, padding_mask: Tensor) -> Tensor:
         """Logits (B,) of embedded sequences (B, T, E), zero vectors at padding; see :meth:`forward`."""

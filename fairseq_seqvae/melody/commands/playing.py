@@ -1,10 +1,12 @@
 """The commands `studio` and `studio-model`: a web page to play with a trained model, and the models that it plays."""
 
 import argparse
+import contextlib
 import logging
 import sys
 import threading
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 
 from fairseq_seqvae.support.command_line import Commands, refuse_existing, whole
@@ -51,15 +53,33 @@ def run_studio(args: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C, or write it as one file."""
     # Here, not above: the other commands need none of it.
     from fairseq_seqvae.melody.studio import serving
-    from fairseq_seqvae.melody.studio.server import StudioServer
 
     paths = serving.model_paths(args.model)
-    # What fairseq tells of its own work is of no use here; its import sets the root logger to DEBUG.
-    for name in ("fairseq", "fairseq_seqvae"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    if args.export is not None:
-        _export(args, paths[0])
-        return
+    with _quiet():
+        if args.export is None:
+            _serve(args, paths)
+        else:
+            _export(args, paths[0])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what fairseq tells of its own work; its import sets the root logger to DEBUG."""
+    loggers = [logging.getLogger(name) for name in ("fairseq", "fairseq_seqvae")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _serve(args: argparse.Namespace, paths: list[Path]) -> None:
+    from fairseq_seqvae.melody.studio import serving
+    from fairseq_seqvae.melody.studio.server import StudioServer
+
     if args.port > 65535:
         raise ValueError(f"--port {args.port} is above 65535: choose another")
     opening = serving.Opening(paths)
