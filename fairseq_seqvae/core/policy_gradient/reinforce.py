@@ -277,8 +277,9 @@ def policy_terms(
         values: rewards (B, T) of prefixes, and bool (B, T) where they are
         padding_mask: (B, T), True = padding
         how: see :class:`Credit`
-        cost, expected: see :func:`policy_advantages`
+        cost: see :func:`policy_advantages`
         known: advantages (B, T), instead of those that *values* would give; one of the two must be given
+        expected: see :func:`policy_advantages`
     """
     if values is not None:
         given = policy_advantages(*values, padding_mask, how, cost, expected)
