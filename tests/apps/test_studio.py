@@ -81,6 +81,21 @@ def ready(studio_address):
 class TestTheShippedModel:
     def test_is_small_and_has_its_card(self):
         assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= package.LARGEST
+
+    def test_it_tells_nothing_of_the_machine_that_trained_it(self):
+        state = torch.load(SHIPPED / "model.pt", map_location="cpu", weights_only=True)
+        assert state["cfg"]["task"]["data"] == "data"
+        assert state["cfg"] == package.without_folders(state["cfg"])
+
+    def test_absolute_paths_of_options_are_cut(self):
+        options = {
+            "a": "/home/anna/data:/srv/more",
+            "b": ["/x/y.pt", 3],
+            "c": {"d": "examples/rule.py:name"},
+            "e": None,
+        }
+        cut = {"a": "data:more", "b": ["y.pt", 3], "c": {"d": "rules/a.py:name"}}
+        assert package.without_folders(options) == cut
         card = json.loads((SHIPPED / "card.json").read_text())
         assert 0.5 < card["reconstruction"]["notes"] <= 1
         assert card["meter"] == "4/4"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from os import PathLike
@@ -133,6 +134,7 @@ def _write_weights(state: dict[str, Any], interface: Any, request: Request) -> N
     if not state["optimizer_history"]:
         raise ValueError(f"{request.checkpoint} is no checkpoint of fairseq-train, for it has no optimizer_history")
     small = inference_state(state)
+    small["cfg"] = without_folders(small["cfg"])
     model = interface.model
     small["model"] = {name: _half(value) for name, value in small["model"].items()}
     prior = model.fitted_prior
@@ -145,6 +147,17 @@ def _write_weights(state: dict[str, Any], interface: Any, request: Request) -> N
     torch.save(small, buffer)
     with whole_file(request.out / WEIGHTS) as partial:
         partial.write_bytes(buffer.getbuffer())
+
+
+def without_folders(options: Any) -> Any:
+    """*options* of a checkpoint, plain values, with absolute paths cut to their last part: they tell of a machine."""
+    if isinstance(options, dict):
+        return {name: without_folders(value) for name, value in options.items()}
+    if isinstance(options, (list, tuple)):
+        return [without_folders(value) for value in options]
+    if isinstance(options, str) and any(map(os.path.isabs, options.split(os.pathsep))):
+        return os.pathsep.join(Path(part).name for part in options.split(os.pathsep))
+    return options
 
 
 def _half(value: Tensor) -> Tensor:
