@@ -78,6 +78,7 @@ setup(
             "mypy>=1.10",
             "tensorboard>=2.10",
             "psutil>=5.9",
+            "setuptools>=70.1",  # builds the wheel that a test looks into
             "playwright>=1.40",  # drives a browser that is there; it brings none
             *MELODY,
             *CARD,

@@ -327,7 +327,7 @@ REPAIRS = (
                 "fairseq.optim.amp_optimizer",
                 "fairseq/optim/amp_optimizer.py:26",
                 "self._grad_scaler = torch.cuda.amp.GradScaler(**amp_kwargs)",
-                "The scale of `--amp` begins anew after a restart.",
+                "After a restart the loss scale of `--amp` is back at its first value.",
                 "fairseq saves the state of torch's scaler.",
             ),
         )
@@ -360,7 +360,7 @@ REPAIRS = (
         resuming.shuffle_as_asked,
         module="fairseq.data.iterators",
         attribute="EpochBatchIterator._get_iterator_for_epoch",
-        without="After `--curriculum N` epochs the batches stay in order for ever, unless the run is stopped and "
+        without="After `--curriculum N` epochs the batches are still not shuffled, unless the run is stopped and "
         "continued: then they are shuffled.",
         line="fairseq/data/iterators.py:485",
         code="self.epoch_batch_sampler.make_batches_for_epoch(epoch, offset)",

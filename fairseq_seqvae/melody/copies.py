@@ -28,7 +28,7 @@ def longest_common_runs(sequences: Sequence[Sequence[Hashable]], others: Sequenc
         longest[owner[places[is_mine[places]]]] = length
         has_next = places + length < ends[places]
         places = places[has_next]
-        # A run of one item more, numbered anew so that the numbers stay small.
+        # Runs that are one item longer get new numbers, which stay small.
         _, runs = np.unique(runs[has_next] * len(number) + codes[places + length], return_inverse=True)
         length += 1
     return longest.tolist()
