@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fairseq_seqvae.melody.copies import longest_common_runs
+from fairseq_seqvae.melody.scales import most_in_one_scale
 from fairseq_seqvae.melody.tokens import OFF, Note, canonical, decode_notes
 
-_MAJOR = (0, 2, 4, 5, 7, 9, 11)
 _WIDEST = 13  # semitones; wider intervals are counted with those of this size
 _LONGEST_BARS = 2  # longer notes are counted with those of this length
 
@@ -94,8 +94,7 @@ def scale_consistency(phrase: Phrase) -> float:
     """
     if not phrase.notes:
         return math.nan
-    best = max(sum((note.pitch - tonic) % 12 in _MAJOR for note in phrase.notes) for tonic in range(12))
-    return 100 * best / len(phrase.notes)
+    return 100 * most_in_one_scale(note.pitch for note in phrase.notes) / len(phrase.notes)
 
 
 def groove_consistency(phrase: Phrase) -> float:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fairseq_seqvae.melody.scales import MAJOR
 from fairseq_seqvae.melody.tokens import MAX_PITCH, MIN_PITCH, decode_notes, has_notes
 from fairseq_seqvae.melody.windows import Tune
 
-WHITE = (0, 2, 4, 5, 7, 9, 11)  # pitch classes
 _SEMITONES = sorted(range(-6, 6), key=lambda semitones: (abs(semitones), semitones))
 
 
@@ -24,7 +24,7 @@ def common_key_shift(tokens: Sequence[int] | np.ndarray) -> int:
     steps = np.zeros(12, dtype=np.int64)
     for note in decode_notes(tokens):
         steps[note.pitch % 12] += note.length
-    return max(_SEMITONES, key=lambda semitones: sum(steps[(pitch - semitones) % 12] for pitch in WHITE))
+    return max(_SEMITONES, key=lambda semitones: sum(steps[(pitch - semitones) % 12] for pitch in MAJOR))
 
 
 def transposed(tokens: np.ndarray, semitones: int) -> np.ndarray:

@@ -6,11 +6,10 @@ that tells what stands there instead (hold, off, padding).
 
 import numpy as np
 
+from fairseq_seqvae.melody.scales import MAJOR
 from fairseq_seqvae.melody.tokens import MAX_PITCH
 
-# Semitones of the major scale above its tonic. A natural minor scale has the pitches of a major one.
-_MAJOR = (0, 2, 4, 5, 7, 9, 11)
-_IN_SCALE = np.array([[(pitch - tonic) % 12 in _MAJOR for pitch in range(12)] for tonic in range(12)])
+_IN_SCALE = np.array([[(pitch - tonic) % 12 in MAJOR for pitch in range(12)] for tonic in range(12)])
 LARGEST_INTERVAL = MAX_PITCH
 
 

@@ -67,6 +67,11 @@ class SeqVAEConfig(FairseqDataclass):
         at_least(0),
         {0: "off"},
     )
+    freeze_batch_norm: bool = option(
+        False,
+        "fine-tuning: normalise batches by the statistics that the checkpoint brings (convolutions, --mean-norm), "
+        "which stay as they are; for few sequences, or ones unlike those of the first training",
+    )
     kl_floor: float = option(
         0.0, "with --latent-family delta: least KL of each dimension, in nats", between(0, 10), {0: "none"}
     )

@@ -175,6 +175,9 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         completes = in_training and getattr(task, "needs_rollout_policy", True)
         model = cls(encoder, decoder, discriminator, completes)
         model.keeps_fitted_prior = not in_training
+        for part in model.moments:
+            if isinstance(part, BatchMoments):
+                part.frozen = cfg.freeze_batch_norm
         return model
 
     @classmethod

@@ -69,3 +69,33 @@ def test_half_precision_is_normalised_in_float32(dtype):
     found = half(x, by_batch=False)
     assert found.dtype == dtype
     torch.testing.assert_close(found.float(), exact(x.float(), by_batch=False), rtol=2e-2, atol=2e-2)
+
+
+class TestFrozen:
+    def trained(self):
+        norm = shifted_norm()
+        norm(random_batch(seed=1), by_batch=True)
+        norm.end_update()
+        return norm
+
+    def test_training_normalises_as_evaluation_does(self):
+        norm = self.trained()
+        expected = norm(random_batch(), by_batch=False)
+        assert not torch.allclose(norm(random_batch(), by_batch=True), expected)
+        norm.frozen = True
+        torch.testing.assert_close(norm(random_batch(), by_batch=True), expected, rtol=0, atol=0)
+
+    def test_the_statistics_stay(self):
+        norm = self.trained()
+        norm.frozen = True
+        before = [part.clone() for part in (norm.running_mean, norm.running_var, norm.batches)]
+        norm(random_batch(), by_batch=True)
+        norm.end_update()
+        after = [norm.running_mean, norm.running_var, norm.batches]
+        assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
+
+    def test_without_statistics_it_is_refused(self):
+        norm = shifted_norm()
+        norm.frozen = True
+        with pytest.raises(ValueError, match="have seen no batch yet: begin from a trained checkpoint"):
+            norm(random_batch(), by_batch=True)

@@ -135,3 +135,13 @@ def test_gradient_flows_through_the_statistics():
     location = random_batch().requires_grad_()
     MeanNorm(5, 0.6)(location).sum().backward()
     assert location.grad.abs().max() < 1e-6
+
+
+def test_frozen_it_normalises_in_training_as_in_evaluation():
+    norm = MeanNorm(5, 0.6)
+    norm(random_batch(seed=1))
+    norm.end_update()
+    expected = norm.eval()(random_batch())
+    assert not torch.allclose(norm.train()(random_batch()), expected)
+    norm.frozen = True
+    assert torch.equal(norm(random_batch()), expected)

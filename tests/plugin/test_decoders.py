@@ -382,6 +382,20 @@ class TestWholeTrainings:
         assert math.isfinite(float(commands.json_lines(output, "valid")[-1]["valid_loss"]))
 
 
+@pytest.mark.parametrize("freezes", [True, False])
+def test_fine_tuning_can_keep_the_statistics_of_the_checkpoint(freezes, toy, tmp_path):
+    train(toy.folder, tmp_path / "first", WHOLE["hybrid"], "--max-update 4", criterion=commands.ELBO)
+    first = tmp_path / "first" / "checkpoint_last.pt"
+    flags = (WHOLE["hybrid"], "--max-update 3 --finetune-from-model", first, "--freeze-batch-norm" if freezes else "")
+    train(toy.folder, tmp_path / "second", *flags, criterion=commands.ELBO)
+    before, after = (
+        commands.load_checkpoint(file)["model"] for file in (first, tmp_path / "second" / "checkpoint_last.pt")
+    )
+    names = [name for name in before if name.endswith(("running_mean", "running_var", ".batches"))]
+    assert len(names) == 3 * 2 * 2  # two convolutions of the encoder, two of the decoder
+    assert all(torch.equal(before[name], after[name]) == freezes for name in names)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", WHOLE)
 def test_two_processes_learn_what_one_learns_from_twice_the_batches(kind, toy, tmp_path):

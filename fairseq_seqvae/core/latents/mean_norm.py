@@ -32,7 +32,7 @@ class MeanNorm(BatchMoments):
             ValueError: a batch of one sequence in training
         """
         exact = location.double()
-        if self.training:
+        if self.takes_batch(self.training):
             if len(exact) < 2:
                 raise ValueError(
                     "the posterior's mean cannot be normalised over a batch of 1 sequence: train with batches of at "

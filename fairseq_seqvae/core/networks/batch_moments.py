@@ -18,6 +18,10 @@ class BatchMoments(ExactBuffers):
 
     Args:
         dim: D, size of what is normalised
+
+    Attributes:
+        frozen: training normalises by the running statistics, too, and they stay as they are. Few sequences, or ones
+            unlike those of the first training, have moments that the layers behind have never seen
     """
 
     running_mean: Tensor
@@ -31,7 +35,21 @@ class BatchMoments(ExactBuffers):
         self.register_buffer("running_var", torch.ones(dim))
         # How many batches the statistics have seen; a moving average of parameters may average it too.
         self.register_buffer("batches", torch.zeros(1))
+        self.frozen = False
         self._pending: list[Tensor] = []  # (2 D + 1,) of each batch of this update: mean, variance, whether it counts
+
+    def takes_batch(self, asked: bool) -> bool:
+        """Whether a batch is normalised by itself, where that is *asked*.
+
+        Raises:
+            ValueError: the statistics are frozen before they have seen a batch
+        """
+        if asked and self.frozen and not bool(self.batches):
+            raise ValueError(
+                "the batch normalisation is frozen, but its statistics have seen no batch yet: begin from a trained "
+                "checkpoint, or do not freeze it."
+            )
+        return asked and not self.frozen
 
     def remember(self, mean: Tensor, unbiased_var: Tensor) -> None:
         """Keep the moments (D,) of a batch until the end of the update."""
@@ -83,7 +101,7 @@ class ChannelNorm(BatchMoments):
         """
         exact = x.to(self.running_mean.dtype)  # that of statistics in a model of half precision
         scale, shift = self.scale.to(exact.dtype), self.shift.to(exact.dtype)
-        if by_batch:
+        if self.takes_batch(by_batch):
             self._remember_moments(exact.detach())
             return F.batch_norm(exact, None, None, scale, shift, training=True).to(x.dtype)
         return F.batch_norm(exact, self.running_mean, self.running_var, scale, shift).to(x.dtype)

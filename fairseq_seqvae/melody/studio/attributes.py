@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fairseq_seqvae.melody.scales import most_in_one_scale
 from fairseq_seqvae.melody.tokens import HOLD, MAX_PITCH, MIN_PITCH, OFF, Note, canonical, decode_notes
 
-_MAJOR = frozenset((0, 2, 4, 5, 7, 9, 11))
 _FEWEST = 100  # melodies that directions are measured on
 
 
@@ -59,8 +59,7 @@ def syncopation(melody: Melody) -> float:
 
 def in_key(melody: Melody) -> float:
     """Share of the notes that belong to the one major scale that has most of them."""
-    classes = [note.pitch % 12 for note in melody.notes]
-    return max(sum((pitch - tonic) % 12 in _MAJOR for pitch in classes) for tonic in range(12)) / len(classes)
+    return most_in_one_scale(note.pitch for note in melody.notes) / len(melody.notes)
 
 
 class Attribute(NamedTuple):

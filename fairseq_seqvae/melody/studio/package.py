@@ -16,6 +16,7 @@ from torch import Tensor
 from fairseq_seqvae.export.state import inference_state
 from fairseq_seqvae.fit_prior import mixture
 from fairseq_seqvae.inference import hub
+from fairseq_seqvae.melody.scales import most_in_one_scale
 from fairseq_seqvae.melody.studio import attributes, wire
 from fairseq_seqvae.melody.studio.model import (
     CARD,
@@ -28,9 +29,9 @@ from fairseq_seqvae.melody.studio.model import (
     refuse_unsuited,
     shape_of,
 )
-from fairseq_seqvae.melody.studio.service import between_corners
+from fairseq_seqvae.melody.studio.service import between_corners, draw_in_key
 from fairseq_seqvae.melody.studio.sliding import slide
-from fairseq_seqvae.melody.tokens import canonical, decode_notes, format_line, parse_line
+from fairseq_seqvae.melody.tokens import Note, canonical, decode_notes, format_line, parse_line
 from fairseq_seqvae.melody.windows import dictionary_path
 from fairseq_seqvae.support import checkpoints
 from fairseq_seqvae.support.files import whole_file
@@ -209,20 +210,6 @@ def _card(
     pairs = [(set(a), set(b)) for a, b in zip(notes, back, strict=True)]
     drawn = _decode(model, torch.cat([model.draw(seed) for seed in range(1, 201)]))
     real_values, drawn_values = _values(notes, shape), _values(drawn, shape)
-    sliders, few = {}, z[:_SLID].split(1)
-    for a, attribute in enumerate(attributes.ATTRIBUTES):
-        if attribute.name not in model.sliders:
-            continue
-        low, high = (
-            _values(_decode(model, torch.cat([slide(model, row, {attribute.name: shift}) for row in few])), shape)[:, a]
-            for shift in (-_SHIFT, _SHIFT)
-        )
-        sliders[attribute.name] = {
-            "std_in_training": _short(found.std[a]),
-            "mean_at_0": _short(np.nanmean(_values(back[:_SLID], shape)[:, a])),
-            f"mean_at_minus_{_SHIFT}_std": _short(np.nanmean(low)),
-            f"mean_at_plus_{_SHIFT}_std": _short(np.nanmean(high)),
-        }
     return {
         "meter": shape.meter,
         "bars": shape.bars,
@@ -241,9 +228,58 @@ def _card(
             }
             for a, attribute in enumerate(attributes.ATTRIBUTES)
         },
-        "sliders": sliders,
+        "in_one_scale": _in_one_scale(model, notes, z, drawn),
+        "sliders": _sliders(model, found, z[:_SLID]),
         "origin": request.origin,
     }
+
+
+def _sliders(model: StudioModel, found: attributes.Directions, z: Tensor) -> dict[str, dict[str, float | None]]:
+    """What each slider does to the melodies of *z* (N, Z), in means over them."""
+    shape, sliders = model.shape, {}
+    back = _values(_decode(model, z), shape)
+    for a, attribute in enumerate(attributes.ATTRIBUTES):
+        if attribute.name not in model.sliders:
+            continue
+        low, high = (
+            _values(
+                _decode(model, torch.cat([slide(model, row, {attribute.name: shift}) for row in z.split(1)])), shape
+            )[:, a]
+            for shift in (-_SHIFT, _SHIFT)
+        )
+        sliders[attribute.name] = {
+            "std_in_training": _short(found.std[a]),
+            "mean_at_0": _short(np.nanmean(back[:, a])),
+            f"mean_at_minus_{_SHIFT}_std": _short(np.nanmean(low)),
+            f"mean_at_plus_{_SHIFT}_std": _short(np.nanmean(high)),
+        }
+    return sliders
+
+
+def _in_one_scale(
+    model: StudioModel, held_out: Sequence[Sequence[Note]], z: Tensor, drawn: Sequence[Sequence[Note]]
+) -> dict[str, float | None]:
+    """Shares of melodies that lie wholly in one major scale, for held-out ones with vectors *z* (N, Z), and others."""
+    best = _decode(model, torch.cat([draw_in_key(model, seed) for seed in range(1, 201)]))
+    found = {"held_out": held_out, "drawn": drawn, "best_of_draws": best, "inside_grids": _inside_grids(model, z)}
+    return {name: _short(_share_in_one_scale(melodies)) for name, melodies in found.items()}
+
+
+def _share_in_one_scale(melodies: Sequence[Sequence[Note]]) -> float:
+    """Share of the melodies, those without notes left out, that lie wholly in one major scale."""
+    whole = [most_in_one_scale(note.pitch for note in melody) == len(melody) for melody in melodies if melody]
+    return float(np.mean(whole)) if whole else np.nan
+
+
+def _inside_grids(model: StudioModel, z: Tensor) -> list[list[Note]]:
+    """The melodies of 20 grids between *z* (N, Z), drawn by a seed, without the corners."""
+    draw, last = np.random.default_rng(1), _SIDE * _SIDE - 1
+    inside = [cell for cell in range(last) if cell not in (0, _SIDE - 1, last - _SIDE + 1)]
+    grids = []
+    for _ in range(20):
+        corners = [z[n : n + 1] for n in draw.integers(len(z), size=4).tolist()]
+        grids.append(between_corners(model, corners, _SIDE, _SIDE)[inside])
+    return _decode(model, torch.cat(grids))
 
 
 def _decode(model: StudioModel, z: Tensor) -> list[Any]:
@@ -259,8 +295,9 @@ def _values(melodies: Sequence[Any], shape: Shape) -> np.ndarray:
     return np.array(rows)
 
 
-def _short(value: Any) -> float:
-    return round(float(value), 4)
+def _short(value: Any) -> float | None:
+    """Rounded for a file; None, which JSON knows, for NaN, which it does not."""
+    return None if np.isnan(value) else round(float(value), 4)
 
 
 def _write_json(path: str | PathLike, value: Any, indent: int | None = None) -> None:

@@ -194,7 +194,7 @@ def _place(model: StudioModel, point: Any) -> _Place:
     if len(kinds) != 1:
         raise ValueError(f"a point has one of the fields seed, notes and z, but this one has {len(kinds)} of them")
     if "seed" in fields:
-        place = _Place(drawn(model, wire.whole_number(fields["seed"], "seed", 0, wire.LARGEST_SEED)))
+        place = _Place(draw_in_key(model, wire.whole_number(fields["seed"], "seed", 0, wire.LARGEST_SEED)))
     elif "notes" in fields:
         notes = wire.notes(fields["notes"], model.shape.steps)
         shift = model.shift_of(notes)
@@ -205,7 +205,7 @@ def _place(model: StudioModel, point: Any) -> _Place:
     return place._replace(z=slide(model, place.z, values))
 
 
-def drawn(model: StudioModel, seed: int) -> Tensor:
+def draw_in_key(model: StudioModel, seed: int) -> Tensor:
     """Of `TRIES` draws the one, (1, Z), whose melody stays in a key best: draws leave it more often than tunes do."""
     z = model.draw(seed, TRIES)
     shape = model.shape

@@ -144,10 +144,10 @@ def drawn_grid(path: Path) -> dict[str, Any]:
     """A grid between four draws of a model that has no grid with it."""
     from fairseq_seqvae.melody.studio import wire
     from fairseq_seqvae.melody.studio.model import open_model
-    from fairseq_seqvae.melody.studio.service import between_corners, drawn
+    from fairseq_seqvae.melody.studio.service import between_corners, draw_in_key
 
     model = open_model(path)
-    corners = [drawn(model, seed) for seed in range(1, 5)]
+    corners = [draw_in_key(model, seed) for seed in range(1, 5)]
     side = 7
     cells = [wire.as_lists(cell) for cell in model.decode(between_corners(model, corners, side, side))]
     ends = (0, side - 1, side * (side - 1), side * side - 1)
