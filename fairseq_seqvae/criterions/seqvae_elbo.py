@@ -19,7 +19,7 @@ from fairseq_seqvae.core.schedules.run_state import RunState
 from fairseq_seqvae.core.schedules.scheduled_sampling import sampling_share
 from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, Turn
 from fairseq_seqvae.criterions import logged
-from fairseq_seqvae.criterions.config import SeqVAEElboConfig
+from fairseq_seqvae.criterions.elbo_config import SeqVAEElboConfig
 from fairseq_seqvae.metrics import reconstruction
 from fairseq_seqvae.metrics.bigrams import bigram_counts
 from fairseq_seqvae.metrics.latent_use import mutual_information
