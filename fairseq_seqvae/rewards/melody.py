@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fairseq_seqvae.melody.scales import MAJOR
 from fairseq_seqvae.rewards.registry import Rule, Run, register_reward, whole_number, without_argument
 
 if TYPE_CHECKING:
     from fairseq_seqvae.melody.tokens import Note
 
-MINOR = (0, 2, 3, 5, 7, 8, 10)
+# Semitones above the tonic; not from the room of melodies, which only trainings on melodies import.
+MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
 FIFTH, TWELFTH = 7, 19
 _LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
