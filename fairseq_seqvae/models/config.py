@@ -191,7 +191,8 @@ class SeqVAEConfig(FairseqDataclass):
         Relation(
             ("lookback",),
             lambda lookback: lookback is None or bool(whole_numbers(lookback)),
-            "--lookback must be whole numbers of at least 1, separated by commas, such as 1,2,4,8, but is '{lookback}'.",
+            "--lookback must be whole numbers of at least 1, separated by commas, such as 1,2,4,8, but is "
+            "'{lookback}'.",
         ),
         Relation(
             ("encoder", "decoder", "latent_positions", "fixed_length"),
