@@ -55,7 +55,7 @@ def body(args: argparse.Namespace) -> None:
         for seed in args.seeds
         for data_set in args.data_sets
         for method in args.methods
-        if method == c.REAL or recipes.applies(method, data_set)
+        if (cells.settings.reverse if method == c.REAL else recipes.applies(method, data_set))
     ]
     failures = make_each(wanted, cells.make, lambda: report(args.out, cells))
     figures = {f"figure {name}": args.out / f"{name}.png" for name in FIGURES}

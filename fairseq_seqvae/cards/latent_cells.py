@@ -118,8 +118,6 @@ class Cells:
         data = self.out / cell.data_set / "data"
         folder = self.out / cell.data_set / "measure" / f"{cell.method}-{cell.seed}"
         if cell.method == REAL:
-            if not self.settings.reverse:
-                return  # nothing is measured of them
             once(folder / "cell.json", self._made_with(cell), lambda: self._judged(cell, data, folder, None))
             return
         checkpoint = self._train(cell, data)

@@ -32,8 +32,8 @@ class SeqVAETaskConfig(FairseqDataclass):
     )
     transpose_by: ChoiceEnum(["semitones", "scale"]) = option(
         "semitones",
-        "what the intervals of --transpose are counted in: semitones, or steps along the white keys, which keep in "
-        "their scale the melodies that melody windows --common-key has written",
+        "what the intervals of --transpose are counted in: semitones, or steps along the white keys, which keep "
+        "melodies of a common key in their scale",
     )
     gen_pretrain_updates: int = option(
         2000,

@@ -68,7 +68,7 @@ class TestRecipes:
 
     def test_an_example_has_its_own_options(self):
         (own,) = RECIPES.stages("recipe_07", "melody-2", updates=100, seed=7)
-        example = yaml.safe_load((commands.ROOT / "examples/melody/config/bars2.yaml").read_text())
+        example = yaml.safe_load((commands.ROOT / "examples/melody/config/bars2_long.yaml").read_text())
         assert value_of(own, "--kl-weight") == "0.7" and value_of(own, "--seed") == "7"
         assert value_of(own, "--batch-size") == str(example["dataset"]["batch_size"])
         assert value_of(own, "--max-update") == str(example["optimization"]["max_update"])
@@ -271,7 +271,7 @@ class TestCard:
     def test_without_a_language_model_there_is_no_distance(self):
         text = report.markdown(card_of([cell("vae", 1, 36.0)]))
         assert "- No distance from the language model: lm is missing" in text
-        assert "| **vae** | 1 | 36.00 | - | 34.50 |" in text
+        assert "| **vae** | 1 | 36.00 | 34.50 |" in text and "gap to LM |" not in text
 
     def test_a_language_model_alone_is_compared_with_nothing(self):
         (line,) = report.findings(card_of([language_model(1, 36.0)])["data_sets"][0])
@@ -309,7 +309,6 @@ class TestCard:
         assert points == {(1.5, 35.0), (3.0, 34.0)}
         (level,) = {y for line in axes.lines if len(line.get_xydata()) == 2 for _, y in line.get_xydata()}
         assert level == 36.0
-
 
     def test_frontier_has_a_point_for_each_method_that_was_judged(self):
         cells = [language_model(1, 36.0, draws_accuracy=0.6), cell("vae", 1, 35.0, draws_accuracy=0.9)]
@@ -400,7 +399,9 @@ def test_a_card_is_complete_and_goes_on_and_refuses_other_recipes(tmp_path, monk
     for part in text.split("\n\n"):
         assert len({line.count(" | ") for line in part.splitlines() if line.startswith("|")}) <= 1
     assert "Updates of the generator: 10 on latent-oracle" in text
-    assert (out / "nll_information.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("nll_information", "frontier"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert 0 <= vae["draws_accuracy"] <= 1 and vae["held_out_distinct"] == 1.0 and vae["walk_pairs"] == 15
     samples = (out / "latent-oracle/measure/vae-1/samples/samples.txt").read_text().splitlines()
     assert len(samples) == 200 and all(len(line.split()) == 10 for line in samples)
 
@@ -408,6 +409,16 @@ def test_a_card_is_complete_and_goes_on_and_refuses_other_recipes(tmp_path, monk
     assert run("lm,vae") == 0
     assert not seen and "measuring" not in capsys.readouterr().out
     assert json.loads((out / "card.json").read_text()) == found
+
+    trained = len(list(out.glob("*/measure/*/samples/reverse")))
+    flags[-1:-1] = ["--no-reverse"]
+    flags[flags.index(str(out))] = str(tmp_path / "quick")
+    assert run("real,vae") == 0
+    (quick,) = json.loads((tmp_path / "quick/card.json").read_text())["cells"]
+    assert trained == 2 and not list((tmp_path / "quick").glob("*/measure/*/samples/reverse"))
+    assert "reverse_nll" not in quick and quick["draws_accuracy"] == vae["draws_accuracy"]
+    flags.remove("--no-reverse")
+    flags[flags.index(str(tmp_path / "quick"))] = str(out)
 
     methods = (config / "methods.yaml").read_text()
     (config / "methods.yaml").write_text(
