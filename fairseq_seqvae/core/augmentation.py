@@ -1,6 +1,5 @@
 """Augmentation of training data: sequences of pitches, transposed by random intervals."""
 
-from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -89,7 +88,7 @@ class Transposition:
 def _degree(pitch: int, scale: Sequence[int]) -> tuple[int, int]:
     """Number of the highest pitch of *scale* that is not above *pitch*, and the semitones between them."""
     octave, pitch_class = divmod(pitch, 12)
-    place = bisect_right(scale, pitch_class) - 1
+    place = sum(known <= pitch_class for known in scale) - 1
     return octave * len(scale) + place, pitch_class - scale[place]
 
 
