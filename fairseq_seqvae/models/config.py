@@ -195,6 +195,19 @@ class SeqVAEConfig(FairseqDataclass):
             "'{lookback}'.",
         ),
         Relation(
+            ("lookback", "segment_length", "latent_positions", "fixed_length"),
+            lambda lookback, length, positions, fixed: (
+                not lookback or max(whole_numbers(lookback)) * length < (positions or fixed)
+            ),
+            "--lookback {lookback}, in segments of {segment_length} tokens, reaches back beyond the longest sequence "
+            "(--latent-positions or --fixed-length): omit the largest numbers.",
+        ),
+        Relation(
+            ("lookback", "decoder"),
+            lambda lookback, decoder: not lookback or decoder not in ("recurrent", "hybrid"),
+            "--lookback {lookback} is for --decoder hierarchical, not {decoder}: omit it.",
+        ),
+        Relation(
             ("encoder", "decoder", "latent_positions", "fixed_length"),
             lambda encoder, decoder, positions, fixed: not _knows_positions(encoder, decoder) or positions or fixed,
             "--encoder {encoder} with --decoder {decoder} needs the length of the longest sequence: give "
