@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from fairseq_seqvae.tools import curves
 
@@ -238,6 +239,14 @@ def test_the_benchmark_writes_what_it_measured(tmp_path):
 
 def test_the_benchmark_refuses_a_folder_that_does_not_exist(tmp_path):
     assert_refuses(run_script("bench", "--json", tmp_path / "none" / "results.json"), "--json", "none")
+
+
+# -- precisions
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says something only without a CUDA device")
+def test_precisions_are_compared_on_a_gpu_unless_told_otherwise():
+    assert_refuses(run_script("precisions"), "no GPU", "--cpu")
 
 
 # -- soak
