@@ -138,6 +138,13 @@ class TestCheckpoints:
         self.assert_continues(toy, trained)
 
 
+def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(tmp_path):
+    target = tmp_path / "out.png"
+    with pytest.raises(PermissionError) as caught, whole_file(target) as partial:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(partial))
+    assert caught.value.filename == str(target) and not list(tmp_path.iterdir())
+
+
 def test_a_full_disk_leaves_something_to_continue_from(tmp_path):
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     said = str(manners.unwritable_checkpoint(str(tmp_path), full))

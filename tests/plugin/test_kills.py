@@ -248,7 +248,8 @@ def kill_often(plan: Plan, data, folder: Path, processes: int, kills: int) -> No
     moments = sorted(killed.random.choices(range(plan.max_update), k=kills))
     found = [killed.kill(update, writing=number % 2 == 1) for number, update in enumerate(moments)]
     killed.finish()
-    assert_same_training(whole.folder / "checkpoint_last.pt", killed.folder / "checkpoint_last.pt")
+    last = (training.folder / "checkpoint_last.pt" for training in (whole, killed))
+    assert_same_training(*last, adversarial=False)  # some kinds have fewer parameters than a run with all players
     made = [kill for kill in found if kill]
     for (phase, writing), count in Counter((kill.phase, kill.writing) for kill in made).items():
         lost = sum(kill.lost for kill in made if (kill.phase, kill.writing) == (phase, writing))
