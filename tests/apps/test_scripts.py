@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import runpy
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fairseq_seqvae.tools import curves
+from fairseq_seqvae.tools import curves, spm
 
 ROOT = Path(__file__).resolve().parents[2]
 PNG_MAGIC = b"\x89PNG"
@@ -168,6 +169,25 @@ def test_spm_decodes_what_it_encoded_line_by_line(sentencepiece_model):
     assert len(lines) == 4 and lines[1] == "" and lines[3] == ""
     assert len(lines[0].split(" ")) > 8  # more pieces than words
     assert run_script("spm", "decode", "--model", sentencepiece_model, stdin=encoded.stdout).stdout == text
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_damaged_sentencepiece_model_is_refused_or_splits(sentencepiece_model, tmp_path, seed):
+    rng, content = random.Random(seed), sentencepiece_model.read_bytes()
+    kind, place = seed % 3, rng.randrange(len(content)) if seed else 0
+    damaged = {
+        0: content[:place],
+        1: content[:place] + rng.randbytes(9) + content[place + 9 :],
+        2: rng.randbytes(place),
+    }
+    file = tmp_path / "damaged.model"
+    file.write_bytes(damaged[kind])
+    try:
+        model = spm.load_model(file)
+    except ValueError as error:
+        assert str(error) == f"'{file}' is not a sentencepiece model"
+    else:
+        assert isinstance(model.decode(model.encode("a name")), str)
 
 
 def test_spm_refuses_what_it_cannot_do(sentencepiece_model, tmp_path):
