@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fairseq_seqvae.runs import steps as s
 
 LANGUAGE_MODEL = "lm"  # the method that likelihoods are compared with
@@ -51,7 +49,7 @@ class Recipes:
             raise ValueError(
                 f"--config {folder} has no {', '.join(missing)}: give a folder such as examples/latents/recipes."
             )
-        base, data_sets, methods = (yaml.safe_load((folder / name).read_text(encoding="utf-8")) for name in _FILES)
+        base, data_sets, methods = (s.read_yaml(folder / name) for name in _FILES)
         for needed in (LANGUAGE_MODEL, PLAIN):
             if needed not in methods:
                 raise ValueError(f"--config {folder}: methods.yaml lacks {needed!r}, which others are compared with.")
