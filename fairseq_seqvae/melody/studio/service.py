@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fairseq_seqvae.melody.studio import wire
-from fairseq_seqvae.melody.studio.attributes import ATTRIBUTES, Melody, in_key
+from fairseq_seqvae.melody.studio.attributes import ATTRIBUTES, in_key
 from fairseq_seqvae.melody.studio.model import StudioModel, transposed
 from fairseq_seqvae.melody.studio.sliding import slide
 from fairseq_seqvae.melody.studio.worker import Worker
@@ -58,6 +58,7 @@ class Service:
             "meter": model.shape.meter,
             "bars": model.shape.bars,
             "steps_per_bar": model.shape.steps_per_bar,
+            "steps_per_quarter": model.shape.steps_per_quarter,
             "dim": model.dim,
             "sliders": [
                 {"name": a.name, "label": a.label, "low": a.low, "high": a.high}
@@ -208,8 +209,7 @@ def _place(model: StudioModel, point: Any) -> _Place:
 def draw_in_key(model: StudioModel, seed: int) -> Tensor:
     """Of `TRIES` draws the one, (1, Z), whose melody stays in a key best: draws leave it more often than tunes do."""
     z = model.draw(seed, TRIES)
-    shape = model.shape
-    melodies = [Melody(notes, shape.steps_per_bar, shape.bars) for notes in model.decode(z)]
+    melodies = [model.shape.melody(notes) for notes in model.decode(z)]
     best = max(range(TRIES), key=lambda n: in_key(melodies[n]) if melodies[n].notes else -1.0)
     return z[best : best + 1]
 
