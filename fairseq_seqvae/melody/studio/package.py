@@ -231,12 +231,15 @@ def _first_grid(model: StudioModel, tunes: Sequence[dict[str, Any]]) -> dict[str
     step = len(tunes) // 4
     corners = [tunes[number * step] for number in range(4)]
     z = [model.encode([wire.notes(tune["notes"], model.shape.steps)]) for tune in corners]
-    cells = model.decode(between_corners(model, z, _SIDE, _SIDE))
+    cells = [wire.as_lists(cell) for cell in model.decode(between_corners(model, z, _SIDE, _SIDE))]
+    # As on the page, a corner shows the melody that it was given.
+    for cell, tune in zip((0, _SIDE - 1, _SIDE * (_SIDE - 1), _SIDE * _SIDE - 1), corners, strict=True):
+        cells[cell] = tune["notes"]
     return {
         "corners": [{"name": tune["name"], "notes": tune["notes"]} for tune in corners],
         "rows": _SIDE,
         "columns": _SIDE,
-        "tunes": [wire.as_lists(cell) for cell in cells],
+        "tunes": cells,
     }
 
 
