@@ -35,7 +35,7 @@ from fairseq_seqvae.melody.studio.model import (
     shape_of,
     weights_folder,
 )
-from fairseq_seqvae.melody.studio.service import between_corners, draw_in_key
+from fairseq_seqvae.melody.studio.service import TRIES, between_corners, most_in_key
 from fairseq_seqvae.melody.studio.sliding import slide
 from fairseq_seqvae.melody.tokens import Note, canonical, decode_notes, format_line, parse_line
 from fairseq_seqvae.melody.windows import dictionary_path
@@ -304,9 +304,15 @@ def _in_one_scale(
     model: StudioModel, held_out: Sequence[Sequence[Note]], z: Tensor, drawn: Sequence[Sequence[Note]]
 ) -> dict[str, float | None]:
     """Shares of melodies that lie wholly in one major scale, for held-out ones with vectors *z* (N, Z), and others."""
-    best = _decode(model, torch.cat([draw_in_key(model, seed) for seed in range(1, 201)]))
+    tried = torch.cat([model.draw(seed, TRIES) for seed in range(1, 201)])
+    parts = zip(tried.split(TRIES), _grouped(_decode(model, tried), TRIES), strict=True)
+    best = _decode(model, torch.cat([most_in_key(model, rows, melodies) for rows, melodies in parts]))
     found = {"held_out": held_out, "drawn": drawn, "best_of_draws": best, "inside_grids": _inside_grids(model, z)}
     return {name: _short(_share_in_one_scale(melodies)) for name, melodies in found.items()}
+
+
+def _grouped(melodies: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [melodies[start : start + size] for start in range(0, len(melodies), size)]
 
 
 def _share_in_one_scale(melodies: Sequence[Sequence[Note]]) -> float:

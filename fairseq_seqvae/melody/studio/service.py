@@ -207,7 +207,7 @@ def _drawn(worker: Worker, points: Sequence[Any]) -> dict[int, Tensor]:
     z = worker.call(lambda model: torch.cat([model.draw(seed, TRIES) for seed in seeds]))
     melodies = worker.decode(z)
     parts = zip(seeds, z.split(TRIES), strict=True)
-    return {seed: _most_in_key(model, part, melodies[n * TRIES :]) for n, (seed, part) in enumerate(parts)}
+    return {seed: most_in_key(model, part, melodies[n * TRIES :]) for n, (seed, part) in enumerate(parts)}
 
 
 def _place(model: StudioModel, point: Any, drawn: Mapping[int, Tensor]) -> _Place:
@@ -230,10 +230,10 @@ def _place(model: StudioModel, point: Any, drawn: Mapping[int, Tensor]) -> _Plac
 def draw_in_key(model: StudioModel, seed: int) -> Tensor:
     """Of `TRIES` draws the one, (1, Z), whose melody stays in a key best: draws leave it more often than tunes do."""
     z = model.draw(seed, TRIES)
-    return _most_in_key(model, z, model.decode(z))
+    return most_in_key(model, z, model.decode(z))
 
 
-def _most_in_key(model: StudioModel, z: Tensor, melodies: Sequence[Sequence[Note]]) -> Tensor:
+def most_in_key(model: StudioModel, z: Tensor, melodies: Sequence[Sequence[Note]]) -> Tensor:
     """The row (1, Z) of *z* whose melody stays in a key best."""
     found = [in_key(model.shape.melody(notes)) if notes else -1.0 for notes in melodies[: len(z)]]
     best = max(range(len(z)), key=found.__getitem__)
