@@ -40,7 +40,7 @@ from fairseq_seqvae.models.lagging import LaggingCopy, copy_parameters, frozen_c
 from fairseq_seqvae.models.registry import DECODERS, chosen
 from fairseq_seqvae.models.saved import check_saved
 from fairseq_seqvae.models.warm_start import warm_start
-from fairseq_seqvae.support import checkpoints
+from fairseq_seqvae.support import checkpoints, eight_bits
 from fairseq_seqvae.support.extensions import import_module_files
 
 logger = logging.getLogger(__name__)
@@ -390,6 +390,9 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         """Fit a checkpoint to this model: without or with the adversary, whatever it was saved with."""
         super().upgrade_state_dict_named(state_dict, name)
+        unpacked = eight_bits.unpack(state_dict)
+        state_dict.clear()  # the same dictionary, which fairseq goes on with
+        state_dict.update(unpacked)
         prefix = f"{name}." if name else ""
         found = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{RUN_STATE}")}
         self.run_state.load(found, f"{prefix}{RUN_STATE}")
