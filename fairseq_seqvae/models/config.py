@@ -82,6 +82,7 @@ class SeqVAEConfig(FairseqDataclass):
     )
     latent_input: bool = option(False, "give z to the decoder at each step, not only as its initial state")
     latent_output: bool = option(False, "add a linear map of z to what the decoder's output is made of")
+    label_dim: int = option(16, "with --labels: size of the decoder's embedding of a label", at_least(1))
     conv_channels: str = option(
         "96,160,224",
         "encoder convolutional and decoder hybrid: channels of the encoder's convolutions, separated by commas; each "
@@ -155,6 +156,7 @@ class SeqVAEConfig(FairseqDataclass):
     # owned by the task
     fixed_length: int = II("task.fixed_length")
     max_positions: int = II("task.max_positions")
+    labels: Optional[str] = II("task.labels")
 
     RELATIONS = [
         Relation(
