@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fairseq_seqvae.core.rollouts.policy import Completions
-
 
 def joined(z: Tensor, labels: Tensor) -> Tensor:
     """z (B, Z) and the labels (B,) as one tensor (B, Z + 1), float32, which holds the numbers exactly."""
@@ -40,22 +38,6 @@ def with_label(tokens: Tensor, padding_mask: Tensor, label_tokens: Tensor) -> tu
     first = label_tokens.unsqueeze(1)
     mask = torch.cat([torch.zeros_like(first, dtype=torch.bool), padding_mask], dim=1)
     return torch.cat([first, tokens], dim=1), mask
-
-
-def completions_with_label(
-    completions: Completions, prefixes: Tensor, label_tokens: Tensor
-) -> tuple[Completions, Tensor]:
-    """Completed prefixes, and the sequences (B, P) that the prefixes are from, with their labels as first tokens.
-
-    Args:
-        completions: R completed prefixes
-        prefixes: (B, P)
-        label_tokens: (B,), of the sequences
-    """
-    tokens, mask = with_label(completions.tokens, completions.mask, label_tokens[completions.rows])
-    lengths, prefix_lengths = completions.lengths + 1, completions.prefix_lengths + 1
-    whole = torch.cat([label_tokens.unsqueeze(1), prefixes], dim=1)
-    return Completions(tokens, lengths, mask, completions.rows, prefix_lengths), whole
 
 
 class ConditionedPosterior:

@@ -6,6 +6,7 @@ import torch
 from fairseq.data import data_utils
 from torch import Tensor
 
+from fairseq_seqvae.core.conditions import joined
 from fairseq_seqvae.core.latents.base import Prior
 from fairseq_seqvae.core.noise import Draws, Stream
 
@@ -58,6 +59,17 @@ def prior_latent(model: Any, ids: Tensor, seed: int, prior: str = "model") -> Te
     chosen = prior_of(model, prior)
     stream = Stream.PRIOR if prior == "model" else Stream.FITTED_PRIOR
     return chosen.sample(Draws(seed).normal(stream, ids, chosen.noise_dim))
+
+
+def prior_code(model: Any, ids: Tensor, seed: int, prior: str = "model") -> Tensor:
+    """What the decoder starts from: :func:`prior_latent`, and as its last column a label where the model knows labels.
+
+    The labels are as frequent as in the training data.
+    """
+    z = prior_latent(model, ids, seed, prior)
+    if model.conditions is None:
+        return z
+    return joined(z, model.conditions.draw(Draws(seed), ids, Stream.GENERATION_CONDITION))
 
 
 def latent_of_sentences(

@@ -27,13 +27,18 @@ def conv_positions(options: Any) -> int:
     return -(-(options.latent_positions or options.fixed_length) // unit) * unit
 
 
+def step_positions(options: Any) -> int:
+    """Steps that have a latent vector of their own: ``latent_positions`` or ``fixed_length``."""
+    return options.latent_positions or options.fixed_length
+
+
 def num_segments(options: Any) -> int:
     """Segments of the longest sequence, from ``latent_positions`` or ``fixed_length`` and ``segment_length``."""
     return -(-(options.latent_positions or options.fixed_length) // options.segment_length)
 
 
 def _knows_positions(encoder: str, decoder: str) -> bool:
-    return encoder == "convolutional" or decoder in ("hybrid", "hierarchical")
+    return encoder == "convolutional" or decoder in ("hybrid", "hierarchical", "stepwise")
 
 
 @dataclass
@@ -42,7 +47,9 @@ class SeqVAEConfig(FairseqDataclass):
 
     embed_dim: int = option(128, "size of the token embeddings", at_least(1), group="Encoder and decoder")
     encoder: str = option("recurrent", "recurrent, convolutional, or a name that a file of --module registers")
-    decoder: str = option("recurrent", "recurrent, hybrid, hierarchical, or a name that a file of --module registers")
+    decoder: str = option(
+        "recurrent", "recurrent, hybrid, hierarchical, stepwise, or a name that a file of --module registers"
+    )
     encoder_hidden_dim: int = option(256, "size of each direction of the encoder", at_least(1))
     encoder_layers: int = option(1, "number of encoder layers", at_least(1))
     encoder_residual: bool = option(False, "add residual connections between the encoder's layers")
@@ -90,7 +97,7 @@ class SeqVAEConfig(FairseqDataclass):
     )
     latent_positions: int = option(
         0,
-        "encoder convolutional, decoders hybrid and hierarchical: tokens of the longest sequence, EOS included",
+        "encoder convolutional, decoders hybrid, hierarchical, stepwise: tokens of the longest sequence, EOS included",
         at_least(0),
         {0: "as many as --fixed-length"},
     )
@@ -185,6 +192,17 @@ class SeqVAEConfig(FairseqDataclass):
             lambda encoder, decoder, positions, fixed: not _knows_positions(encoder, decoder) or positions or fixed,
             "--encoder {encoder} with --decoder {decoder} needs the length of the longest sequence: give "
             "--latent-positions (EOS included), or --fixed-length if all have the same.",
+        ),
+        Relation(
+            ("decoder", "latent_dim", "latent_positions", "fixed_length"),
+            lambda decoder, size, positions, fixed: decoder != "stepwise" or size % (positions or fixed or 1) == 0,
+            "--decoder stepwise gives each step an equal part of z: --latent-dim {latent_dim} must be a multiple of "
+            "--latent-positions {latent_positions} (or of --fixed-length {fixed_length}).",
+        ),
+        Relation(
+            ("decoder", "latent_input", "latent_output"),
+            lambda decoder, given, added: decoder != "stepwise" or not (given or added),
+            "--decoder stepwise reads its part of z at each step: omit --latent-input and --latent-output.",
         ),
         Relation(
             ("latent_positions", "fixed_length"),

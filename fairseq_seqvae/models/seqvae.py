@@ -30,7 +30,7 @@ from fairseq_seqvae.core.schedules.turns import (
 )
 from fairseq_seqvae.models.conditions import Conditions, check_labels
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
-from fairseq_seqvae.models.decoders import hierarchical, hybrid  # noqa: F401
+from fairseq_seqvae.models.decoders import hierarchical, hybrid, stepwise  # noqa: F401
 from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder
 from fairseq_seqvae.models.dictionaries import dictionary_digest
 from fairseq_seqvae.models.discriminators import chosen_discriminator

@@ -77,7 +77,7 @@ class LabelData:
             raise FileNotFoundError(
                 f"--labels {self.name}: there is no split {split!r} in {place}: make it by {how}."
             ) from error
-        sizes = torch.as_tensor(lines.sizes)
+        sizes = torch.tensor(lines.sizes)
         if len(wrong := (sizes != 2).nonzero()):  # the label and EOS
             line = int(wrong[0])
             raise ValueError(

@@ -1,10 +1,27 @@
 """A reward that looks at the label of a sequence as well."""
 
+import torch
 from torch import Tensor
 
-from fairseq_seqvae.core.conditions import completions_with_label, with_label
+from fairseq_seqvae.core.conditions import with_label
 from fairseq_seqvae.core.rewards.base import Reward
 from fairseq_seqvae.core.rollouts.policy import Completions
+
+
+def completions_with_label(
+    completions: Completions, prefixes: Tensor, label_tokens: Tensor
+) -> tuple[Completions, Tensor]:
+    """Completed prefixes, and the sequences (B, P) that the prefixes are from, with their labels as first tokens.
+
+    Args:
+        completions: R completed prefixes
+        prefixes: (B, P)
+        label_tokens: (B,), of the sequences
+    """
+    tokens, mask = with_label(completions.tokens, completions.mask, label_tokens[completions.rows])
+    lengths, prefix_lengths = completions.lengths + 1, completions.prefix_lengths + 1
+    whole = torch.cat([label_tokens.unsqueeze(1), prefixes], dim=1)
+    return Completions(tokens, lengths, mask, completions.rows, prefix_lengths), whole
 
 
 class ConditionedReward(Reward):
