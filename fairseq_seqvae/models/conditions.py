@@ -88,14 +88,15 @@ def check_labels(state: Mapping[str, Any], prefix: str, conditions: Conditions |
     Raises:
         ValueError: they differ
     """
-    known = state.get(f"{prefix}conditions.names_version")
-    if known is None and conditions is not None:
+    has_labels = f"{prefix}decoder.label_embedding.weight" in state
+    if not has_labels and conditions is not None:
         raise ValueError(
             "--labels: the checkpoint was trained without labels, so no label can be added to it: train a new model, "
             "in another --save-dir."
         )
-    if known is not None and conditions is None:
+    if has_labels and conditions is None:
         raise ValueError("the checkpoint was trained with labels: give the same --labels as in its training.")
+    known = state.get(f"{prefix}conditions.names_version")  # which fairseq's moving average does not know
     if known is not None and conditions is not None and int(known) != int(conditions.get_buffer("names_version")):
         raise ValueError(
             "--labels: the checkpoint was trained with other labels, or with these in another order: use the dict.txt "

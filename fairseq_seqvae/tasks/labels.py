@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.models.conditions import Conditions, label_folder
+from fairseq_seqvae.models.dictionaries import is_filler
 from fairseq_seqvae.tasks import run_checks
 from fairseq_seqvae.tasks.datasets import SequenceDataset, read_split
 
@@ -23,33 +24,40 @@ _HINT = "fairseq-preprocess --only-source --trainpref LABELS --destdir {folder},
 
 
 class LabelData:
-    """The labels of a folder of data.
+    """The labels of the sentences in one or several folders of data.
 
     Args:
-        folder: of the data; the first one of several shards
-        name: of the folder of labels in it
+        folders: of the data, which are its shards
+        name: of the folder of labels in each of them
 
     Raises:
-        ValueError, FileNotFoundError: there is no such folder, or it has no dictionary of labels
+        ValueError, FileNotFoundError: there is no such folder, or it has no dictionary of labels, or two have different
+            ones
     """
 
-    def __init__(self, folder: str, name: str):
+    def __init__(self, folders: Sequence[str], name: str):
         if os.path.basename(name) != name or name in ("", ".", ".."):
             raise ValueError(f"--labels must be the name of a folder inside DATA, such as label, but is {name!r}.")
         self.name = name
-        place = os.path.join(folder, name)
-        path = os.path.join(place, "dict.txt")
+        path, *others = (os.path.join(folder, name, "dict.txt") for folder in folders)
         if not os.path.isfile(path):
             raise FileNotFoundError(
-                f"--labels {name}: there is no dictionary of labels {path}: make it by {_HINT.format(folder=place)}."
+                f"--labels {name}: there is no dictionary of labels {path}: make it by "
+                f"{_HINT.format(folder=os.path.dirname(path))}."
             )
         self.dictionary = Dictionary.load(path)
+        for other in others:
+            if os.path.isfile(other) and Dictionary.load(other).symbols != self.dictionary.symbols:
+                raise ValueError(
+                    f"--labels {name}: {other} has other labels than {path}: preprocess the labels of all shards with "
+                    f"--srcdict {path}."
+                )
 
     @property
     def names(self) -> list[str]:
         """All labels, without symbols that only fill the dictionary up."""
         found = self.dictionary.symbols[self.dictionary.nspecial :]
-        return [name for name in found if not name.startswith("madeupword")]
+        return [name for name in found if not is_filler(name)]
 
     def number(self, label: str, flag: str = "--condition") -> int:
         """The number of a label.
@@ -145,7 +153,7 @@ class LabelledTask(FairseqTask):
                 )
             self.labels = None
         elif self.labels is None or self.labels.name != name:
-            self.labels = LabelData(utils.split_paths(self.cfg.data)[0], name)
+            self.labels = LabelData(utils.split_paths(self.cfg.data), name)
 
     def find_labels_of(self, model_options: Any) -> None:
         """The same for a model of these options."""
