@@ -69,6 +69,4 @@ def test_its_commands_run(tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     drawn = (tmp_path / "runs" / "meter" / "waltzes.txt").read_text()
     assert len(re.findall(r"^D-", drawn, re.MULTILINE)) == 20
-    assert (
-        '"train_rewards/in_meter/mean"' in done.stdout + done.stderr or "rewards/in_meter" in done.stdout + done.stderr
-    )
+    assert "rewards/in_meter" in done.stdout + done.stderr
