@@ -27,7 +27,7 @@ def mode_of(tune: Tune) -> str:
         ValueError: the key of the tune is not written as in ABC
     """
     ending = tune.key[1:].lstrip("#b").strip().lower()[:3]
-    if tune.key[:1].upper() not in "ABCDEFG" or ending not in _MODES:
+    if tune.key[:1].upper() not in tuple("ABCDEFG") or ending not in _MODES:
         raise ValueError(f"tune {tune.id} has the key {tune.key!r}, which is not written as in ABC, such as G or Ador.")
     return _MODES[ending]
 
