@@ -15,14 +15,14 @@ DOCUMENT = commands.ROOT / "docs" / "conditions.md"
 RULES = "runs/meter/rules.py"
 # What makes it small: what the document says -> what is run.
 SMALL = {
-    "--max-update 1200": "--max-update 6",
-    "--disc-pretrain-updates 300": "--disc-pretrain-updates 2",
-    "--max-update 1100": "--max-update 6",
-    "--max-update 400": "--max-update 3",
-    "--num-draws 1000": "--num-draws 20",
-    "--log-interval 50": "--log-interval 1 --cpu --max-valid-steps 1",
-    "--batch-size 192": "--batch-size 24",
-    "128,192,256": "8,8,8",
+    "--max-update 600": "--max-update 6",
+    "--disc-pretrain-updates 100": "--disc-pretrain-updates 2",
+    "--max-update 300": "--max-update 6",
+    "--max-update 100": "--max-update 3",
+    "--num-draws 500": "--num-draws 20",
+    "--log-interval 20": "--log-interval 1",
+    "--batch-size 64": "--batch-size 24",
+    "32,48,64": "8,8,8",
 }
 
 
