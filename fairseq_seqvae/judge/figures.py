@@ -36,7 +36,7 @@ class Room:
         self.model, self.task, self.bar = model, task, bar
         device = next(model.parameters()).device
         self.all_training, self.held_out = (
-            Sequences(*(part.to(device) for part in read_split(task, name, number)[1:]))
+            Sequences(*read_split(task, name, number).to(device)[1:3])
             for name, number in (("train", None), (split, held_out))
         )
         self.training = self.all_training.rows(torch.arange(len(self.all_training.tokens), device=device)[:training])

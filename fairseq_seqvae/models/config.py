@@ -27,6 +27,11 @@ def conv_positions(options: Any) -> int:
     return -(-(options.latent_positions or options.fixed_length) // unit) * unit
 
 
+def step_positions(options: Any) -> int:
+    """Steps that have a latent vector of their own: ``latent_positions`` or ``fixed_length``."""
+    return options.latent_positions or options.fixed_length
+
+
 def num_segments(options: Any) -> int:
     """Segments of the longest sequence, from ``latent_positions`` or ``fixed_length`` and ``segment_length``."""
     return -(-(options.latent_positions or options.fixed_length) // options.segment_length)
@@ -38,7 +43,7 @@ def lookback(options: Any) -> list[int]:
 
 
 def _knows_positions(encoder: str, decoder: str) -> bool:
-    return encoder == "convolutional" or decoder in ("hybrid", "hierarchical")
+    return encoder == "convolutional" or decoder in ("hybrid", "hierarchical", "stepwise")
 
 
 @dataclass
@@ -47,7 +52,9 @@ class SeqVAEConfig(FairseqDataclass):
 
     embed_dim: int = option(128, "size of the token embeddings", at_least(1), group="Encoder and decoder")
     encoder: str = option("recurrent", "recurrent, convolutional, or a name that a file of --module registers")
-    decoder: str = option("recurrent", "recurrent, hybrid, hierarchical, or a name that a file of --module registers")
+    decoder: str = option(
+        "recurrent", "recurrent, hybrid, hierarchical, stepwise, or a name that a file of --module registers"
+    )
     encoder_hidden_dim: int = option(256, "size of each direction of the encoder", at_least(1))
     encoder_layers: int = option(1, "number of encoder layers", at_least(1))
     encoder_residual: bool = option(False, "add residual connections between the encoder's layers")
@@ -87,6 +94,7 @@ class SeqVAEConfig(FairseqDataclass):
     )
     latent_input: bool = option(False, "give z to the decoder at each step, not only as its initial state")
     latent_output: bool = option(False, "add a linear map of z to what the decoder's output is made of")
+    label_dim: int = option(16, "with --labels: size of the decoder's embedding of a label", at_least(1))
     conv_channels: str = option(
         "96,160,224",
         "encoder convolutional and decoder hybrid: channels of the encoder's convolutions, separated by commas; each "
@@ -94,7 +102,7 @@ class SeqVAEConfig(FairseqDataclass):
     )
     latent_positions: int = option(
         0,
-        "encoder convolutional, decoders hybrid and hierarchical: tokens of the longest sequence, EOS included",
+        "encoder convolutional, decoders hybrid, hierarchical, stepwise: tokens of the longest sequence, EOS included",
         at_least(0),
         {0: "as many as --fixed-length"},
     )
@@ -165,6 +173,7 @@ class SeqVAEConfig(FairseqDataclass):
     # owned by the task
     fixed_length: int = II("task.fixed_length")
     max_positions: int = II("task.max_positions")
+    labels: Optional[str] = II("task.labels")
 
     RELATIONS = [
         Relation(
@@ -212,6 +221,17 @@ class SeqVAEConfig(FairseqDataclass):
             lambda encoder, decoder, positions, fixed: not _knows_positions(encoder, decoder) or positions or fixed,
             "--encoder {encoder} with --decoder {decoder} needs the length of the longest sequence: give "
             "--latent-positions (EOS included), or --fixed-length if all have the same.",
+        ),
+        Relation(
+            ("decoder", "latent_dim", "latent_positions", "fixed_length"),
+            lambda decoder, size, positions, fixed: decoder != "stepwise" or size % (positions or fixed or 1) == 0,
+            "--decoder stepwise gives each step an equal part of z: --latent-dim {latent_dim} must be a multiple of "
+            "--latent-positions {latent_positions} (or of --fixed-length {fixed_length}).",
+        ),
+        Relation(
+            ("decoder", "latent_input", "latent_output"),
+            lambda decoder, given, added: decoder != "stepwise" or not (given or added),
+            "--decoder stepwise reads its part of z at each step: omit --latent-input and --latent-output.",
         ),
         Relation(
             ("latent_positions", "fixed_length"),

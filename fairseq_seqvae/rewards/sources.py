@@ -134,7 +134,7 @@ def _function_of_file(source: str, path: str, name: str) -> Rule:
             f"{FLAG} {source!r}: the file has no function {name!r}: it has {', '.join(functions) or 'none at all'}."
         )
     try:
-        inspect.signature(rule).bind([], tokens=[], lengths=[], ended=[], references=[], later=None)
+        inspect.signature(rule).bind([], tokens=[], lengths=[], ended=[], references=[], labels=None, later=None)
     except TypeError as error:
         raise ValueError(
             f"{FLAG} {source!r} cannot be called with samples and keywords ({error}): write it as "

@@ -25,6 +25,11 @@ class SeqVAETaskConfig(FairseqDataclass):
     fixed_length: int = option(
         0, "number of tokens of every sequence, which then has no EOS", at_least(0), {0: "sequences end with EOS"}
     )
+    labels: Optional[str] = option(
+        None,
+        "folder inside DATA, written by fairseq-preprocess --only-source from files with one label per sentence, which "
+        "encoder, decoder and discriminator then know; without this flag sentences have no labels",
+    )
     transpose: Optional[str] = option(
         None,
         "melodies: lowest and highest MIDI pitch, such as 52,90; each update of a training transposes each of its "
@@ -102,6 +107,11 @@ class SeqVAETaskConfig(FairseqDataclass):
     )
     interpolate_to: Optional[str] = option(
         None, "--gen-subset interpolate: last sentence; without this flag a draw from the prior"
+    )
+    condition: Optional[str] = option(
+        None,
+        "generation from a model of --labels: the label of all that is generated; without this flag that of each "
+        "sentence, and for draws from the prior labels as frequent as in the training data",
     )
     prompt: ChoiceEnum(["reconstruct", "continue"]) = option(
         "reconstruct", "fairseq-interactive: reconstruct the lines, or continue them"

@@ -60,7 +60,6 @@ class SeqVAETask(LatentGenerationTask):
         if cfg.lagging_updates:
             self._lagging = LaggingPlan(cfg.lagging_updates, cfg.lagging_until)
         self.needs_discriminator = self.needs_rollout_policy = True  # parts of a model that is built
-        self.in_training = False  # a model was built to be trained, of which the flags of the user say how
         self.restored_checkpoint: str | None = None  # that replaces the parameters of a model which is built
         # Kept in checkpoints, so that fairseq-validate samples no longer sequences than training did.
         self.state.add_factory("longest", lambda: 0)
@@ -127,6 +126,7 @@ class SeqVAETask(LatentGenerationTask):
         folder = folders[(epoch - 1) % len(folders)] if split.startswith("train") else folders[0]
         tokens = read(folder)
         dataset = SequenceDataset(tokens, tokens.sizes, self.dictionary, split, self.fixed_length)
+        self.label(dataset, folder, split, combine)
         if dataset.empty.all():
             raise ValueError(f"split {split!r} in {folder} holds empty lines only.")
         if split.startswith("train"):
@@ -199,6 +199,7 @@ class SeqVAETask(LatentGenerationTask):
         self.in_training = not from_checkpoint
         self.needs_discriminator = self.in_training and run_checks.wants_discriminator(self.cfg)
         self.needs_rollout_policy = self.in_training and run_checks.wants_rollouts(self.cfg)
+        self.find_labels_of(cfg)
         self.restored_checkpoint = None if from_checkpoint else run_checks.restored_checkpoint(self.cfg)
         model = super().build_model(cfg, from_checkpoint)
         # Generation knows the model's options only from its checkpoint.

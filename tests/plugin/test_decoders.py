@@ -17,7 +17,8 @@ from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Shared, Trajectory
 HYBRID = {"encoder": "convolutional", "decoder": "hybrid", "conv_channels": "5,6", "latent_positions": 8}
 HIERARCHICAL = {"decoder": "hierarchical", "segment_length": 3, "conductor_dim": 6, "latent_positions": 8}
 LOOKBACK = {**HIERARCHICAL, "lookback": "1,2"}
-KINDS = {"recurrent": {}, "hybrid": HYBRID, "hierarchical": HIERARCHICAL, "lookback": LOOKBACK}
+STEPWISE = {"decoder": "stepwise", "latent_positions": 4}
+KINDS = {"recurrent": {}, "hybrid": HYBRID, "hierarchical": HIERARCHICAL, "lookback": LOOKBACK, "stepwise": STEPWISE}
 VARIANTS = [{}, {"latent_input": True}, {"latent_output": True, "decoder_layers": 2, "decoder_residual": True}]
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -107,6 +108,10 @@ def slow_logits(decoder, kind, previous, z, variant):
             ]
             features.extend(lstm_layers(weights, inputs, start(vector), residual))
         features = np.stack(features)
+    elif kind == "stepwise":
+        own = [z[t : t + 1] if t < len(z) else np.zeros(1) for t in range(len(previous))]
+        inputs = [np.concatenate(both) for both in zip(embedded, own, strict=True)]
+        features = lstm_layers(weights, inputs, start(np.zeros(0)), residual)
     else:
         features = lstm_layers(weights, [np.concatenate([e, *after]) for e in embedded], start(z), residual)
     if variant.get("latent_output"):
@@ -118,6 +123,8 @@ def slow_logits(decoder, kind, previous, z, variant):
 @each_variant
 class TestEquations:
     def test_teacher_forcing_equals_the_equations_and_the_steps(self, kind, variant):
+        if kind == "stepwise":  # reads its part of z at each step as it is
+            variant = {name: value for name, value in variant.items() if not name.startswith("latent_")}
         model = make_model(**KINDS[kind], **variant).double().eval()
         decoder = model.decoder
         # The longest sentence is longer than the 8 positions and the 3 segments that z is unrolled to.

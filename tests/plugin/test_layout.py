@@ -54,12 +54,13 @@ CORE_ROOMS = {
     "registry": set(),
     "elbo": set(),
     "networks": set(),
+    "conditions": set(),
     "latents": {"networks", "registry"},
     "schedules": set(),
     "policy_gradient": {"sequences"},
     # Rewards score what rollouts complete, and rollouts turn scores into values: each knows the other's protocol.
     "rollouts": {"categorical", "noise", "rewards"},
-    "rewards": {"rollouts"},
+    "rewards": {"conditions", "rollouts"},
     "discriminators": {"networks", "noise", "registry", "rollouts", "sequences"},
 }
 CORE_LIBRARIES = {"torch"}

@@ -247,6 +247,8 @@ def refuse_unsuited(interface: hub.SeqVAEHubInterface, path: str | PathLike) -> 
         raise ValueError(f"{path} has melodies of any length: the studio plays models that --fixed-length trained")
     if interface.latent_dim == 0:
         raise ValueError(f"{path} has no latent vector (--latent-dim 0), so there is nothing to play with")
+    if interface.model.conditions is not None:
+        raise ValueError(f"{path} was trained with --labels: the studio plays models without labels")
     missing = [symbol for symbol in SYMBOLS if interface.tgt_dict.index(symbol) == interface.tgt_dict.unk()]
     if len(missing) > len(SYMBOLS) // 2:
         raise ValueError(

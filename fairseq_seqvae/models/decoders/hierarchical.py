@@ -38,7 +38,7 @@ class HierarchicalDecoder(SeqVAEDecoder):
 
     def start(self, z: Tensor) -> State:
         """See :meth:`SeqVAEDecoder.start`."""
-        z = z.to(self.initial_state.weight.dtype)
+        z = self.code(z)
         h, c = torch.tanh(self.conductor_state(z)).unsqueeze(0).split(self.start_dim, dim=2)
         vectors, _ = self.conductor(z.unsqueeze(1).expand(-1, self.num_segments, -1), (h.contiguous(), c.contiguous()))
         initial = self.initial_state(vectors)
