@@ -103,14 +103,15 @@ def load_sources(sources_text: str, weights_text: str | None, run: Run, reader: 
         remedy = "give it once, with the sum of the weights, or rename one of two functions of the same name"
         raise ValueError(f"{FLAG} {sources_text} has {twice!r} twice: {remedy}.")
     rewards = {
-        name: RuleReward(source, _rule(source, run), reader)
+        name: RuleReward(source, load_rule(source, run), reader)
         for name, source in zip(names, sources, strict=True)
         if source != DISCRIMINATOR
     }
     return Sources(names, weights, rewards)
 
 
-def _rule(source: str, run: Run) -> Rule:
+def load_rule(source: str, run: Run) -> Rule:
+    """The rule that *source* names: a function of a file, or a built-in one. ValueError if it will not do."""
     if found := _FUNCTION.fullmatch(source):
         return _function_of_file(source, *found.groups())
     name, _, argument = source.partition(":")
