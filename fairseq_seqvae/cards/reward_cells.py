@@ -99,8 +99,10 @@ class Cells:
     # -- trainings --
 
     def _make_data(self, model: str) -> Path:
-        """Write and binarise the data of a model."""
+        """Write and binarise the data of a model, unless it names a folder that fairseq-preprocess has written."""
         recipe = self.recipes.models[model]["data"]
+        if "binarised" in recipe:
+            return (self.recipes.folder / recipe["binarised"]).resolve()
         folder = self.out / "data" / recipe["name"]
         steps, text, data = s.Steps(folder, self.steps.root, self.steps), folder / "text", folder / "data"
         if "folder" in recipe:
@@ -121,11 +123,18 @@ class Cells:
         return data
 
     def _train_base(self, model: str, seed: int, data: Path) -> Path:
-        """The model before the rewards."""
+        """The model before the rewards, trained unless it names its checkpoint."""
+        if "checkpoint" in self.recipes.models[model]:
+            return self._base(model, seed)
         folder = self.out / "models" / f"{model}-{seed}"
         flags = self.recipes.base_flags(model, seed, self.settings.smoke)
         self._fairseq_train(folder, f"train {model}, {seed}, by likelihood", data, flags)
-        return folder / _CHECKPOINT
+        return self._base(model, seed)
+
+    def _base(self, model: str, seed: int) -> Path:
+        given = self.recipes.models[model].get("checkpoint")
+        own = self.out / "models" / f"{model}-{seed}" / _CHECKPOINT
+        return (self.recipes.folder / given.format(seed=seed)).resolve() if given else own
 
     def _fairseq_train(self, folder: Path, name: str, data: Path, flags: Sequence[object]) -> None:
         steps = s.Steps(folder, self.steps.root, self.steps)
@@ -148,7 +157,7 @@ class Cells:
     def _made_with(self, cell: Cell) -> dict[str, Any]:
         """What must be the same for a cell to be the same: settings, rule, flags, and the checkpoints."""
         rule = self.recipes.rules[cell.rule]
-        base = self.out / "models" / f"{rule.model}-{cell.seed}" / _CHECKPOINT
+        base = self._base(rule.model, cell.seed)
         paths = [base] if cell.policy == BASE else [base, self._folder(cell) / _CHECKPOINT]
         return {
             **asdict(self.settings),
