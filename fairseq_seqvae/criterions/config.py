@@ -63,6 +63,13 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     reward_weights: Optional[str] = option(
         None, "weights of the rewards, one number for each of --reward-sources; without this flag 1 each"
     )
+    reward_workers: int = option(
+        0,
+        "processes that call each function FILE.py:function of --reward-sources, for slow ones: each is given a share "
+        "of the samples, so what the function says of a sample must not depend on the others",
+        at_least(0),
+        {0: "the training's own process"},
+    )
     reward: ChoiceEnum(list(REWARDS)) = option(
         "prob",
         "reward of the discriminator: the probability that a sequence is real, its logarithm (nats), or the log-odds "
