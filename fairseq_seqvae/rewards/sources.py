@@ -115,8 +115,8 @@ def load_sources(sources_text: str, weights_text: str | None, run: Run, reader: 
 def load_rule(source: str, run: Run, workers: int = 0) -> Rule:
     """The rule that *source* names: a function of a file, or a built-in one. ValueError if it will not do."""
     if found := _FUNCTION.fullmatch(source):
-        rule = _function_of_file(source, *found.groups())
-        return Workers(*found.groups(), workers) if workers else rule
+        rule = _function_of_file(source, found[1], found[2])
+        return Workers(found[1], found[2], workers) if workers else rule
     name, _, argument = source.partition(":")
     if name not in REWARDS:
         raise ValueError(

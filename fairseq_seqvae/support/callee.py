@@ -1,9 +1,9 @@
 """A process that calls a function of a user's Python file, again and again: this file is its program.
 
-It reads pickles from its standard input, and writes them to its standard output, each after its length in 8 bytes: first
-the search path, the file and the name of the function; then positional and keyword arguments of each call. It answers
-with ``(True, result)``, or ``(False, (type, message, line))`` for a call that raised. It ends with its input, so it does
-not outlive the process that has started it.
+It reads pickles from its standard input, and writes them to its standard output, each after its length in 8 bytes:
+first the search path, the file and the name of the function; then positional and keyword arguments of each call. It
+answers with ``(True, result)``, or ``(False, (type, message, line))`` for a call that raised. It ends with its input, so
+it does not outlive the process that has started it.
 """
 
 import importlib.util
@@ -12,17 +12,17 @@ import pickle
 import signal
 import sys
 import traceback
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 
-def write(file: BinaryIO, thing: Any) -> None:
+def write(file: IO[bytes], thing: Any) -> None:
     """Write one pickle."""
     data = pickle.dumps(thing)
     file.write(len(data).to_bytes(8, "little") + data)
     file.flush()
 
 
-def read(file: BinaryIO) -> Any:
+def read(file: IO[bytes]) -> Any:
     """Read one pickle; EOFError if there is none any more."""
     length = file.read(8)
     data = file.read(int.from_bytes(length, "little")) if len(length) == 8 else b""
