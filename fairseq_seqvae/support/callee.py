@@ -2,8 +2,8 @@
 
 It reads pickles from its standard input, and writes them to its standard output, each after its length in 8 bytes:
 first the search path, the file and the name of the function; then positional and keyword arguments of each call. It
-answers with ``(True, result)``, or ``(False, (type, message, line))`` for a call that raised. It ends with its input, so
-it does not outlive the process that has started it.
+answers with ``(True, result)``, or ``(False, (type, message, line))`` for a call that raised. It ends with its input,
+so it does not outlive the process that has started it.
 """
 
 import importlib.util
