@@ -273,6 +273,16 @@ def test_a_card_is_complete_and_goes_on_and_refuses_other_recipes(tmp_path, smal
     assert run("base") == 0
     assert "Not shown, made by other settings or recipes: a-kl-1-1." in (out / "card.md").read_text()
 
+    # A model that is there already: nothing is trained by likelihood, nothing binarised.
+    models = yaml.safe_load((small / "models.yaml").read_text())
+    models["toy"]["data"] = {"name": "toy", "binarised": str(out / "data/toy/data")}
+    models["toy"]["checkpoint"] = str(out / "models/toy-{seed}/checkpoints/checkpoint_last.pt")
+    (small / "models.yaml").write_text(yaml.safe_dump(models))
+    flags[3] = str(tmp_path / "other")
+    assert run("base") == 0 and not seen
+    other = json.loads((tmp_path / "other/card.json").read_text())["cells"][0]
+    assert other["best_of"][1]["score"] == base["best_of"][1]["score"]
+
 
 @pytest.mark.parametrize(
     "flags, said",
