@@ -1,6 +1,7 @@
 """A slow function of a user's file, called in processes of its own, each of which is given a share of the samples."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import weakref
@@ -79,12 +80,15 @@ class Workers:
             return False, ("RuntimeError", f"its process ended with exit status {code}", "")
 
     def _start(self) -> None:
-        command = [sys.executable, callee.__file__]
+        command = [sys.executable, "-m", callee.__name__]
+        # fairseq finds the package by its folder; it need not be installed.
+        places = [str(Path(callee.__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
         for _ in range(self.count):
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
             weakref.finalize(self, _end, process)
             assert process.stdin is not None
-            callee.write(process.stdin, (sys.path, self.path, self.name))
+            callee.write(process.stdin, (self.path, self.name))
             self._processes.append(process)
 
 

@@ -1,7 +1,7 @@
 """A process that calls a function of a user's Python file, again and again: this file is its program.
 
 It reads pickles from its standard input, and writes them to its standard output, each after its length in 8 bytes:
-first the search path, the file and the name of the function; then positional and keyword arguments of each call. It
+first the file and the name of the function; then positional and keyword arguments of each call. It
 answers with ``(True, result)``, or ``(False, (type, message, line))`` for a call that raised. It ends with its input,
 so it does not outlive the process that has started it.
 """
@@ -42,7 +42,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that has started this one
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what the function prints must not come between the answers
-    sys.path[:], path, name = read(source)
+    path, name = read(source)
     spec = importlib.util.spec_from_file_location("fairseq_seqvae_user_reward", path)
     assert spec is not None and spec.loader is not None  # the caller has imported it, too
     module = importlib.util.module_from_spec(spec)
