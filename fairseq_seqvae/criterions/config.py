@@ -56,11 +56,19 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     reward_sources: str = option(
         "discriminator",
         "rewards, separated by commas: discriminator, FILE.py:function, or a built-in one as NAME or NAME:ARGUMENT "
-        "(bleu, classifier, contains, length, likelihood, melody-key, melody-leaps, melody-motif, melody-range, "
-        "melody-repeats, melody-tonic, novelty, regex); without discriminator none is built, and it has no turns",
+        "(bleu, classifier, contains, length, likelihood, melody-begin, melody-highest, melody-key, melody-leaps, "
+        "melody-lowest, melody-motif, melody-range, melody-repeats, melody-tonic, melody-variety, novelty, regex); "
+        "without discriminator none is built, and it has no turns",
     )
     reward_weights: Optional[str] = option(
         None, "weights of the rewards, one number for each of --reward-sources; without this flag 1 each"
+    )
+    reward_workers: int = option(
+        0,
+        "processes that call each function FILE.py:function of --reward-sources, for slow ones: each is given a share "
+        "of the samples, so what the function says of a sample must not depend on the others",
+        at_least(0),
+        {0: "the training's own process"},
     )
     reward: ChoiceEnum(list(REWARDS)) = option(
         "prob",

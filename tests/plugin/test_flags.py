@@ -178,6 +178,7 @@ PROMISED = {
         "--value": "rollouts",
         "--reward-sources": "discriminator",
         "--reward-weights": None,
+        "--reward-workers": 0,
         "--disc-loss": "cross-entropy",
         "--gradient-penalty": 0.0,
         "--disc-gate": 0.0,

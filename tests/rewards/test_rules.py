@@ -94,8 +94,8 @@ class TestMelody:
     def test_without_notes_nothing_is_fulfilled(self, name):
         assert judge(name, "_ _ _", ". .", "") == [0, 0, 0]
 
-    def test_there_are_six(self):
-        assert len(MELODY_RULES) == 6
+    def test_there_are_ten(self):
+        assert len(MELODY_RULES) == 10
 
     def test_key(self):
         chromatic = scale(*range(60, 72))
@@ -151,3 +151,27 @@ class TestMelody:
 
     def test_symbols_that_are_no_melody_are_holds(self):
         assert judge("melody-range:1", "60 <unk> 62", "<unk>") == [1 / 2, 0]
+
+
+class TestRulesOfTheTable:
+    def test_the_first_note_is_the_tonic(self):
+        whole = (C, D, E, F, G, A, B)
+        # The notes are those of C major and of A minor alone.
+        assert judge("melody-begin", scale(*whole, D), scale(A, *whole), scale(D, *whole)) == [1, 1, 0]
+        assert judge("melody-begin:D", scale(D, E), scale(D + 12, E), scale(E, D)) == [1, 1, 0]
+
+    def test_a_bar_has_three_pitches(self):
+        # Two bars of 16 steps: four notes of three pitches, then two of two; the last pitch of a bar starts within it.
+        two_bars = melody((0, C), (4, D), (8, E), (15, C), (16, C), (24, D), steps=32)
+        assert judge("melody-variety", two_bars) == [4 / 6]
+        assert judge("melody-variety:8", two_bars) == [0]
+        assert judge("melody-variety:32", two_bars) == [1]
+        with pytest.raises(ValueError, match="melody-variety:x needs a whole number"):
+            judge("melody-variety:x")
+
+    def test_extremes_are_reached_once(self):
+        samples = scale(C, D, E, D, C), scale(C, E, D, E), scale(C)
+        assert judge("melody-highest", *samples) == [1, 0, 1]
+        assert judge("melody-lowest", *samples) == [0, 1, 1]
+        with pytest.raises(ValueError, match="melody-lowest takes no argument, but is given '2'"):
+            judge("melody-lowest:2")
