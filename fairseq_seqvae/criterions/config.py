@@ -57,7 +57,8 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
         "discriminator",
         "rewards, separated by commas: discriminator, FILE.py:function, or a built-in one as NAME or NAME:ARGUMENT "
         "(bleu, classifier, contains, length, likelihood, melody-key, melody-leaps, melody-motif, melody-range, "
-        "melody-repeats, melody-tonic, novelty, oracle, regex); without discriminator none is built, and it has no turns",
+        "melody-repeats, melody-tonic, novelty, oracle, regex); without discriminator none is built, and it has no "
+        "turns",
     )
     reward_weights: Optional[str] = option(
         None, "weights of the rewards, one number for each of --reward-sources; without this flag 1 each"

@@ -55,6 +55,7 @@ class DiscriminatorTurns(SeqVAEElboCriterion):
 
     def discriminator_turn(self, model: Model, sample: dict[str, Any], draws: Draws) -> Result:
         """Loss of the discriminator on the batch against as many samples with z from the prior."""
+        model.keep_language_model(draws.update, self.task.plan.gen_pretrain_updates)
         target = sample["target"]
         fakes = self.fakes(model, sample["id"], draws, self.task.max_sample_length(target))
         cfg = self.cfg

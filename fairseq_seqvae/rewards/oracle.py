@@ -1,4 +1,4 @@
-"""The true probability of a sequence, where the data are drawn from an oracle: a reward that says more than the data."""
+"""The true probability of a sequence, where data are drawn from an oracle: a reward that says more than they do."""
 
 import re
 from typing import Any
@@ -17,8 +17,8 @@ IMPOSSIBLE = -30.0
 def oracle(argument: str, run: Run) -> Rule:
     """Mean log-probability of the tokens of a sample under an oracle of 5,000 tokens, nats per token.
 
-    Symbols are the numbers of tokens, as ``python -m fairseq_seqvae.oracle generate`` writes them. A sample with another
-    symbol, or without any, gets `IMPOSSIBLE`.
+    Symbols are the numbers of tokens, as ``python -m fairseq_seqvae.oracle generate`` writes them. A sample with
+    another symbol, or without any, gets `IMPOSSIBLE`.
 
     Args:
         argument: seed of the oracle, such as 88; with another factor of its weights than 1, such as 89*1.2; or an .npz
