@@ -19,7 +19,7 @@ from fairseq_seqvae.cards.files import write_json
 from fairseq_seqvae.cards.spreads import plain
 from fairseq_seqvae.oracle import Oracle
 from fairseq_seqvae.runs import steps as s
-from fairseq_seqvae.support.command_line import temperatures
+from fairseq_seqvae.support.command_line import positive_number, seed, temperatures
 
 # Lowest published oracle NLL of samples at each length (Gao, Cui, Ding 2021), of the oracle with seed 88.
 PUBLISHED = {8: 7.46, 20: 8.42, 64: 8.18}
@@ -44,15 +44,21 @@ def body(args: argparse.Namespace) -> None:
     if args.smoke:
         npz = args.out / "oracle.npz"
         Oracle.from_seed(**SMOKE_ORACLE).save_npz(npz)
-    settings = c.Settings(tuple(args.temperatures), npz=str(npz) if npz else None, **(SMOKE if args.smoke else {}))
-    cells = c.Cells(args.out, settings, args.config, args.root)
+    drawn = (c.PAPER_SEED, 1.0) if npz else (args.oracle_seed, args.oracle_scale)
+    given: dict[str, Any] = {"npz": str(npz) if npz else None, "oracle_seed": drawn[0], "oracle_scale": drawn[1]}
+    given |= SMOKE if args.smoke else {}
+    settings = c.Settings(tuple(args.temperatures), **given)
+    training = ({"common.cpu": "false"} if args.gpu else {}) | (
+        {"checkpoint.save_interval_updates": "0"} if args.no_curve else {}
+    )
+    cells = c.Cells(args.out, settings, args.config, args.root, training)
     unknown = [method for method in args.methods if method not in cells.recipes["methods"]]
     if unknown:
         raise s.StepError(
             f"--methods: {', '.join(unknown)} is not in config/methods.yaml, which has "
             f"{', '.join(cells.recipes['methods'])}."
         )
-    targets = {} if settings.npz else PUBLISHED
+    targets = PUBLISHED if settings.is_papers else {}
     for length in args.lengths:
         cells.make_data(length)
         cells.baselines(length)
@@ -97,7 +103,7 @@ def protocol(settings: c.Settings) -> str:
     """How the numbers were made."""
     sizes = ", ".join(f"{size} for {split}" for split, size in settings.sizes)
     return (
-        f"Sequences of {'another oracle' if settings.npz else 'the oracle of seed 88'}: {sizes}; the same data (seed "
+        f"Sequences of {settings.description}: {sizes}; the same data (seed "
         f"{c.DATA_SEED}) for all methods and seeds. Oracle NLL: mean over {settings.draws} samples with z from the "
         f"prior. Held-out NLL: importance-weighted bound with {settings.importance_samples} draws of z from q(z|x) "
         f"(exact without z), mean over the first {settings.held_out} test sequences. Both in nats per token, at the "
@@ -123,6 +129,18 @@ def _parser() -> argparse.ArgumentParser:
         help="of the decoder, 1 among them (default: 1,0.9,0.8,0.75,0.7,0.6)",
     )
     parser.add_argument("--npz", type=Path, help="an oracle of these arrays instead of the paper's")
+    parser.add_argument(
+        "--oracle-seed",
+        type=seed,
+        default=c.PAPER_SEED,
+        metavar="N",
+        help="an oracle drawn from this seed (default: 88)",
+    )
+    parser.add_argument(
+        "--oracle-scale", type=positive_number, default=1.0, metavar="X", help="factor of its weights (default: 1)"
+    )
+    parser.add_argument("--gpu", action="store_true", help="train on a GPU; the recipes are for a CPU")
+    parser.add_argument("--no-curve", action="store_true", help="score the end of each training only")
     return parser
 
 
@@ -141,6 +159,8 @@ def main(argv: Sequence[str] | None = None, config: Path | None = None, root: Pa
         parser.error(str(error))
     args.methods = args.methods or known
     args.lengths = args.lengths or ([8] if args.smoke else [8, 20, 64])
+    if args.npz and (args.oracle_seed, args.oracle_scale) != (c.PAPER_SEED, 1):
+        parser.error("--npz brings the arrays: omit --oracle-seed and --oracle-scale")
     if 1 not in args.temperatures:
         parser.error("--temperatures must have 1 among them, the model as it is")
     return s.main(body, args)

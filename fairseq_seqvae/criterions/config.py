@@ -104,6 +104,11 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     fake_reuse: int = option(
         100, "updates of the discriminator that share a pool; a move of the generator ends it sooner", at_least(1)
     )
+    disc_real: Optional[str] = option(
+        None,
+        "split of the data that the discriminator's real sentences are drawn from, such as one that the generator does "
+        "not learn; without this flag they are those of the batch",
+    )
     disc_l2: float = option(
         0.0,
         "weight of the L2 penalty (half the squared norm) on the discriminator's output layer",
