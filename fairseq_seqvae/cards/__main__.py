@@ -19,7 +19,7 @@ from fairseq_seqvae.cards.files import write_json
 from fairseq_seqvae.cards.spreads import plain
 from fairseq_seqvae.oracle import Oracle
 from fairseq_seqvae.runs import steps as s
-from fairseq_seqvae.support.command_line import positive_number, seed, temperatures
+from fairseq_seqvae.support.command_line import positive, positive_number, seed, temperatures
 
 # Lowest published oracle NLL of samples at each length (Gao, Cui, Ding 2021), of the oracle with seed 88.
 PUBLISHED = {8: 7.46, 20: 8.42, 64: 8.18}
@@ -46,7 +46,7 @@ def body(args: argparse.Namespace) -> None:
         Oracle.from_seed(**SMOKE_ORACLE).save_npz(npz)
     drawn = (c.PAPER_SEED, 1.0) if npz else (args.oracle_seed, args.oracle_scale)
     given: dict[str, Any] = {"npz": str(npz) if npz else None, "oracle_seed": drawn[0], "oracle_scale": drawn[1]}
-    given |= SMOKE if args.smoke else {}
+    given |= {"draws": args.draws} | (SMOKE if args.smoke else {})
     settings = c.Settings(tuple(args.temperatures), **given)
     training = ({"common.cpu": "false"} if args.gpu else {}) | (
         {"checkpoint.save_interval_updates": "0"} if args.no_curve else {}
@@ -138,6 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--oracle-scale", type=positive_number, default=1.0, metavar="X", help="factor of its weights (default: 1)"
+    )
+    parser.add_argument(
+        "--draws", type=positive, default=10_000, metavar="N", help="samples at each temperature (default: 10000)"
     )
     parser.add_argument("--gpu", action="store_true", help="train on a GPU; the recipes are for a CPU")
     parser.add_argument("--no-curve", action="store_true", help="score the end of each training only")

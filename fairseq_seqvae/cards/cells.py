@@ -315,13 +315,14 @@ class Cells:
         samples = folder / "samples.txt"
         if samples.exists() and samples.stat().st_mtime < checkpoint.stat().st_mtime:
             shutil.rmtree(folder)  # what was measured is of a model that was trained again since
-        s.Steps(folder, self.steps.root, self.steps).run(
-            f"sample from {cell.method}, T {cell.length}, seed {cell.seed}",
-            ["fairseq-generate", data, "--user-dir", s.PACKAGE, "--task", "seqvae", "--path", checkpoint, "--cpu"]
-            + ["--gen-subset", "prior", "--num-draws", str(settings.draws), "--sampling", "--beam", "1"]
-            + ["--unkpen", "1000", "--batch-size", "512", "--seed", str(cell.seed)],
-            output=samples,
-        )
+        if not self._is_mixed(cell):  # what is no checkpoint alone, fairseq-generate cannot sample from
+            s.Steps(folder, self.steps.root, self.steps).run(
+                f"sample from {cell.method}, T {cell.length}, seed {cell.seed}",
+                ["fairseq-generate", data, "--user-dir", s.PACKAGE, "--task", "seqvae", "--path", checkpoint, "--cpu"]
+                + ["--gen-subset", "prior", "--num-draws", str(settings.draws), "--sampling", "--beam", "1"]
+                + ["--unkpen", "1000", "--batch-size", "512", "--seed", str(cell.seed)],
+                output=samples,
+            )
         made_with = {**asdict(settings), "trained": os.stat(checkpoint).st_mtime}
 
         def make() -> dict[str, Any]:
@@ -330,6 +331,10 @@ class Cells:
 
         once(folder / "measured.json", made_with, make)
 
+    def _is_mixed(self, cell: Cell) -> bool:
+        """Whether the model is mixed with a bigram table."""
+        return cell.method in self.recipes.get("with_bigrams", ())
+
     def _measured(self, cell: Cell, data: Path, checkpoint: Path, folder: Path) -> dict[str, Any]:
         from fairseq_seqvae.measure import (
             figures as measure,  # imports fairseq: seconds, which a finished cell need not wait
@@ -337,7 +342,7 @@ class Cells:
 
         settings = self.settings
         model, task = measure.load(checkpoint, data)
-        is_mixed = cell.method in self.recipes.get("with_bigrams", ())
+        is_mixed = self._is_mixed(cell)
         if is_mixed:
             text, size = data.parent / "text", self.oracle.vocab_size
             train, valid = (read_tokens(text / f"{split}.txt", size, cell.length) for split in ("train", "valid"))
