@@ -370,6 +370,7 @@ class Cells:
                     **measure.variety(tokens, torch.full((len(tokens),), cell.length)),
                 }
             )
+        folder.mkdir(parents=True, exist_ok=True)
         partial = folder / "sequences.npz.partial"
         with open(partial, "wb") as file:
             np.savez_compressed(file, temperatures=taus, oracle_nll=np.stack(oracle_nlls), **arrays)
