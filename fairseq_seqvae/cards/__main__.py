@@ -14,6 +14,7 @@ from typing import Any
 
 from fairseq_seqvae.cards import cells as c
 from fairseq_seqvae.cards import report as r
+from fairseq_seqvae.cards import side_by_side
 from fairseq_seqvae.cards.command import make_each, names, new_parser, numbers, parse, raise_failures
 from fairseq_seqvae.cards.files import write_json
 from fairseq_seqvae.cards.spreads import plain
@@ -64,32 +65,47 @@ def body(args: argparse.Namespace) -> None:
         cells.baselines(length)
     # All methods with the first seed come first: so an early look at the card compares them.
     wanted = [c.Cell(m, length, seed) for seed in args.seeds for length in args.lengths for m in args.methods]
-    failures = make_each(wanted, cells.make, lambda: report(args.out, cells, targets))
+    failures = make_each(wanted, cells.make, lambda: report(args.out, cells, targets, args.beside))
     figures = {f"figure of {name.replace('_', ' and ')}": args.out / f"{name}.png" for name in FIGURES}
     cells.steps.finish({"card": args.out / "card.md", **figures})
     raise_failures(failures)
 
 
-def report(out: Path, cells: c.Cells, targets: dict[int, float]) -> None:
-    """Write the card of all cells that are there, whatever command has made them."""
+def report(out: Path, cells: c.Cells, targets: dict[int, float], beside: Path | None = None) -> None:
+    """Write the card of all cells that are there, whatever command has made them.
+
+    Args:
+        out: folder
+        cells: of the card
+        targets: published oracle NLL of each length
+        beside: folder of the card of another oracle, which is shown beside this one
+    """
     done = [cells.read(cell) for cell in cells.finished()]
     baselines = {length: cells.baselines(length) for length in sorted({cell["length"] for cell in done})}
     blocks = []
     for length in baselines:
         own = [cell for cell in done if cell["length"] == length]
-        likelihood = [cell for cell in own if cell["method"] == r.MAXIMUM_LIKELIHOOD]
-        arrays = {cell["seed"]: cells.sequences(cell) for cell in likelihood}
+        compared = r.reference(own, cells.recipes.get("maximum_likelihood", [r.MAXIMUM_LIKELIHOOD]), cells.sequences)
+        arrays = {cell["seed"]: cells.sequences(cell) for cell in own if cell["method"] == compared.method}
         blocks.append(
             {
                 "length": length,
                 "target": targets.get(length),
                 "baselines": baselines[length],
-                "methods": r.summarise(own, targets.get(length)),
-                "mixtures": r.mixtures(arrays, {cell["seed"]: cell["points"] for cell in likelihood}) if arrays else [],
+                "reference": compared.method,
+                "methods": r.summarise(own, targets.get(length), compared),
+                "mixtures": r.mixtures(arrays, compared.curves) if arrays else [],
             }
         )
-    card = {"protocol": protocol(cells.settings), "lengths": blocks}
+    card: dict[str, Any] = {
+        "oracle": cells.settings.description,
+        "protocol": protocol(cells.settings),
+        "lengths": blocks,
+    }
     write_json(out / "card.json", {**plain(card), "cells": done})
+    if beside:
+        other = side_by_side.read_card(beside)
+        card["beside"] = side_by_side.lines([card["oracle"], other["oracle"]], [card, other])
     (out / "card.md").write_text(r.markdown(card), encoding="utf-8")
     with_length = [{**row, "length": block["length"]} for block in blocks for row in block["baselines"]]
     r.write_csv(out / "card.csv", done, with_length)
@@ -109,9 +125,12 @@ def protocol(settings: c.Settings) -> str:
         f"(exact without z), mean over the first {settings.held_out} test sequences. Both in nats per token, at the "
         "same temperature of the decoder. KL and MI (mutual information of x and z under q): nats per sequence. ± is "
         "the 95 % t-interval over seeds, s.e. the standard error over sequences. Gap: held-out NLL less that of the "
-        "maximum-likelihood model (ml) at the temperature that gives the same oracle NLL (monotone cubic between those "
-        "measured), seed by seed; below 0 is better, - is beyond its temperatures, n the seeds that are within them. "
-        "Distinct: share of all, in brackets that of ml there. Training: wall time "
+        "best maximum likelihood (lowest held-out NLL at temperature 1) at the temperature that gives the same oracle "
+        "NLL (monotone cubic between those measured), seed by seed; below 0 is better, - is beyond its temperatures, n "
+        "the seeds that are within them. Mixed: the same for its line of mixed temperatures. Distinct: share of all, "
+        "in brackets that of the best maximum likelihood there. Discriminator: share of held-out sentences and fresh "
+        "samples that it tells correctly at the end. Rank of reward: rank correlation of the reward with the oracle's "
+        "log-probability, in batches of samples. Training: wall time "
         f"of all stages, validation and saving included. Time to quality: {settings.curve_draws} samples of each "
         "checkpoint; the first one at or below the value from which on the mean of all evaluations is, too."
     )
@@ -138,6 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--oracle-scale", type=positive_number, default=1.0, metavar="X", help="factor of its weights (default: 1)"
+    )
+    parser.add_argument(
+        "--beside", type=Path, metavar="DIR", help="folder of the card of another oracle, to show both side by side"
     )
     parser.add_argument(
         "--draws", type=positive, default=10_000, metavar="N", help="samples at each temperature (default: 10000)"

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from fairseq_seqvae.cards import baselines as card_baselines
+from fairseq_seqvae.cards import references as card_references
 from fairseq_seqvae.cards import report as card_report
 from fairseq_seqvae.oracle import Oracle
 from fairseq_seqvae.oracle.score import read_tokens
@@ -117,7 +118,7 @@ class TestReport:
     def test_held_out_nll_at_a_quality_lies_on_the_curve(self, quality, expected):
         curve = [(9.0, 7.0), (8.0, 7.9), (8.4, 7.3), (8.5, 7.25)]  # in any order
         points = [{"oracle_nll": x, "held_out_nll": y} for x, y in curve]
-        found = card_report.value_at(points, quality)
+        found = card_references.value_at(points, quality)
         assert found == (None if expected is None else pytest.approx(expected))
 
     def test_between_temperatures_a_convex_curve_is_not_replaced_by_its_chords(self):
@@ -125,9 +126,9 @@ class TestReport:
         points = [{"oracle_nll": x, "held_out_nll": 7 + (10 - x) ** 2 / 9, "share": 2 * x} for x in xs]
         for x in np.linspace(7.5, 9.9, 7):
             exact, chord = 7 + (10 - x) ** 2 / 9, np.interp(x, xs, [point["held_out_nll"] for point in points])
-            assert abs(card_report.value_at(points, x) - exact) < 0.5 * abs(chord - exact) + 1e-9
-            assert card_report.value_at(points, x, "share") == pytest.approx(2 * x)
-        assert card_report.value_at(points[:1], 7.0) == 7 + 1
+            assert abs(card_references.value_at(points, x) - exact) < 0.5 * abs(chord - exact) + 1e-9
+            assert card_references.value_at(points, x, "share") == pytest.approx(2 * x)
+        assert card_references.value_at(points[:1], 7.0) == 7 + 1
 
     @pytest.mark.parametrize(
         "values, expected",
@@ -154,7 +155,7 @@ class TestReport:
             "oracle_nll": np.array([[9.0, 7.0], [4.0, 6.0]]),
             "lengths": np.array([2, 3]),
         }
-        found = card_report.temperature_mixture(sequences, 0.3)
+        found = card_references.temperature_mixture(sequences, 0.3)
         held_out = -(math.log(0.3 * 0.4 + 0.7 * 0.2) + math.log(0.3 * 0.01 + 0.7 * 0.3)) / 5
         assert found == {
             "sharp_temperature": 0.5,
