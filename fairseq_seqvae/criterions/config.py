@@ -73,8 +73,8 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     )
     pg_region: float = option(
         1.0,
-        "with --pg-latent prior: share of the prior, where the first latent coordinate is largest, that the policy "
-        "gradient acts on; the ELBO alone keeps the coverage of the rest",
+        "with --pg-latent prior: share of the prior, where the first latent coordinate is largest, that trajectories "
+        "are drawn from; what they teach changes samples from the rest, too, since all share the decoder",
         between(0, 1, low_open=True),
         {1: "the whole prior"},
     )
