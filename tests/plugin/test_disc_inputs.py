@@ -134,3 +134,42 @@ def test_another_run_that_starts_from_its_parameters_takes_its_own_language_mode
     saved = load_checkpoint(tmp_path / "second" / "checkpoint_last.pt")["model"]
     name = "output.weight"
     assert torch.equal(saved[f"discriminator.features.1.policy.{name}"], saved[f"decoder.{name}"])
+
+
+class TestRealSentencesOfAnotherSplit:
+    def seen(self, training, batch, update):
+        """The real sentences of a turn of the discriminator, and the fakes."""
+        found = {}
+        inner = training.model.discriminator_turn
+
+        def remember(real_tokens, **inputs):
+            found["real"], found["fake"] = real_tokens.tolist(), inputs["fake_tokens"].tolist()
+            return inner(real_tokens, **inputs)
+
+        training.model.discriminator_turn = remember
+        turn = training.task.turn(update)
+        _, count, _ = training.criterion(training.model.train(), batch, turn=turn, update_num=update)
+        training.model.discriminator_turn = inner
+        assert count == len(batch["id"]) == len(found["real"])
+        return found
+
+    def test_are_drawn_from_that_split_by_update_and_sentence(self, toy):
+        training = make_training(toy.folder, "--disc-real valid")
+        batch = training.batches()[0]
+        training.task.load_dataset("valid")
+        dataset = training.task.dataset("valid")
+        known = {tuple(dataset.src[i].tolist()) for i in range(len(dataset))}
+        first, again, later = (self.seen(training, batch, update) for update in (3, 3, 4))
+        rows = [tuple(token for token in row if token != 1) for row in first["real"]]
+        assert set(rows) <= known and len(set(rows)) > len(rows) / 3
+        assert first == again and first["real"] != later["real"]
+
+    def test_leave_the_fakes_alone(self, toy):
+        plain, other = make_training(toy.folder), make_training(toy.folder, "--disc-real valid")
+        fakes = [self.seen(training, training.batches()[0], 3)["fake"] for training in (plain, other)]
+        assert fakes[0] == fakes[1]
+
+    def test_a_split_that_is_not_there_is_refused(self, toy):
+        training = make_training(toy.folder, "--disc-real none")
+        with pytest.raises(FileNotFoundError, match="there is no split 'none'"):
+            self.seen(training, training.batches()[0], 3)
