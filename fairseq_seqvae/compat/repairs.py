@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from fairseq_seqvae.compat import command_line, guarding, launch, resuming, saving, training
 
 Function = Callable[..., Any]
@@ -387,6 +389,18 @@ REPAIRS = (
         code="torch.tensor(0.0).cuda()",
         since=OLDEST,
         until="fairseq makes the zero on the trainer's device.",
+    ),
+    Repair(
+        training.clip_gradients_where_they_are,
+        module="fairseq.utils",
+        attribute="clip_grad_norm_",
+        without="With `--cpu` on a machine that has a GPU, `--clip-norm` ends the training: fairseq takes the norm to "
+        "the GPU.",
+        line="fairseq/utils.py:378",
+        code="device = torch.cuda.current_device()",
+        since=OLDEST,
+        until="fairseq asks where the gradients are.",
+        needed=torch.cuda.is_available,
     ),
     Repair(
         training.omit_empty_batches,

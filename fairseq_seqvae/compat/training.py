@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 from fairseq_seqvae.support.manners import ExplainedError
 
 Function = Callable[..., Any]
@@ -112,6 +114,24 @@ def skip_overflows_without_a_gpu(original: Function) -> Function:
             return None
 
     return train_step
+
+
+def clip_gradients_where_they_are(original: Function) -> Function:
+    """Clip the gradients of a run with `--cpu` on the CPU, also where the machine has a GPU."""
+
+    @functools.wraps(original)
+    def clip_grad_norm_(params: Any, max_norm: float, aggregate_norm_fn: Any = None) -> torch.Tensor:
+        params = [params] if isinstance(params, torch.Tensor) else list(params)
+        gradients = [p.grad for p in params if p is not None and p.grad is not None]
+        if not gradients or gradients[0].device.type != "cpu":
+            return original(params, max_norm, aggregate_norm_fn)
+        norm = original(params, 0, aggregate_norm_fn).cpu()  # 0: only measured
+        if max_norm > 0:
+            coefficient = (float(max_norm) / (norm + 1e-6)).clamp(max=1)
+            torch._foreach_mul_(gradients, coefficient)
+        return norm
+
+    return clip_grad_norm_
 
 
 def let_tasks_explain_floating_point_errors(original: Function) -> Function:

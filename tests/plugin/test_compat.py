@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fairseq import options
+from fairseq import utils as fairseq_utils
 from fairseq.data import data_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
@@ -199,6 +200,44 @@ class TestLaunch:
     def test_with_gpus_it_is_fairseqs(self, monkeypatch):
         found = self.launch(lambda cfg: setattr(cfg, "device_id", 7), monkeypatch, gpus=2)
         assert found == {"device_id": 7}
+
+
+class TestClippingOnTheCpu:
+    @staticmethod
+    def parameters():
+        parameters = [torch.nn.Parameter(torch.zeros(3)) for _ in range(3)]
+        parameters[0].grad, parameters[1].grad = torch.tensor([3.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 4.0])
+        return parameters
+
+    @pytest.mark.parametrize("most, scale", [(0, 1), (1, 1 / 5), (9, 1)])
+    def test_the_norm_may_lie_on_another_device(self, most, scale):
+        def on_a_gpu(parameters, max_norm, aggregate_norm_fn):
+            assert max_norm == 0, "fairseq would multiply by what lies on the GPU"
+            norm = torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm()
+            return types.SimpleNamespace(cpu=lambda: aggregate_norm_fn(norm))
+
+        parameters = self.parameters()
+        norm = training.clip_gradients_where_they_are(on_a_gpu)(parameters, most, lambda norm: norm)
+        assert float(norm) == 5
+        torch.testing.assert_close(parameters[0].grad, torch.tensor([3.0 * scale, 0, 0]))
+        torch.testing.assert_close(parameters[1].grad, torch.tensor([0, 0, 4.0 * scale]))
+
+    def test_without_gradients_it_is_fairseqs(self):
+        clip = training.clip_gradients_where_they_are(lambda parameters, most, fn: (parameters, most, fn))
+        parameter = torch.nn.Parameter(torch.zeros(3))
+        found, most, function = clip(parameter, 2.0)
+        assert len(found) == 1 and found[0] is parameter and most == 2.0 and function is None
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and this machine has none")
+    @pytest.mark.parametrize("device", ["cpu", "cuda"])
+    def test_on_a_machine_with_a_gpu(self, device):
+        parameters = self.parameters()
+        for p in parameters:
+            p.grad = None if p.grad is None else p.grad.to(device)
+        parameters = [types.SimpleNamespace(grad=p.grad) for p in parameters]
+        assert float(fairseq_utils.clip_grad_norm_(parameters, 1.0)) == 5
+        torch.testing.assert_close(parameters[1].grad.cpu(), torch.tensor([0, 0, 4 / 5]))
 
 
 class TestDistributedModels:

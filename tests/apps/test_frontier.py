@@ -1,0 +1,80 @@
+"""examples/melody/frontier: what it trains, and what it says of cells that are there."""
+
+import importlib.machinery
+import importlib.util
+import json
+
+import commands
+import pytest
+import yaml
+from test_examples import config_of_flags
+
+from fairseq_seqvae.runs import steps
+
+MELODY = commands.ROOT / "examples" / "melody"
+
+
+@pytest.fixture(scope="module")
+def frontier():
+    loader = importlib.machinery.SourceFileLoader("frontier", str(MELODY / "frontier"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("frontier", loader))
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return yaml.safe_load((MELODY / "frontier.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("recipe", ["bars2", "bars4"])
+def test_both_kinds_have_as_many_updates_and_differ_by_the_reward(frontier, plan, recipe):
+    found = {}
+    for kind, name in (("longer", "seqvae_elbo"), ("reward", "seqvae_pg")):
+        flags = steps.flags_from_yaml(MELODY / "config" / f"{recipe}.yaml", frontier.options(plan, f"{kind}-0.4"))
+        found[kind] = config_of_flags(flags)
+        assert found[kind].criterion._name == name and found[kind].criterion.kl_weight == 0.4
+        assert found[kind].criterion.kl_anneal == "constant"
+    longer, reward = found.values()
+    assert longer.optimization == reward.optimization and longer.lr_scheduler == reward.lr_scheduler
+    turns = reward.task.gen_pretrain_updates, reward.task.disc_pretrain_updates
+    assert turns == (0, plan["discriminator_first"])
+    assert reward.optimization.max_update == 2 * plan["turns"] + plan["discriminator_first"]
+    assert reward.criterion.pg_latent == "prior" and reward.model.decoder == longer.model.decoder == "hybrid"
+
+
+def write_cell(folder, notes, judged):
+    folder.mkdir(parents=True)
+    measured = {"rec_acc_notes": notes, "rec_acc": 0.9, "rec_exact": 0.5, "kl": 40.0}
+    (folder / "measure.json").write_text(json.dumps(measured))
+    samples = [{"temperature": tau, "accuracy": value, "in_one_scale": 0.7, "runs": []} for tau, value in judged]
+    (folder / "judge.json").write_text(json.dumps({"held_out": {"in_one_scale": 0.9}, "samples": samples}))
+
+
+def test_the_table_has_the_mean_and_the_range_of_the_seeds(frontier, tmp_path):
+    write_cell(tmp_path / "longer-2-1", 0.8, [(1.0, 0.75), (0.5, 0.65)])
+    write_cell(tmp_path / "longer-2-2", 0.9, [(1.0, 0.85), (0.5, 0.65)])
+    write_cell(tmp_path / "reward-1-1", 0.7, [(1.0, 0.6)])
+    write_cell(tmp_path / "another-1-1", 0.7, [(1.0, 0.6)])
+    (tmp_path / "reward-1-2").mkdir()  # not finished
+    found = frontier.summaries(frontier.finished(tmp_path, ["longer-2", "reward-1"]))
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in frontier.markdown(found, "bars2").splitlines()
+    ]
+    assert lines[0] == [
+        *("bars2", "temperature", "seeds", "notes", "tokens", "whole", "KL, nats", "judge", "in one scale")
+    ]
+    assert lines[2:] == [
+        ["held-out data", "-", "1", "-", "-", "-", "-", "-", "0.900"],
+        ["longer-2", "1", "2", "0.850 (0.800 to 0.900)", "0.900", "0.500", "40.0", "0.800 (0.750 to 0.850)", "0.700"],
+        ["longer-2", "0.5", "2", "0.850 (0.800 to 0.900)", "0.900", "0.500", "40.0", "0.650", "0.700"],
+        ["reward-1", "1", "1", "0.700", "0.900", "0.500", "40.0", "0.600", "0.700"],
+    ]
+    frontier.draw(found, tmp_path / "frontier.png")
+    assert (tmp_path / "frontier.png").stat().st_size > 1000
+
+
+def test_an_unknown_cell_is_named(frontier, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["frontier", "--cells", "reward-7", "--out", str(tmp_path / "out")])
+    assert steps.main(frontier.body, frontier.parse()) == 1
+    assert "--cells reward-7: expected some of start, longer-0.4," in capsys.readouterr().err
