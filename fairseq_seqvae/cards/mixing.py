@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_seqvae.cards.baselines import BACK_OFF_WEIGHTS, BigramTable
+from fairseq_seqvae.core.discriminators.likelihood import TokenLikelihood
 from fairseq_seqvae.core.rollouts.policy import State
-from fairseq_seqvae.core.sequences import shift_right, token_log_probs
 
 TABLE_WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-_ROWS_AT_A_TIME = 64
 
 
 class MixedWithBigrams(nn.Module):
@@ -64,7 +63,8 @@ def fit(policy: Any, train: Tensor, valid: Tensor, vocab_size: int, first: int) 
         vocab_size: of the oracle
         first: see :class:`MixedWithBigrams`
     """
-    own = _token_probs(policy, valid + first)
+    nothing = torch.zeros_like(valid, dtype=torch.bool)
+    own = TokenLikelihood(policy, torch.zeros(0)).log_probs(valid + first, nothing).double().exp()
 
     def choices() -> Iterable[tuple[float, float, float]]:
         for k in BACK_OFF_WEIGHTS:
@@ -74,14 +74,3 @@ def fit(policy: Any, train: Tensor, valid: Tensor, vocab_size: int, first: int) 
 
     _, k, weight = max(choices())
     return MixedWithBigrams(policy, BigramTable.fit(train, vocab_size, k), weight, first)
-
-
-def _token_probs(policy: Any, tokens: Tensor) -> Tensor:
-    """Probability of each token, (N, T), float64."""
-    found = []
-    for some in tokens.split(_ROWS_AT_A_TIME):
-        mask = torch.zeros_like(some, dtype=torch.bool)
-        previous = shift_right(some, mask, policy.eos, policy.pad)
-        logits = policy.teacher_forced(previous, torch.zeros(len(some), 0), regularize=False)
-        found.append(token_log_probs(logits, some, mask).double().exp())
-    return torch.cat(found)

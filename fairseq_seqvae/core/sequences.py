@@ -24,19 +24,6 @@ def lengths_from_padding(mask: Tensor) -> Tensor:
     return (~mask).sum(dim=1)
 
 
-def shift_right(tokens: Tensor, mask: Tensor, first: int, pad: int) -> Tensor:
-    """Inputs of a decoder that is to produce *tokens*: *first*, then all tokens but the last, (B, T).
-
-    Args:
-        tokens: (B, T)
-        mask: (B, T), True = padding
-        first: first input
-        pad: what stands at padding
-    """
-    shifted = torch.cat([tokens.new_full((tokens.size(0), 1), first), tokens[:, :-1]], dim=1)
-    return shifted.masked_fill(mask, pad)
-
-
 def stirred(state: Tensor, tokens: Tensor) -> Tensor:
     """*state* (R,) int64 after one more of *tokens* (R,): chained over a sequence, a number for it.
 

@@ -31,7 +31,6 @@ from fairseq_seqvae.core.schedules.turns import (
     ENCODER,
     GENERATOR_PARTS,
 )
-from fairseq_seqvae.core.sequences import shift_right
 from fairseq_seqvae.models import discriminators  # noqa: F401  (registers the built-in ones)
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
 from fairseq_seqvae.models.decoders import hierarchical, hybrid  # noqa: F401
@@ -97,6 +96,19 @@ class DiscriminatorOutput(NamedTuple):
     logits_real: Tensor
     logits_fake: Tensor
     penalty: Tensor | None
+
+
+def shift_right(tokens: Tensor, mask: Tensor, first: int, pad: int) -> Tensor:
+    """Inputs of a decoder that is to produce *tokens*: *first*, then all tokens but the last, (B, T).
+
+    Args:
+        tokens: (B, T)
+        mask: (B, T), True = padding
+        first: first input
+        pad: what stands at padding
+    """
+    shifted = torch.cat([tokens.new_full((tokens.size(0), 1), first), tokens[:, :-1]], dim=1)
+    return shifted.masked_fill(mask, pad)
 
 
 @register_model("seqvae", dataclass=SeqVAEConfig)

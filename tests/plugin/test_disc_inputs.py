@@ -5,7 +5,7 @@ import pytest
 import torch
 from commands import assert_same_training, distributed, json_lines, load_checkpoint, make_training, run
 
-from fairseq_seqvae.core.sequences import shift_right, token_log_probs
+from fairseq_seqvae.core.sequences import token_log_probs
 
 # Turns: G G G, D D, then G G D again and again.
 BOTH = "--disc-inputs tokens,ngrams,likelihood --disc-ngrams 3"
@@ -49,7 +49,8 @@ def test_the_language_model_is_the_decoder_when_the_discriminator_starts(toy):
     assert training.model.run_state.get("disc_lm") == (3,)
     target = training.batches()[0]["target"]
     mask, z = target.eq(1), torch.zeros(len(target), training.model.prior.dim)
-    logits = likelihood.policy.teacher_forced(shift_right(target, mask, 2, 1), z, regularize=False)
+    previous = torch.cat([torch.full_like(target[:, :1], 2), target[:, :-1]], dim=1).masked_fill(mask, 1)
+    logits = likelihood.policy.teacher_forced(previous, z, regularize=False)
     assert torch.allclose(likelihood.log_probs(target, mask), token_log_probs(logits, target, mask), atol=1e-5)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairseq_seqvae.core.sequences import shift_right, token_log_probs
+from fairseq_seqvae.core.sequences import token_log_probs
 
 # Logits that are held at a time, as numbers.
 _LOGITS = {"cpu": 1 << 22, "cuda": 1 << 27}
@@ -37,7 +37,8 @@ class TokenLikelihood(nn.Module):
     @torch.no_grad()
     def log_probs(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Log-probability of each token, (B, T), nats, float32, 0 at padding."""
-        previous = shift_right(tokens, mask, self.policy.eos, self.policy.pad)
+        previous = tokens.roll(1, dims=1).masked_fill(mask, self.policy.pad)
+        previous[:, 0] = self.policy.eos
         found, rows = [], 1
         start = 0
         while start < len(tokens):
