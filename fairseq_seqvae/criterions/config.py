@@ -57,8 +57,8 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
         "discriminator",
         "rewards, separated by commas: discriminator, FILE.py:function, or a built-in one as NAME or NAME:ARGUMENT "
         "(bleu, classifier, contains, length, likelihood, melody-begin, melody-highest, melody-key, melody-leaps, "
-        "melody-lowest, melody-motif, melody-range, melody-repeats, melody-tonic, melody-variety, novelty, regex); "
-        "without discriminator none is built, and it has no turns",
+        "melody-lowest, melody-motif, melody-range, melody-repeats, melody-tonic, melody-variety, novelty, oracle, "
+        "regex); without discriminator none is built, and it has no turns",
     )
     reward_weights: Optional[str] = option(
         None, "weights of the rewards, one number for each of --reward-sources; without this flag 1 each"
@@ -80,8 +80,8 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     )
     pg_region: float = option(
         1.0,
-        "with --pg-latent prior: share of the prior, where the first latent coordinate is largest, that the policy "
-        "gradient acts on; the ELBO alone keeps the coverage of the rest",
+        "with --pg-latent prior: share of the prior, where the first latent coordinate is largest, that trajectories "
+        "are drawn from; what they teach changes samples from the rest, too, since all share the decoder",
         between(0, 1, low_open=True),
         {1: "the whole prior"},
     )
@@ -110,6 +110,11 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     )
     fake_reuse: int = option(
         100, "updates of the discriminator that share a pool; a move of the generator ends it sooner", at_least(1)
+    )
+    disc_real: Optional[str] = option(
+        None,
+        "split of the data that the discriminator's real sentences are drawn from, such as one that the generator does "
+        "not learn; without this flag they are those of the batch",
     )
     disc_l2: float = option(
         0.0,

@@ -26,7 +26,7 @@ ROOMS = {
     "scoring": {"compat", "options", "oracle"},
     "inference": {"", "core", "options"},
     "models": {"compat", "core", "inference", "options", "support"},
-    "rewards": {"core", "inference", "melody", "metrics", "support"},
+    "rewards": {"core", "inference", "melody", "metrics", "oracle", "support"},
     "criterions": {"compat", "core", "metrics", "options", "rewards", "support"},
     "tasks": {"compat", "core", "inference", "melody", "models", "options", "rewards", "support"},
     "measure": {"", "compat", "core", "inference", "metrics", "support"},

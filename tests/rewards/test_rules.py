@@ -1,7 +1,9 @@
 """The built-in rewards, each against examples worked out by hand."""
 
 import pytest
+import torch
 
+from fairseq_seqvae.oracle import Oracle, weights
 from fairseq_seqvae.rewards import REWARDS, Run
 
 RUN = Run(dictionary=None, training_texts=lambda: ["a b", "c"])
@@ -55,6 +57,31 @@ def test_novelty_knows_the_training_data():
     assert judge("novelty", "a b", "b a", "c", "") == [0, 1, 0, 1]
     with pytest.raises(ValueError, match="novelty takes no argument, but is given 'x'"):
         judge("novelty:x")
+
+
+class TestOracle:
+    def test_mean_log_probability_of_the_tokens_of_that_oracle(self):
+        twice = Oracle(weights.checked_weights({k: 2 * v for k, v in weights.draw_weights(88).items()}))
+        for source, oracle in {"oracle:88": Oracle.from_seed(88), "oracle:88*2": twice}.items():
+            expected = [-oracle.nll(torch.tensor([row])).item() for row in ([3, 4999, 0], [7])]
+            assert judge(source, "3 4999 0", "7") == pytest.approx(expected, abs=1e-5)
+
+    def test_of_a_file(self, tmp_path):
+        small = Oracle.from_seed(7, 5, 3, 3)
+        small.save_npz(tmp_path / "small.npz")
+        expected = -small.nll(torch.tensor([[4, 1]])).item()
+        assert judge(f"oracle:{tmp_path}/small.npz", "4 1", "5 1") == pytest.approx([expected, -30])
+
+    def test_what_the_oracle_cannot_have_drawn_is_worse_than_all_that_it_can(self):
+        assert judge("oracle:88", "<unk> 1", "", "5000 1", "-1") == [-30] * 4
+
+    def test_bad_arguments_are_explained(self, tmp_path):
+        for source, message in {
+            "oracle": "give the seed of the oracle, such as oracle:88",
+            f"oracle:{tmp_path}/none.npz": "there is no file .*none.npz",
+        }.items():
+            with pytest.raises(ValueError, match=message):
+                judge(source)
 
 
 class TestBleu:
