@@ -259,7 +259,7 @@ def kill_often(plan: Plan, data, folder: Path, processes: int, kills: int) -> No
 @pytest.mark.heavy
 @pytest.mark.parametrize(
     "processes",
-    [1, 2, pytest.param(4, marks=pytest.mark.xfail(reason="its end differs from that of a run not killed"))],
+    [1, 2, pytest.param(4, marks=pytest.mark.xfail(reason="does not end as a run not killed"))],
 )
 def test_training_survives_many_kills(toy, tmp_path, processes):
     print("\n| processes | phase | killed | kills | updates made again |")
