@@ -22,6 +22,7 @@ NEED_FAIRSEQ = [
     "plugin/test_bad_input.py",
     "plugin/test_checkpoints.py",
     "plugin/test_compat.py",
+    "plugin/test_conditions.py",
     "plugin/test_actor_critic.py",
     "plugin/test_criterions.py",
     "plugin/test_disc_loss.py",

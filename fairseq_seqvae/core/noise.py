@@ -41,6 +41,8 @@ class Stream(IntEnum):
     FITTED_PRIOR = 18
     SLOPE = 26
     SCHEDULED_SAMPLING = 27
+    CONDITION = 28
+    GENERATION_CONDITION = 29
 
 
 def _signed(value: int) -> int:

@@ -15,6 +15,7 @@ from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
 from fairseq_seqvae.criterions.seqvae_elbo import Model, Result, SeqVAEElboCriterion
 from fairseq_seqvae.rewards.sources import DISCRIMINATOR
 
+Batch = tuple[Tensor, Tensor]  # tokens (B, T), padding mask (B, T)
 # What the run state holds: update and accuracy of the last judgement on held-out data.
 JUDGEMENT = "judgement"
 _ROWS_AT_A_TIME = 256
@@ -55,16 +56,21 @@ class DiscriminatorTurns(SeqVAEElboCriterion):
 
     def discriminator_turn(self, model: Model, sample: dict[str, Any], draws: Draws) -> Result:
         """Loss of the discriminator on the batch against as many samples with z from the prior."""
+        model.keep_language_model(draws.update, self.task.plan.gen_pretrain_updates)
+        cfg, ids = self.cfg, sample["id"]
+        if cfg.disc_real:
+            chances = draws.uniforms(Stream.FAKE_CHOICE, ids, 1, 1).squeeze(1)  # fakes are chosen by those of 0
+            sample = self.task.drawn_sample(cfg.disc_real, chances, draws)
         target = sample["target"]
-        fakes = self.fakes(model, sample["id"], draws, self.task.max_sample_length(target))
-        cfg = self.cfg
+        fakes = self.fakes(model, ids, draws, self.task.max_sample_length(target))
         output = model(
             **sample["net_input"] | {"src_tokens": target},
             mode="discriminator",
             real_mask=target.eq(self.padding_idx),
             fake_tokens=fakes.tokens,
             fake_mask=fakes.mask,
-            shares=draws.uniforms(Stream.SLOPE, sample["id"], 0, 1).squeeze(1) if cfg.gradient_penalty else None,
+            fake_labels=fakes.labels,
+            shares=draws.uniforms(Stream.SLOPE, ids, 0, 1).squeeze(1) if cfg.gradient_penalty else None,
         )
         logits = output.logits_real, output.logits_fake
         loss_real, loss_fake = discriminator_loss(*logits, cfg.disc_label_smoothing, cfg.disc_loss)
@@ -139,7 +145,7 @@ class DiscriminatorTurns(SeqVAEElboCriterion):
             model, sample["id"], Draws(self.cfg.seed, update_num), *streams, self.task.max_sample_length(target)
         )
         judges = [part for part in (model.discriminator, model.kept_discriminator) if part is not None]
-        found = torch.stack([self._held_out_accuracies(judge, target, samples) for judge in judges])
+        found = torch.stack([self._held_out_accuracies(judge, *seen(model, sample, samples)) for judge in judges])
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.broadcast(found, 0)
         (present, *kept), given_up = found.tolist(), None
@@ -153,25 +159,32 @@ class DiscriminatorTurns(SeqVAEElboCriterion):
         return Verdict(of_real, of_fake, self.reward_is_used, was_used, given_up)
 
     @torch.no_grad()
-    def _held_out_accuracies(self, discriminator: nn.Module, target: Tensor, samples: Samples) -> Tensor:
+    def _held_out_accuracies(self, discriminator: nn.Module, real: Batch, fake: Batch) -> Tensor:
         """Shares of real sequences and of samples that are told correctly, (2,) float64."""
         training = discriminator.training
         discriminator.eval()
-        logits_real = _logits(discriminator, target, target.eq(self.padding_idx))
-        logits_fake = _logits(discriminator, samples.tokens, samples.mask)
+        logits_real, logits_fake = _logits(discriminator, *real), _logits(discriminator, *fake)
         discriminator.train(training)
         correct = correct_judgements(logits_real, logits_fake, self.cfg.disc_loss)
-        return torch.stack(correct).double() / len(target)  # as many samples as sentences
+        return torch.stack(correct).double() / len(logits_real)  # as many samples as sentences
 
     # -- fairseq's validations --
 
-    def validate_discriminator(self, model: Model, target: Tensor, samples: Samples) -> dict[str, Any]:
+    def validate_discriminator(self, model: Model, sample: dict[str, Any], samples: Samples) -> dict[str, Any]:
         """Accuracy on held-out data and fresh samples: training data can be memorised."""
         if model.discriminator is None or not self.task.judges_discriminator:
             return {}
-        logits_real = model.discriminator(target, target.eq(self.padding_idx))
-        logits_fake = model.discriminator(samples.tokens, samples.mask)
+        logits_real, logits_fake = (model.discriminator(*batch) for batch in seen(model, sample, samples))
         return logged.judgements(logits_real, logits_fake, self.cfg.disc_loss)
+
+
+def seen(model: Model, sample: dict[str, Any], samples: Samples) -> tuple[Batch, Batch]:
+    """Tokens and padding mask of the data and of samples, as the discriminator sees them."""
+    target, pad = sample["target"], model.decoder.pad
+    real, fake = (target, target.eq(pad)), (samples.tokens, samples.mask)
+    if model.conditions is None:
+        return real, fake
+    return model.conditions.seen(*real, sample["net_input"]["labels"]), model.conditions.seen(*fake, samples.labels)
 
 
 def _logits(discriminator: nn.Module, tokens: Tensor, mask: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fairseq_seqvae import options
 from fairseq_seqvae.core import sequences
+from fairseq_seqvae.core.noise import Draws
 from fairseq_seqvae.core.policy_gradient import critic, diversity, groups, ppo, reference, reinforce, reinvent
 from fairseq_seqvae.core.rollouts.policy import Trajectory
 from fairseq_seqvae.core.rollouts.rollout import PrefixValues, reward_positions
@@ -67,6 +68,12 @@ class PolicyTurns(SeqVAEElboCriterion):
     def needs_critic(self) -> bool:
         """Whether the model has to have a critic."""
         return self.cfg.value == "critic" or self.cfg.pg_baseline == "critic"
+
+    def labels_to_act(self, model: Model, sample: dict[str, Any], draws: Draws) -> Tensor:
+        """Labels (B,) of what the policy draws: those of the batch with its z, random ones with a z of the prior."""
+        if self.cfg.pg_latent == "prior":
+            return model.conditions.draw(draws, sample["id"])
+        return sample["net_input"]["labels"]
 
     # -- the critic --
 
@@ -210,3 +217,10 @@ class PolicyTurns(SeqVAEElboCriterion):
             divergence = sum(float(log["ref_kl"]) for log in logs) / count
             weight = self.adaptive.step(self.ref_kl_weight(), divergence, count)
             self.run_state.set(REF_KL, (weight, *(self.run_state.get("reference") or ())))
+
+    @classmethod
+    def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
+        """Log means, see :mod:`fairseq_seqvae.criterions.logged`."""
+        super().reduce_metrics(logging_outputs)
+        logged.log_policy_gradient(logging_outputs)
+        logged.log_discriminator(logging_outputs)

@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from fairseq_seqvae import options
+from fairseq_seqvae.core.conditions import parted
 from fairseq_seqvae.core.rewards.base import Reward
+from fairseq_seqvae.core.rewards.conditioned import ConditionedReward
 from fairseq_seqvae.core.rewards.discriminator import DiscriminatorReward
+from fairseq_seqvae.core.rollouts.policy import Trajectory
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
 from fairseq_seqvae.criterions.seqvae_elbo import Model, SeqVAEElboCriterion
 from fairseq_seqvae.rewards.registry import Run
@@ -24,6 +27,7 @@ class Rewarding(SeqVAEElboCriterion):
         reader: makes texts of tokens for the rewards that need some
         reward: all rewards as one, for the model that they are bound to
         judge: the discriminator of that model, or None
+        by_label: its reward, where sequences have labels
         scored: what is logged of the sequences that were scored last
     """
 
@@ -36,6 +40,7 @@ class Rewarding(SeqVAEElboCriterion):
         self.reader = Reader(task.target_dictionary)
         self.judge: Any = ...  # not bound yet
         self.scored: dict[str, Any] = {}
+        self.by_label: ConditionedReward | None = None
         self._warned = False
         self._sources: Sources | None = None
         # Elsewhere, as in fairseq-validate, the flags are those of a checkpoint, which could name any file.
@@ -43,7 +48,8 @@ class Rewarding(SeqVAEElboCriterion):
             if cfg.reward_sources != DISCRIMINATOR:
                 self.reader.decoders = task.text_decoders()
             run = Run(task.target_dictionary, self._training_texts, str(task.cfg.data))
-            self._sources = load_sources(cfg.reward_sources, cfg.reward_weights, run, self.reader)
+            what = cfg.reward_sources, cfg.reward_weights, run, self.reader
+            self._sources = load_sources(*what, cfg.reward_workers)
 
     def _training_texts(self) -> Iterator[str]:
         for tokens in self.task.training_sequences():
@@ -59,7 +65,23 @@ class Rewarding(SeqVAEElboCriterion):
             raise RuntimeError("rewards are loaded in a training only: let the task build the model to train first.")
         self.judge = model.discriminator
         how = str(self.cfg.reward), str(self.cfg.disc_scoring)
-        self.reward = self._sources.reward(lambda: DiscriminatorReward(self.judge, *how))
+        self.by_label = None
+
+        def discriminators() -> Reward:
+            reward = DiscriminatorReward(self.judge, *how)
+            if model.conditions is None:
+                return reward
+            self.by_label = ConditionedReward(reward)
+            return self.by_label
+
+        self.reward = self._sources.reward(discriminators)
+
+    def tell_labels(self, model: Model, trajectory: Trajectory) -> None:
+        """Let the rewards know the labels of the sequences that they score next."""
+        _, labels = parted(trajectory.z)
+        if self.by_label is not None:
+            self.by_label.label_tokens = model.conditions.tokens(labels)
+        self.reader.labels = [model.conditions.names[label] for label in labels.tolist()]
 
     def warn_of_one_sequence(self) -> None:
         """Say once that a baseline which compares sequences has nothing to compare in a batch of one."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fairseq_seqvae import options
 from fairseq_seqvae.core import sequences
+from fairseq_seqvae.core.conditions import joined
 from fairseq_seqvae.core.elbo import negative_elbo, training_loss
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.rollouts import rollout
@@ -110,13 +111,14 @@ class SeqVAEElboCriterion(FairseqCriterion):
             log["bigrams_samples"] = bigram_counts(samples.tokens, samples.mask)
             log |= {"distinct_data": count_distinct(target, mask)}
             log |= {"distinct": count_distinct(samples.tokens, samples.mask)}
-            log |= self.validate_discriminator(model, target, samples)
+            log |= self.validate_discriminator(model, sample, samples)
         if model.prior.dim and not self.cfg.no_valid_reconstruction:
-            decoded = reconstruction.greedy(model.decoder, output.posterior.mean, target.size(1))
+            z, labels = output.posterior.mean, sample["net_input"].get("labels")
+            decoded = reconstruction.greedy(model.decoder, z if labels is None else joined(z, labels), target.size(1))
             log |= logged.reconstructions(decoded, target, mask, self.notes)
         return loss, sample["nsentences"], log
 
-    def validate_discriminator(self, model: Model, target: Tensor, samples: Samples) -> dict[str, Any]:
+    def validate_discriminator(self, model: Model, sample: dict[str, Any], samples: Samples) -> dict[str, Any]:
         """What the adversarial criterion logs about the discriminator on held-out data."""
         return {}
 
@@ -197,9 +199,13 @@ class SeqVAEElboCriterion(FairseqCriterion):
     def prior_samples(
         self, model: Model, ids: Tensor, draws: Draws, latent_stream: Stream, stream: Stream, max_len: int
     ) -> Samples:
-        """One sequence for each of *ids* (B,), with z from the prior."""
+        """One sequence for each of *ids* (B,), with z from the prior and, where such are known, a label of the data."""
         noise, keys = draws.noise_and_keys(latent_stream, stream, ids, model.prior.noise_dim)
-        return rollout.sample(model.decoder, model.prior.sample(noise), keys, max_len)
+        z = model.prior.sample(noise)
+        if model.conditions is None:
+            return rollout.sample(model.decoder, z, keys, max_len)
+        labels = model.conditions.draw(draws, ids)
+        return rollout.sample(model.decoder, joined(z, labels), keys, max_len)._replace(labels=labels)
 
     # -- logging --
 

@@ -9,13 +9,13 @@ from fairseq.criterions import register_criterion
 from torch import Tensor, nn
 
 from fairseq_seqvae.core import sequences
+from fairseq_seqvae.core.conditions import joined
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.policy_gradient import reinforce
 from fairseq_seqvae.core.rewards.weighted import WeightedRewards
 from fairseq_seqvae.core.rollouts import rollout
 from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Trajectory
 from fairseq_seqvae.core.schedules.turns import ELBO_TURNS, GENERATOR_PRETRAIN, GENERATOR_TURN, Turn
-from fairseq_seqvae.criterions import logged
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
 from fairseq_seqvae.criterions.discriminator_turns import DiscriminatorTurns
 from fairseq_seqvae.criterions.experience import Experience
@@ -84,7 +84,8 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, Rewarding, DiscriminatorTurns):
             dim = model.prior.noise_dim if cfg.pg_latent == "prior" else model.encoder.noise_dim
             streams = Stream.TRAJECTORY_LATENT, Stream.TRAJECTORY
             numbers = draws.noise_and_keys(*streams, ids, dim, cfg.pg_group_size)
-            acted = self.act(model, sample, *numbers, max_len)
+            labels = None if model.conditions is None else self.labels_to_act(model, sample, draws)
+            acted = self.act(model, sample, *numbers, max_len, labels)
             values = self.rewards(model, acted, draws, max_len)
             experience = Experience(acted, values if self.seen is None else self.filtered(self.seen, acted, values))
         trajectory = experience.trajectory
@@ -144,20 +145,24 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, Rewarding, DiscriminatorTurns):
         return loss, log
 
     @torch.no_grad()
-    def act(self, model: Model, sample: dict[str, Any], noise: Tensor, keys: Tensor, max_len: int) -> Trajectory:
+    def act(
+        self, model: Model, sample: dict[str, Any], noise: Tensor, keys: Tensor, max_len: int, labels: Any = None
+    ) -> Trajectory:
         """The sequences that are rewarded, and the z they belong to.
 
         Args:
             noise: standard normal, for z, (B, noise_dim) of the distribution that it is drawn from
             keys: (B * size of a group,), of the random numbers that draw the tokens
             max_len: longest sequence, in tokens
+            labels: (B,), of the sequences, where such have labels
         """
         target, net_input = sample["target"], sample["net_input"]
         if self.cfg.pg_latent == "prior":
             z = model.prior.region(noise, self.cfg.pg_region)
+            z = z if labels is None else joined(z, labels)
         else:
             with evaluating(model.encoder):
-                z = model.encoder.draw(net_input["src_tokens"], net_input["src_lengths"], noise).z
+                z = model.encoder.draw(net_input["src_tokens"], net_input["src_lengths"], noise, labels).z
         if self.cfg.pg_trajectories == "data":
             mask = target.eq(self.padding_idx)
             return Trajectory(target, sequences.lengths_from_padding(mask), mask, z, sample["id"])
@@ -171,6 +176,8 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, Rewarding, DiscriminatorTurns):
             self.bind(model)
         if self.judgements.threshold and isinstance(self.reward, WeightedRewards):
             self.reward.let_discriminator_count(self.reward_is_used)
+        if model.conditions is not None:
+            self.tell_labels(model, trajectory)
         with evaluating(model.discriminator):
             if self.cfg.value != "rollouts":
                 values = rollout.final_values(self.reward, trajectory)
@@ -191,10 +198,3 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, Rewarding, DiscriminatorTurns):
         if self._last_plan is None or self._last_plan.max_len != max_len:
             self._last_plan = RolloutPlan(cfg.num_rollouts, cfg.reward_stride, max_len, cfg.rollout_chunk)
         return self._last_plan
-
-    @classmethod
-    def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
-        """Log means, see :mod:`fairseq_seqvae.criterions.logged`."""
-        super().reduce_metrics(logging_outputs)
-        logged.log_policy_gradient(logging_outputs)
-        logged.log_discriminator(logging_outputs)

@@ -42,7 +42,8 @@ def encode(
         rows = [dataset.src[int(i)].long() for i in ids]
         lengths = torch.tensor([len(row) for row in rows], device=device)
         tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad).to(device)
-        posterior = model.encoder.posterior(tokens, lengths)
+        labels = None if dataset.labels is None else dataset.labels[ids].to(device)
+        posterior = model.encoder.posterior(tokens, lengths, labels)
         z = posterior.mean
         if source == "samples":
             z = posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids.to(device), posterior.noise_dim))

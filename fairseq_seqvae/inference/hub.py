@@ -21,6 +21,7 @@ from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.rollouts.policy import SamplingOptions
 from fairseq_seqvae.core.rollouts.rollout import sample
 from fairseq_seqvae.inference import latents
+from fairseq_seqvae.inference.labels import Labels, code_of, labels_of_texts
 
 GREEDY = SamplingOptions(top_k=1)
 
@@ -88,6 +89,10 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
     search, ``score``). In the methods here *texts* are lines as they were before subword encoding, and random draws
     are a function of *seed* and of the place in the list alone. Sampling options are those of
     :func:`fairseq_seqvae.sampling.pick`, with ``max_len`` (tokens, EOS included) and ``min_len``.
+
+    Of a model that was trained with --labels, *labels* are those of the given texts, and *condition* is what is asked
+    for: one label, or one for each text. Without *condition*, texts are made with their own labels, and draws with
+    labels as frequent as in the training data.
     """
 
     @property
@@ -101,19 +106,19 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
         return latents.latent_dim(self.model)
 
     @torch.no_grad()
-    def encode_latent(self, texts: Sequence[str]) -> Posterior:
+    def encode_latent(self, texts: Sequence[str], labels: Labels = None) -> Posterior:
         """q(z|x) of each text: its ``mean`` (B, Z) and, of a Gaussian, ``std`` (B, Z)."""
         tokens = [self._binarize(text) for text in self._checked(texts)]
         fixed = self.model.decoder.fixed_length
         for text, row in zip(texts, tokens, strict=True):
             if fixed and len(row) != fixed:
                 raise ValueError(f"{text!r} has {len(row)} tokens: the model knows sequences of {fixed} only.")
-        return self._posterior(tokens)
+        return self._posterior(tokens, labels_of_texts(self, labels, None, len(tokens)))
 
-    def _posterior(self, tokens: list[Tensor]) -> Posterior:
+    def _posterior(self, tokens: list[Tensor], labels: Tensor | None) -> Posterior:
         lengths = torch.tensor([len(t) for t in tokens], device=self.device)
         padded = data_utils.collate_tokens(tokens, self.tgt_dict.pad(), left_pad=False).to(self.device)
-        return self.model.encoder.posterior(padded, lengths)
+        return self.model.encoder.posterior(padded, lengths, labels)
 
     def sample_latent(self, n: int, seed: int = 1, prior: str = "model") -> Tensor:
         """*n* draws from the prior, (n, Z): the ``model``'s own or the ``fitted`` one."""
@@ -128,6 +133,7 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
         seed: int | None = None,
         max_len: int = 200,
         prefixes: Sequence[str] | None = None,
+        condition: Labels = None,
         **options: Any,
     ) -> list[str]:
         """One text for each z (B, Z): the likeliest token at each step, or with *seed* or *options* a draw.
@@ -137,6 +143,7 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
             seed: of the draws; with *options* alone it is 1
             max_len: longest text, in tokens, EOS included; no longer than the decoder makes of a z
             prefixes: texts to begin with, one for each z
+            condition: labels of the texts, see :class:`SeqVAEHubInterface`
             options: ``temperature``, ``top_k``, ``top_p``, ``min_len``
         """
         if not torch.is_tensor(z):
@@ -150,7 +157,8 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
             max_len = max(max_len, prefix.size(1))
         keys = Draws(1 if seed is None else seed).keys(Stream.GENERATION, torch.arange(len(z), device=self.device))
         how = GREEDY if seed is None and not options else SamplingOptions(**options)
-        drawn = sample(decoder, z.to(self.device), keys, decoder.fixed_length or max_len, how, prefix)
+        code = code_of(self, z.to(self.device), condition, seed)
+        drawn = sample(decoder, code, keys, decoder.fixed_length or max_len, how, prefix)
         return [self.decode(tokens[:length]) for tokens, length in zip(drawn.tokens, drawn.lengths, strict=True)]
 
     def _prefix_tokens(self, prefixes: Sequence[str], count: int) -> Tensor:
@@ -164,36 +172,66 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
             raise ValueError(f"a prefix has {prefix.size(1)} tokens: the model knows sequences of {fixed} only.")
         return prefix
 
-    def sample_prior(self, n: int, seed: int = 1, prior: str = "model", **options: Any) -> list[str]:
+    def sample_prior(
+        self, n: int, seed: int = 1, prior: str = "model", condition: Labels = None, **options: Any
+    ) -> list[str]:
         """*n* new texts; *prior* as of :meth:`sample_latent`, options as of :meth:`decode_latent`."""
-        return self.decode_latent(self.sample_latent(n, seed, prior), seed, **options)
+        return self.decode_latent(self.sample_latent(n, seed, prior), seed, condition=condition, **options)
 
-    def reconstruct(self, texts: Sequence[str], latent: str = "mean", beam: int = 5, seed: int = 1) -> list[str]:
+    def reconstruct(
+        self,
+        texts: Sequence[str],
+        latent: str = "mean",
+        beam: int = 5,
+        seed: int = 1,
+        labels: Labels = None,
+        condition: Labels = None,
+    ) -> list[str]:
         """The likeliest text, by beam search, for the z of each text: the ``mean`` of its posterior or a ``sample``."""
-        posterior = self.encode_latent(texts)
+        own = labels if labels is not None else condition
+        posterior = self.encode_latent(texts, own)
         if latent == "mean":
             z = posterior.mean
         elif latent == "sample":
             z = self._draw(posterior, seed)
         else:
             raise ValueError(f"`latent` must be 'mean' or 'sample' but is {latent!r}.")
-        return self._beam_search(z, beam)
+        return self._beam_search(code_of(self, z, own if condition is None else condition, seed), beam)
 
-    def interpolate(self, start: str, end: str, n: int = 8, beam: int = 5) -> list[str]:
-        """*n* texts on the spherical way from one text to another, both ends reconstructed."""
+    def interpolate(
+        self, start: str, end: str, n: int = 8, beam: int = 5, labels: Labels = None, condition: Labels = None
+    ) -> list[str]:
+        """*n* texts on the spherical way from one text to another, both ends reconstructed.
+
+        All have the label *condition*; without it, that of the start.
+        """
         if n < 2:
             raise ValueError(f"`n` must be at least 2, the two ends, but is {n}.")
-        ends = self.encode_latent([start, end]).mean
-        points = torch.arange(n, device=self.device)
-        return self._beam_search(latents.interpolated_latent(self.model, points, n, 0, ends), beam)
+        own = labels if labels is not None else condition
+        ends = self.encode_latent([start, end], own).mean
+        z = latents.interpolated_latent(self.model, torch.arange(n, device=self.device), n, 0, ends)
+        if condition is None and own is not None:
+            condition = own if isinstance(own, str) else own[0]
+        return self._beam_search(code_of(self, z, condition, None), beam)
 
     @torch.no_grad()
-    def continue_text(self, prefixes: Sequence[str], latent: str = "mean", seed: int = 1, **options: Any) -> list[str]:
+    def continue_text(
+        self,
+        prefixes: Sequence[str],
+        latent: str = "mean",
+        seed: int = 1,
+        labels: Labels = None,
+        condition: Labels = None,
+        **options: Any,
+    ) -> list[str]:
         """Texts that begin with the given ones.
 
         Args:
             latent: z is the ``mean`` of the posterior of the prefix, a ``sample`` of it, or from the ``prior``
+            labels: of the prefixes, see :class:`SeqVAEHubInterface`
+            condition: labels of what comes out
         """
+        wanted = labels if condition is None else condition
         if latent not in ("mean", "sample", "prior"):
             raise ValueError(f"`latent` must be 'mean', 'sample' or 'prior' but is {latent!r}.")
         tokens = [self._binarize(text) for text in self._checked(prefixes)]
@@ -202,24 +240,24 @@ class SeqVAEHubInterface(hub_utils.GeneratorHubInterface):
         elif not all(map(len, tokens)):
             raise ValueError("a prefix is empty, and the model knows no end of a sequence: give latent='prior'.")
         else:
-            posterior = self._posterior(tokens)
+            posterior = self._posterior(tokens, labels_of_texts(self, labels, condition, len(tokens)))
             z = posterior.mean
             if latent == "sample":
                 z = self._draw(posterior, seed)
-        return self.decode_latent(z, seed, prefixes=prefixes, **options)
+        return self.decode_latent(z, seed, prefixes=prefixes, condition=wanted, **options)
 
     def _draw(self, posterior: Posterior, seed: int) -> Tensor:
         """One draw of each posterior, (B, Z)."""
         ids = torch.arange(len(posterior.mean), device=self.device)
         return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, posterior.noise_dim))
 
-    def _beam_search(self, z: Tensor, beam: int) -> list[str]:
+    def _beam_search(self, code: Tensor, beam: int) -> list[str]:
         args = copy.deepcopy(self.cfg.generation)
         with open_dict(args):
             args.beam, args.sampling = beam, False
         generator = self.task.build_generator(self.models, args)
-        eos = torch.full((len(z), 1), self.tgt_dict.eos(), device=self.device)
-        net_input = {"src_tokens": eos, "src_lengths": torch.ones_like(eos[:, 0]), "z": z}
+        eos = torch.full((len(code), 1), self.tgt_dict.eos(), device=self.device)
+        net_input = {"src_tokens": eos, "src_lengths": torch.ones_like(eos[:, 0]), "z": code}
         hypotheses = generator.generate(self.models, {"net_input": net_input})
         return [self.decode(best[0]["tokens"]) for best in hypotheses]
 

@@ -6,6 +6,7 @@ import torch
 from fairseq.data import data_utils
 from torch import Tensor
 
+from fairseq_seqvae.core.conditions import joined
 from fairseq_seqvae.core.latents.base import Prior
 from fairseq_seqvae.core.noise import Draws, Stream
 
@@ -60,8 +61,26 @@ def prior_latent(model: Any, ids: Tensor, seed: int, prior: str = "model") -> Te
     return chosen.sample(Draws(seed).normal(stream, ids, chosen.noise_dim))
 
 
+def prior_code(model: Any, ids: Tensor, seed: int, prior: str = "model") -> Tensor:
+    """What the decoder starts from: :func:`prior_latent`, and as its last column a label where the model knows labels.
+
+    The labels are as frequent as in the training data.
+    """
+    z = prior_latent(model, ids, seed, prior)
+    if model.conditions is None:
+        return z
+    return joined(z, model.conditions.draw(Draws(seed), ids, Stream.GENERATION_CONDITION))
+
+
 def latent_of_sentences(
-    models: list[Any], tokens: Tensor, lengths: Tensor, ids: Tensor, latent: str, seed: int, prior: str = "model"
+    models: list[Any],
+    tokens: Tensor,
+    lengths: Tensor,
+    ids: Tensor,
+    latent: str,
+    seed: int,
+    prior: str = "model",
+    labels: Tensor | None = None,
 ) -> Tensor | None:
     """Latent vectors of sentences, (B, Z); None leaves it to each model to take the mean of its posterior.
 
@@ -71,6 +90,7 @@ def latent_of_sentences(
         ids: (B,), numbers of the sentences
         latent: ``mean``, ``sample`` (of the posterior) or ``prior``
         prior: see :func:`prior_of`
+        labels: (B,), of the sentences, where they have such
     """
     if latent == "mean":
         return None
@@ -78,17 +98,19 @@ def latent_of_sentences(
         return prior_latent(models[0], ids, seed, prior)
     if len(models) > 1:
         raise ValueError("--latent sample needs one model, but --path names several: their latent spaces differ.")
-    posterior = models[0].encoder.posterior(tokens, lengths)
+    posterior = models[0].encoder.posterior(tokens, lengths, labels)
     return posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids, posterior.noise_dim))
 
 
-def posterior_means(models: list[Any], sentences: list[Tensor], pad: int, device: torch.device) -> Tensor:
-    """Means of q(z|x), (B, Z), of *sentences*, each (T,) with EOS."""
+def posterior_means(
+    models: list[Any], sentences: list[Tensor], pad: int, device: torch.device, labels: Tensor | None = None
+) -> Tensor:
+    """Means of q(z|x), (B, Z), of *sentences*, each (T,) with EOS, and of their *labels* (B,) where they have such."""
     if len(models) > 1:
         raise ValueError("walking between sentences needs one model, but --path names several.")
     tokens = data_utils.collate_tokens(sentences, pad, left_pad=False).to(device)
     lengths = torch.tensor([len(s) for s in sentences], device=device)
-    return models[0].encoder.posterior(tokens, lengths).mean
+    return models[0].encoder.posterior(tokens, lengths, labels).mean
 
 
 def interpolated_latent(

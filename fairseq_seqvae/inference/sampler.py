@@ -58,7 +58,8 @@ class SeqVAESampler:
     ) -> list[list[dict[str, Tensor]]]:
         """Hypotheses of each sentence of a batch, as lists of fairseq's dicts."""
         net_input, ids = sample["net_input"], sample["noise_id"]
-        z = self.model.encoder(**{k: net_input.get(k) for k in ("src_tokens", "src_lengths", "z")})["z"][0]
+        inputs = {k: net_input.get(k) for k in ("src_tokens", "src_lengths", "z", "labels", "condition")}
+        z = self.model.encoder(**inputs)["z"][0]
         rows = torch.arange(len(ids), device=z.device).repeat_interleave(self.draws)
         numbers = torch.arange(self.draws, device=z.device).repeat(len(ids))
         if prefix_tokens is not None:

@@ -36,11 +36,13 @@ class Room:
         self.model, self.task, self.bar = model, task, bar
         device = next(model.parameters()).device
         self.all_training, self.held_out = (
-            Sequences(*(part.to(device) for part in read_split(task, name, number)[1:]))
+            Sequences(*read_split(task, name, number).to(device)[1:3])
             for name, number in (("train", None), (split, held_out))
         )
         self.training = self.all_training.rows(torch.arange(len(self.all_training.tokens), device=device)[:training])
-        self.transposition = transposition(getattr(task.cfg, "transpose", None), task.dictionary)
+        self.transposition = transposition(
+            getattr(task.cfg, "transpose", None), task.dictionary, getattr(task.cfg, "transpose_by", "semitones")
+        )
         self.pitch_of: np.ndarray | None = None
         if note_tokens(task.dictionary) is not None:
             # A token without a pitch becomes a negative number of its own.

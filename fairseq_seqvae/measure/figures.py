@@ -11,6 +11,7 @@ from fairseq import checkpoint_utils
 from torch import Tensor
 
 from fairseq_seqvae import metrics, register
+from fairseq_seqvae.core.conditions import ConditionedPosterior, ConditionedPrior
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.rollouts.policy import Samples, SamplingOptions
 from fairseq_seqvae.core.rollouts.rollout import sample
@@ -23,11 +24,23 @@ _LONGEST_SAMPLE = 200  # fairseq-generate's default, where the model knows no fi
 
 
 class HeldOutSet(NamedTuple):
-    """Sequences of a split: ids (B,), their line numbers; tokens (B, T), padded; lengths (B,)."""
+    """Sequences of a split.
+
+    Attributes:
+        ids: (B,), their line numbers
+        tokens: (B, T), padded
+        lengths: (B,)
+        labels: (B,), where they have such
+    """
 
     ids: Tensor
     tokens: Tensor
     lengths: Tensor
+    labels: Tensor | None = None
+
+    def to(self, device: torch.device) -> "HeldOutSet":
+        """The same on a device."""
+        return HeldOutSet(*(None if part is None else part.to(device) for part in self))  # type: ignore[arg-type]
 
 
 def load(path: str | os.PathLike, data: str | os.PathLike, use_cuda: bool = False) -> tuple[Any, Any]:
@@ -50,7 +63,7 @@ def read_split(task: Any, split: str, number: int | None = None) -> HeldOutSet:
     rows = [dataset.src[int(i)].long() for i in ids]
     lengths = torch.tensor([len(row) for row in rows])
     tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=task.dictionary.pad())
-    return HeldOutSet(ids, tokens, lengths)
+    return HeldOutSet(ids, tokens, lengths, None if dataset.labels is None else dataset.labels[ids])
 
 
 @torch.no_grad()
@@ -62,12 +75,11 @@ def measure_held_out(
     Figures are nats per token in ``nll`` (a mean weighted by length, with its standard error over sequences), nats a
     sequence in all others. One entry a temperature where there are lists.
     """
-    device = next(model.parameters()).device
-    ids, tokens, lengths = (part.to(device) for part in held_out_set)
-    posterior = _posterior(model, tokens, lengths)
+    ids, tokens, lengths, labels = held_out_set = held_out_set.to(next(model.parameters()).device)
+    posterior = _posterior(model, held_out_set)
     found = metrics.held_out(
         model.decoder,
-        posterior,
+        posterior if labels is None else ConditionedPosterior(posterior, labels),
         tokens,
         lengths,
         ids=ids,
@@ -112,21 +124,23 @@ def measure_reconstruction(
     """
     if not model.prior.dim:
         return {}
-    device = next(model.parameters()).device
-    ids, tokens, lengths = (part.to(device) for part in held_out_set)
+    ids, tokens, lengths, labels = held_out_set = held_out_set.to(next(model.parameters()).device)
     notes = metrics.note_tokens(dictionary)
-    notes = None if notes is None else notes.to(device)
-    posterior = _posterior(model, tokens, lengths)
-    made = metrics.Reconstruction(model.decoder, model.prior, posterior, tokens, lengths, ids, seed, notes)
+    notes = None if notes is None else notes.to(tokens.device)
+    posterior, prior = _posterior(model, held_out_set), model.prior
+    if labels is not None:
+        posterior, prior = ConditionedPosterior(posterior, labels), ConditionedPrior(prior, labels)
+    made = metrics.Reconstruction(model.decoder, prior, posterior, tokens, lengths, ids, seed, notes)
     figures = _applied(metrics.RECONSTRUCTION_METRICS, made)
     if num_walks and len(tokens) > 1:
         figures |= metrics.walk_figures(made, num_walks, walk_points)
     return figures
 
 
-def _posterior(model: Any, tokens: Tensor, lengths: Tensor) -> Any:
+def _posterior(model: Any, held_out_set: HeldOutSet) -> Any:
     """q(z|x) of all sequences."""
-    parts = [model.encoder.posterior(t, n) for t, n in zip(tokens.split(_BATCH), lengths.split(_BATCH), strict=True)]
+    given = [part.split(_BATCH) for part in held_out_set[1:] if part is not None]
+    parts = [model.encoder.posterior(*some) for some in zip(*given, strict=True)]
     return type(parts[0]).cat(parts)
 
 
@@ -149,11 +163,29 @@ def prior_samples(model: Any, number: int, seed: int, temperature: float = 1.0, 
     parts = []
     for ids in torch.arange(number, device=next(model.parameters()).device).split(_BATCH):
         keys = Draws(seed).keys(Stream.GENERATION, ids)
-        parts.append(sample(decoder, latents.prior_latent(model, ids, seed, prior), keys, max_len, options))
+        parts.append(sample(decoder, latents.prior_code(model, ids, seed, prior), keys, max_len, options))
     width = max(part.tokens.size(1) for part in parts)
     padded = [torch.nn.functional.pad(p.tokens, (0, width - p.tokens.size(1)), value=decoder.pad) for p in parts]
     lengths = torch.cat([part.lengths for part in parts])
     return Samples(torch.cat(padded), lengths, padding_mask(lengths, width))
+
+
+@torch.no_grad()
+def divergence_from(reference: Any, model: Any, drawn: Samples, seed: int, temperature: float = 1.0) -> Tensor:
+    """Divergence of a model from another one, (B,), nats: see :func:`fairseq_seqvae.metrics.sequence_divergence`.
+
+    Args:
+        reference: a model with the same prior, at temperature 1
+        model: the one that has drawn
+        drawn: by :func:`prior_samples` with the same *seed* and *temperature*
+    """
+    rows = torch.arange(len(drawn.tokens), device=drawn.tokens.device)
+    parts = []
+    for some in rows.split(_BATCH):
+        z = latents.prior_latent(model, some, seed)
+        own = drawn.tokens[some], drawn.lengths[some]
+        parts.append(metrics.sequence_divergence(model.decoder, reference.decoder, z, *own, temperature))
+    return torch.cat(parts)
 
 
 def variety(tokens: Tensor, lengths: Tensor) -> dict[str, int]:

@@ -27,13 +27,32 @@ def conv_positions(options: Any) -> int:
     return -(-(options.latent_positions or options.fixed_length) // unit) * unit
 
 
+def step_positions(options: Any) -> int:
+    """Steps that have a latent vector of their own: ``latent_positions`` or ``fixed_length``."""
+    return options.latent_positions or options.fixed_length
+
+
 def num_segments(options: Any) -> int:
     """Segments of the longest sequence, from ``latent_positions`` or ``fixed_length`` and ``segment_length``."""
     return -(-(options.latent_positions or options.fixed_length) // options.segment_length)
 
 
+def lookback(options: Any) -> list[int]:
+    """How many segments back the hierarchical decoder looks, from ``lookback``."""
+    return whole_numbers(options.lookback) if getattr(options, "lookback", None) else []
+
+
+DISC_INPUTS = ("tokens", "ngrams", "likelihood")
+
+
+def disc_inputs(names: str) -> list[str]:
+    """What the discriminator is given, from ``disc_inputs``; an empty list if it is no list of such names."""
+    given = names.split(",")
+    return given if set(given) <= set(DISC_INPUTS) and len(set(given)) == len(given) else []
+
+
 def _knows_positions(encoder: str, decoder: str) -> bool:
-    return encoder == "convolutional" or decoder in ("hybrid", "hierarchical")
+    return encoder == "convolutional" or decoder in ("hybrid", "hierarchical", "stepwise")
 
 
 @dataclass
@@ -42,7 +61,9 @@ class SeqVAEConfig(FairseqDataclass):
 
     embed_dim: int = option(128, "size of the token embeddings", at_least(1), group="Encoder and decoder")
     encoder: str = option("recurrent", "recurrent, convolutional, or a name that a file of --module registers")
-    decoder: str = option("recurrent", "recurrent, hybrid, hierarchical, or a name that a file of --module registers")
+    decoder: str = option(
+        "recurrent", "recurrent, hybrid, hierarchical, stepwise, or a name that a file of --module registers"
+    )
     encoder_hidden_dim: int = option(256, "size of each direction of the encoder", at_least(1))
     encoder_layers: int = option(1, "number of encoder layers", at_least(1))
     encoder_residual: bool = option(False, "add residual connections between the encoder's layers")
@@ -82,6 +103,7 @@ class SeqVAEConfig(FairseqDataclass):
     )
     latent_input: bool = option(False, "give z to the decoder at each step, not only as its initial state")
     latent_output: bool = option(False, "add a linear map of z to what the decoder's output is made of")
+    label_dim: int = option(16, "with --labels: size of the decoder's embedding of a label", at_least(1))
     conv_channels: str = option(
         "96,160,224",
         "encoder convolutional and decoder hybrid: channels of the encoder's convolutions, separated by commas; each "
@@ -89,7 +111,7 @@ class SeqVAEConfig(FairseqDataclass):
     )
     latent_positions: int = option(
         0,
-        "encoder convolutional, decoders hybrid and hierarchical: tokens of the longest sequence, EOS included",
+        "encoder convolutional, decoders hybrid, hierarchical, stepwise: tokens of the longest sequence, EOS included",
         at_least(0),
         {0: "as many as --fixed-length"},
     )
@@ -97,6 +119,11 @@ class SeqVAEConfig(FairseqDataclass):
         16, "decoder hierarchical: tokens of a segment, such as a bar, which has a vector of its own", at_least(1)
     )
     conductor_dim: int = option(256, "decoder hierarchical: size of the LSTM that makes these vectors", at_least(1))
+    lookback: Optional[str] = option(
+        None,
+        "decoder hierarchical: give it the tokens at the same place so many segments before too; numbers separated by "
+        "commas, such as 1,2,4,8; without this flag none",
+    )
     dropout: float = option(
         0.1,
         "share of numbers set to 0 in training, in embeddings, between layers and before the output",
@@ -152,11 +179,39 @@ class SeqVAEConfig(FairseqDataclass):
         "cnn: divide each weight matrix of the discriminator, embeddings aside, by its largest singular value, which "
         "bounds its slope",
     )
+    disc_inputs: str = option(
+        "tokens",
+        "what the discriminator is given, separated by commas: tokens; ngrams, how often the n-grams of a sequence are "
+        "in the training data without that sequence itself; likelihood, the log-probabilities of its tokens under a "
+        "language model that rests",
+    )
+    disc_ngrams: int = option(2, "with --disc-inputs ngrams: longest n-grams, in tokens", between(1, 8))
+    disc_lm: Optional[str] = option(
+        None,
+        "with --disc-inputs likelihood: checkpoint of the language model, of --latent-dim 0; without this flag the "
+        "decoder as it is when the discriminator starts to learn",
+    )
     # owned by the task
     fixed_length: int = II("task.fixed_length")
     max_positions: int = II("task.max_positions")
+    labels: Optional[str] = II("task.labels")
 
     RELATIONS = [
+        Relation(
+            ("disc_inputs",),
+            lambda names: bool(disc_inputs(names)),
+            "--disc-inputs must be some of tokens, ngrams, likelihood, separated by commas, but is '{disc_inputs}'.",
+        ),
+        Relation(
+            ("disc_lm", "disc_inputs"),
+            lambda path, names: not path or "likelihood" in disc_inputs(names),
+            "--disc-lm {disc_lm} needs --disc-inputs with likelihood, not {disc_inputs}.",
+        ),
+        Relation(
+            ("disc_inputs", "labels"),
+            lambda names, labels: names == "tokens" or not labels,
+            "--disc-inputs {disc_inputs} knows no labels: omit it, or --labels {labels}.",
+        ),
         Relation(
             ("disc_spectral_norm", "discriminator"),
             lambda normalised, discriminator: not normalised or discriminator != "rnn",
@@ -179,10 +234,40 @@ class SeqVAEConfig(FairseqDataclass):
             "'{conv_channels}'.",
         ),
         Relation(
+            ("lookback",),
+            lambda lookback: lookback is None or bool(whole_numbers(lookback)),
+            "--lookback must be whole numbers of at least 1, separated by commas, such as 1,2,4,8, but is "
+            "'{lookback}'.",
+        ),
+        Relation(
+            ("lookback", "segment_length", "latent_positions", "fixed_length"),
+            lambda lookback, length, positions, fixed: (
+                not lookback or max(whole_numbers(lookback)) * length < (positions or fixed)
+            ),
+            "--lookback {lookback}, in segments of {segment_length} tokens, reaches back beyond the longest sequence "
+            "(--latent-positions or --fixed-length): omit the largest numbers.",
+        ),
+        Relation(
+            ("lookback", "decoder"),
+            lambda lookback, decoder: not lookback or decoder not in ("recurrent", "hybrid"),
+            "--lookback {lookback} is for --decoder hierarchical, not {decoder}: omit it.",
+        ),
+        Relation(
             ("encoder", "decoder", "latent_positions", "fixed_length"),
             lambda encoder, decoder, positions, fixed: not _knows_positions(encoder, decoder) or positions or fixed,
             "--encoder {encoder} with --decoder {decoder} needs the length of the longest sequence: give "
             "--latent-positions (EOS included), or --fixed-length if all have the same.",
+        ),
+        Relation(
+            ("decoder", "latent_dim", "latent_positions", "fixed_length"),
+            lambda decoder, size, positions, fixed: decoder != "stepwise" or size % (positions or fixed or 1) == 0,
+            "--decoder stepwise gives each step an equal part of z: --latent-dim {latent_dim} must be a multiple of "
+            "--latent-positions {latent_positions} (or of --fixed-length {fixed_length}).",
+        ),
+        Relation(
+            ("decoder", "latent_input", "latent_output"),
+            lambda decoder, given, added: decoder != "stepwise" or not (given or added),
+            "--decoder stepwise reads its part of z at each step: omit --latent-input and --latent-output.",
         ),
         Relation(
             ("latent_positions", "fixed_length"),

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from torch import nn
+
 from fairseq_seqvae import options
 from fairseq_seqvae.core.discriminators.cnn import ConvolutionalDiscriminator
-from fairseq_seqvae.core.discriminators.registry import register_discriminator
+from fairseq_seqvae.core.discriminators.registry import DISCRIMINATORS, build_discriminator, register_discriminator
 from fairseq_seqvae.core.discriminators.rnn import RecurrentDiscriminator
 from fairseq_seqvae.core.networks.spectral import normalise_spectrally
 from fairseq_seqvae.models.config import ConvolutionalOptions
@@ -45,3 +47,22 @@ class RnnFromOptions:
         """Build from ``disc_embed_dim``, ``disc_hidden_dim``, ``disc_layers``, ``disc_dropout``."""
         sizes = (cfg.disc_embed_dim, cfg.disc_hidden_dim, cfg.disc_layers, cfg.disc_dropout)
         return RecurrentDiscriminator(vocab_size, padding_idx, *sizes)
+
+
+def chosen_discriminator(cfg: Any, dictionary: Any, num_labels: int = 0) -> nn.Module:
+    """The discriminator that the options name, from a file of the user if need be.
+
+    Args:
+        cfg: of the model
+        dictionary: of the sequences
+        num_labels: tokens after those of the dictionary, which stand for labels
+
+    Raises:
+        ValueError: there is none of that name
+    """
+    if cfg.discriminator not in DISCRIMINATORS:
+        raise ValueError(
+            f"unknown discriminator {cfg.discriminator!r}: choose one of {', '.join(sorted(DISCRIMINATORS))}, or name "
+            "the file that registers it with --module."
+        )
+    return build_discriminator(cfg.discriminator, cfg, len(dictionary) + num_labels, dictionary.pad())

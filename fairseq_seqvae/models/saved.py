@@ -28,6 +28,7 @@ LEAST_NUMBERS: dict[str, Callable[[Any, int], int]] = {
     "encoder_layers": lambda count, vocabulary: count,
     "decoder_layers": lambda count, vocabulary: count,
     "latent_dim": lambda size, vocabulary: size,
+    "label_dim": lambda size, vocabulary: size,
     "conv_channels": lambda channels, vocabulary: _neighbours(channels),
 }
 LENGTHS = ("fixed_length", "latent_positions", "segment_length")

@@ -1,5 +1,6 @@
 """The model: encoder, decoder, and the discriminator and the rollout policy that train the decoder."""
 
+import functools
 import logging
 import math
 import os
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from fairseq_seqvae import options
 from fairseq_seqvae.core.discriminators.gradient_penalty import gradient_penalty
-from fairseq_seqvae.core.discriminators.registry import DISCRIMINATORS, build_discriminator
+from fairseq_seqvae.core.discriminators.likelihood import TokenLikelihood
 from fairseq_seqvae.core.latents.base import Posterior, Prior
 from fairseq_seqvae.core.latents.mixture import GaussianMixturePrior
 from fairseq_seqvae.core.networks.batch_moments import BatchMoments
@@ -29,18 +30,20 @@ from fairseq_seqvae.core.schedules.turns import (
     ENCODER,
     GENERATOR_PARTS,
 )
-from fairseq_seqvae.models import discriminators  # noqa: F401  (registers the built-in ones)
+from fairseq_seqvae.models.conditions import Conditions, check_labels
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
-from fairseq_seqvae.models.decoders import hierarchical, hybrid  # noqa: F401
+from fairseq_seqvae.models.decoders import hierarchical, hybrid, stepwise  # noqa: F401
 from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder
 from fairseq_seqvae.models.dictionaries import dictionary_digest
+from fairseq_seqvae.models.disc_inputs import informed
+from fairseq_seqvae.models.discriminators import chosen_discriminator
 from fairseq_seqvae.models.encoders import convolutional, recurrent  # noqa: F401
 from fairseq_seqvae.models.encoders.encoder import SeqVAEEncoder
 from fairseq_seqvae.models.lagging import LaggingCopy, copy_parameters, frozen_copy
 from fairseq_seqvae.models.registry import DECODERS, chosen
 from fairseq_seqvae.models.saved import check_saved
 from fairseq_seqvae.models.warm_start import warm_start
-from fairseq_seqvae.support import checkpoints
+from fairseq_seqvae.support import checkpoints, eight_bits
 from fairseq_seqvae.support.extensions import import_module_files
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,8 @@ FITTED_PRIOR = "fitted_prior."
 _COPIES = {"rollout_decoder": "decoder", "reference_decoder": "decoder", "kept_discriminator": "discriminator"}
 # Of the run state: number of the update in which the reference was taken.
 REFERENCE = "reference"
+# The same of the discriminator's language model.
+LANGUAGE_MODEL = "disc_lm"
 PRESETS = (SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig)
 
 
@@ -134,6 +139,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         self.rollout_decoder = self.lagging.module if self.lagging else None
         self.reference_decoder: Any = None  # see `add_reference`
         self.critic: Any = None  # see `add_critic`
+        self.conditions: Conditions | None = None  # of sequences with labels
         self.kept_discriminator: Any = None  # see `add_kept_discriminator`
         self.run_state = RunState()
         # Called once the run's state has been read from a checkpoint; may refuse it with a ValueError.
@@ -167,14 +173,20 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         encoder = SeqVAEEncoder(dictionary, embedding, cfg)
         decoder_embedding = _embedding(cfg, dictionary) if cfg.no_share_embeddings else embedding
         decoder = chosen(DECODERS, cfg.decoder, "--decoder").from_options(cfg, dictionary, decoder_embedding)
+        conditions = task.conditions() if getattr(task, "labels", None) is not None else None
+        if conditions is not None:
+            conditions.embed(encoder, decoder)
         discriminator = None
         if needs_discriminator:
-            discriminator = _discriminator(cfg, dictionary)
+            num_labels = len(conditions.names) if conditions else 0
+            reader = functools.partial(chosen_discriminator, cfg, dictionary, num_labels)
+            discriminator = informed(reader, cfg, task, decoder, encoder.prior)
         if in_training:
             warm_start(cfg, encoder, decoder, getattr(task, "restored_checkpoint", None))
         completes = in_training and getattr(task, "needs_rollout_policy", True)
         model = cls(encoder, decoder, discriminator, completes)
         model.keeps_fitted_prior = not in_training
+        model.conditions = conditions
         for part in model.moments:
             if isinstance(part, BatchMoments):
                 part.frozen = cfg.freeze_batch_norm
@@ -228,7 +240,8 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
                 ``discriminator``: a :class:`DiscriminatorOutput`, see :meth:`discriminator_turn`
         """
         if mode is None:
-            encoder_out = self.encoder(src_tokens, src_lengths, z=inputs.get("z"))
+            given = {name: inputs.get(name) for name in ("z", "labels", "condition")}
+            encoder_out = self.encoder(src_tokens, src_lengths, **given)
             return self.decoder(prev_output_tokens, encoder_out)
         if mode == GENERATOR:
             return self.generator_turn(src_tokens, src_lengths, prev_output_tokens, **inputs)
@@ -245,6 +258,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         word_dropout_keys: Tensor | None = None,
         trajectory: Trajectory | None = None,
         mix: InputMix | None = None,
+        labels: Tensor | None = None,
     ) -> GeneratorOutput:
         """Reconstruct the data and score trajectories.
 
@@ -253,8 +267,9 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             word_dropout_keys: (B,), see :meth:`SeqVAEDecoder.reconstruct`
             trajectory: sequences to score given the z that they were drawn with
             mix: of *prev_output_tokens* with samples; None: the data alone
+            labels: (B,), of the data, where sequences have labels
         """
-        drawn = self.encoder.draw(src_tokens, src_lengths, noise)
+        drawn = self.encoder.draw(src_tokens, src_lengths, noise, labels)
         if mix is not None:
             with torch.no_grad():
                 features, _ = self.decoder.read(prev_output_tokens, drawn.z, regularize=False)
@@ -282,12 +297,19 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         fake_tokens: Tensor,
         fake_mask: Tensor,
         shares: Tensor | None = None,
+        labels: Tensor | None = None,
+        fake_labels: Tensor | None = None,
     ) -> DiscriminatorOutput:
         """Logits of real and of fake sequences, seen as one batch; masks (B, T), True = padding.
 
         Args:
             shares: (B,), of the real sequences in the points where the slope is penalised; None: no penalty
+            labels: (B,), of the real sequences, where sequences have labels
+            fake_labels: (B',), of the fake ones
         """
+        if labels is not None and fake_labels is not None and self.conditions is not None:
+            real_tokens, real_mask = self.conditions.seen(real_tokens, real_mask, labels)
+            fake_tokens, fake_mask = self.conditions.seen(fake_tokens, fake_mask, fake_labels)
         width = max(real_tokens.size(1), fake_tokens.size(1))
         batches = ((real_tokens, real_mask), (fake_tokens, fake_mask))
         tokens = torch.cat([F.pad(t, (0, width - t.size(1)), value=self.decoder.pad) for t, _ in batches])
@@ -356,10 +378,30 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             since: of the first adversarial update; a reference that was taken before it, or not before *update*, is
                 that of another run, which this one began with the parameters of
         """
-        taken = self.run_state.get(REFERENCE)
-        if taken is None or not since <= taken[0] < update:
+        if self._takes_now(REFERENCE, update, since):
             copy_parameters(self.decoder, self.reference_decoder)
-            self.run_state.set(REFERENCE, (update,))
+
+    def keep_language_model(self, update: int, since: int) -> None:
+        """Let the language model of the discriminator, if it has the decoder's, be the decoder as it is now.
+
+        Args:
+            update: see :meth:`keep_reference`
+            since: of the first update of the discriminator
+        """
+        judges = [part for part in (self.discriminator, self.kept_discriminator) if part is not None]
+        parts = [part for judge in judges for part in judge.modules() if isinstance(part, TokenLikelihood)]
+        own = [part for part in parts if part.of_start]
+        if own and self._takes_now(LANGUAGE_MODEL, update, since):
+            for part in own:
+                copy_parameters(self.decoder, part.policy)
+
+    def _takes_now(self, name: str, update: int, since: int) -> bool:
+        """Whether the copy *name* of the decoder is still to be taken in this run; if so, it is noted."""
+        taken = self.run_state.get(name)
+        if taken is not None and since <= taken[0] < update:
+            return False
+        self.run_state.set(name, (update,))
+        return True
 
     @torch.no_grad()
     def reference_logits(self, trajectory: Trajectory) -> Tensor:
@@ -390,6 +432,9 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         """Fit a checkpoint to this model: without or with the adversary, whatever it was saved with."""
         super().upgrade_state_dict_named(state_dict, name)
+        unpacked = eight_bits.unpack(state_dict)
+        state_dict.clear()  # the same dictionary, which fairseq goes on with
+        state_dict.update(unpacked)
         prefix = f"{name}." if name else ""
         found = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{RUN_STATE}")}
         self.run_state.load(found, f"{prefix}{RUN_STATE}")
@@ -401,6 +446,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         if not checkpoints.is_seqvae(state_dict, prefix):
             raise ValueError("the checkpoint holds another model than a SeqVAE: give one of --arch seqvae.")
         self._check_dictionary(state_dict, prefix)
+        check_labels(state_dict, prefix, self.conditions)
         self._take_fitted_prior(state_dict, prefix)
         for part in ("discriminator", "rollout_decoder", "reference_decoder", "kept_discriminator", "critic"):
             module = getattr(self, part)
@@ -458,16 +504,6 @@ def _tag(module: nn.Module | None, part: str) -> None:
 
 def _embedding(cfg: Any, dictionary: Any) -> nn.Embedding:
     return nn.Embedding(len(dictionary), cfg.embed_dim, dictionary.pad())
-
-
-def _discriminator(cfg: Any, dictionary: Any) -> nn.Module:
-    """The discriminator that the options name, from a file of the user if need be."""
-    if cfg.discriminator not in DISCRIMINATORS:
-        raise ValueError(
-            f"unknown discriminator {cfg.discriminator!r}: choose one of {', '.join(sorted(DISCRIMINATORS))}, or name "
-            "the file that registers it with --module."
-        )
-    return build_discriminator(cfg.discriminator, cfg, len(dictionary), dictionary.pad())
 
 
 @register_model("seqvae_oracle", dataclass=SeqVAEOracleConfig)

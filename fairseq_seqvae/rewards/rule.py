@@ -1,17 +1,18 @@
 """A rule on texts as a reward of tokens."""
 
 import math
-import traceback
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fairseq_seqvae.core.rewards.base import Reward
+from fairseq_seqvae.core.rollouts.policy import Completions
 from fairseq_seqvae.rewards.registry import Rule
 from fairseq_seqvae.rewards.texts import Reader
+from fairseq_seqvae.rewards.workers import CalleeError
+from fairseq_seqvae.support.callee import place
 
 
 class RewardError(ValueError):
@@ -23,8 +24,9 @@ class RuleReward(Reward):
 
     The rule is called with ``samples`` (list of str, as a user wrote them) and the keywords ``tokens`` (list of lists
     of numbers, without padding and end), ``lengths`` (of these), ``ended`` (whether the sample came to its end, which
-    one of the greatest length may not) and ``references`` (list of str: the sequences of the data in this batch, in no
-    relation to the samples). It returns one number per sample, or None.
+    one of the greatest length may not), ``references`` (list of str: the sequences of the data in this batch, in no
+    relation to the samples) and ``labels`` (list of str: those that the samples were made of; None where sequences have
+    no labels). It returns one number per sample, or None.
 
     Args:
         source: as the user gave it, for messages
@@ -39,13 +41,22 @@ class RuleReward(Reward):
         self.rule = rule
         self.reader = reader
 
-    @torch.no_grad()
     def score(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
         """See :meth:`Reward.score`.
 
         Raises:
             RewardError: the rule raised, or did not return one finite number or None per sample
         """
+        return self._score(tokens, padding_mask, self.reader.labels)
+
+    def score_completions(self, completions: Completions, prefixes: Tensor) -> Tensor:
+        """See :meth:`Reward.score_completions`."""
+        known = self.reader.labels
+        labels = None if known is None else [known[row] for row in completions.rows.tolist()]
+        return self._score(completions.tokens, completions.mask, labels)
+
+    @torch.no_grad()
+    def _score(self, tokens: Tensor, padding_mask: Tensor, labels: list[str] | None) -> Tensor:
         references = self.reader.references()
         texts = self.reader.read(tokens, padding_mask)
         try:
@@ -55,9 +66,14 @@ class RuleReward(Reward):
                 lengths=[len(row) for row in texts.tokens],
                 ended=list(texts.ended),
                 references=list(references),
+                labels=None if labels is None else list(labels),
             )
+        except CalleeError as error:
+            raise RewardError(f"{self._name} raised {error.kind}: {error}{error.place}.") from error
         except Exception as error:
-            raise RewardError(f"{self._name} raised {type(error).__name__}: {error}{_place(error)}.") from error
+            raise RewardError(
+                f"{self._name} raised {type(error).__name__}: {error}{place(error, __file__)}."
+            ) from error
         return torch.tensor(self._numbers(scores, texts.texts), device=tokens.device)
 
     def _numbers(self, scores: Any, samples: list[str]) -> list[float]:
@@ -89,9 +105,3 @@ class RuleReward(Reward):
     @property
     def _name(self) -> str:
         return f"the reward {self.source!r} of --reward-sources"
-
-
-def _place(error: Exception) -> str:
-    """The line of the rule's own code that raised *error*, in brackets; "" if it was not even reached."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line})" if frames else ""

@@ -29,6 +29,7 @@ class Reader:
 
     Attributes:
         batch: (B, T) and its padding mask, the data that the sequences read next belong to
+        labels: of the sequences that are scored next, whole or as completions of their prefixes, where they have labels
     """
 
     def __init__(self, dictionary: Any, decoders: Sequence[Callable[[str], str]] = ()):
@@ -36,6 +37,7 @@ class Reader:
         self.eos: int = dictionary.eos()
         self.decoders = tuple(decoders)
         self.batch: tuple[Tensor, Tensor] | None = None
+        self.labels: list[str] | None = None
         self._references: tuple[Any, list[str]] = (None, [])
         self._latest: tuple[Tensor, Texts] | None = None
 

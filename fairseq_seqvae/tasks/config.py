@@ -25,10 +25,20 @@ class SeqVAETaskConfig(FairseqDataclass):
     fixed_length: int = option(
         0, "number of tokens of every sequence, which then has no EOS", at_least(0), {0: "sequences end with EOS"}
     )
+    labels: Optional[str] = option(
+        None,
+        "folder inside DATA, written by fairseq-preprocess --only-source from files with one label per sentence, which "
+        "encoder, decoder and discriminator then know; without this flag sentences have no labels",
+    )
     transpose: Optional[str] = option(
         None,
         "melodies: lowest and highest MIDI pitch, such as 52,90; each update of a training transposes each of its "
         "sentences by a random interval that keeps all onsets within; without this flag no sentence is transposed",
+    )
+    transpose_by: ChoiceEnum(["semitones", "scale"]) = option(
+        "semitones",
+        "what the intervals of --transpose are counted in: semitones, or steps along the white keys, which keep "
+        "melodies of a common key in their scale",
     )
     gen_pretrain_updates: int = option(
         2000,
@@ -98,6 +108,11 @@ class SeqVAETaskConfig(FairseqDataclass):
     interpolate_to: Optional[str] = option(
         None, "--gen-subset interpolate: last sentence; without this flag a draw from the prior"
     )
+    condition: Optional[str] = option(
+        None,
+        "generation from a model of --labels: the label of all that is generated; without this flag that of each "
+        "sentence, and for draws from the prior labels as frequent as in the training data",
+    )
     prompt: ChoiceEnum(["reconstruct", "continue"]) = option(
         "reconstruct", "fairseq-interactive: reconstruct the lines, or continue them"
     )
@@ -117,6 +132,11 @@ class SeqVAETaskConfig(FairseqDataclass):
             ("transpose",),
             lambda pitches: pitches is None or whole_numbers(pitches) == sorted(whole_numbers(pitches)),
             "--transpose {transpose} has its lowest pitch above its highest: exchange them.",
+        ),
+        Relation(
+            ("transpose", "transpose_by"),
+            lambda pitches, by: pitches is not None or by == "semitones",
+            "--transpose-by {transpose_by} needs --transpose: the lowest and the highest pitch, such as 52,90.",
         ),
         Relation(
             ("adv_g_steps", "adv_d_steps"),

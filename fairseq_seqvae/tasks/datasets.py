@@ -69,6 +69,9 @@ class SequenceDataset(LanguagePairDataset):
         skip_empty: skip sequences that consist of EOS alone
         constraints: words that an output must contain, as fairseq-interactive packs them
 
+    Attributes:
+        labels: (N,), of the sequences, where they have such
+
     Raises:
         ValueError: a sequence does not have the fixed length
     """
@@ -107,6 +110,7 @@ class SequenceDataset(LanguagePairDataset):
             shuffle=shuffle,
             constraints=constraints,
         )
+        self.labels: Tensor | None = None
         self.empty = sizes <= (0 if fixed_length else 1) if skip_empty else np.zeros(len(sizes), dtype=bool)
         if self.empty.any():
             logger.warning(
@@ -126,6 +130,8 @@ class SequenceDataset(LanguagePairDataset):
                 f"the data has tokens beyond the {len(self.src_dict)} symbols of its dictionary: dict.txt is not the "
                 "one that fairseq-preprocess wrote; binarise the text again."
             )
+        if batch and self.labels is not None:
+            batch["net_input"]["labels"] = self.labels[batch["id"]]
         return batch
 
     def ordered_indices(self) -> np.ndarray:

@@ -7,19 +7,19 @@ from typing import Any
 
 import torch
 from fairseq.data import Dictionary
-from fairseq.tasks import FairseqTask
 from torch import Tensor
 
 from fairseq_seqvae.inference import latents, search
 from fairseq_seqvae.inference.sampler import SeqVAESampler
 from fairseq_seqvae.tasks.config import SeqVAETaskConfig
+from fairseq_seqvae.tasks.labels import LabelledTask
 
 logger = logging.getLogger(__name__)
 
 PRIOR, INTERPOLATE = "prior", "interpolate"
 
 
-class LatentGenerationTask(FairseqTask):
+class LatentGenerationTask(LabelledTask):
     """The part of the task that needs no training.
 
     Attributes:
@@ -80,8 +80,12 @@ class LatentGenerationTask(FairseqTask):
                 prefix_tokens = None
             z: Tensor | None
             subset = self._subset_of_draws()
+            # A walk has one label.
+            known_ids = torch.zeros_like(ids) if subset == INTERPOLATE else ids
+            labels = self.label_inputs(models, known_ids, net_input.get("labels"), subset is not None)
+            net_input |= labels
             if subset and "id" in sample and "prev_output_tokens" not in net_input:
-                z = self._latent_of_draws(models, subset, ids)
+                z = self._latent_of_draws(models, subset, ids, labels.get("labels"))
                 if subset == INTERPOLATE:
                     # The points of a walk share their random numbers: what differs between them comes from z.
                     ids = torch.zeros_like(ids)
@@ -91,7 +95,7 @@ class LatentGenerationTask(FairseqTask):
                     tokens, lengths = latents.prefixes_as_sources(
                         prefix_tokens, self.dictionary.eos(), self.dictionary.pad(), with_eos=not self.fixed_length
                     )
-                how = self.cfg.latent, self.cfg.seed, self._prior
+                how = self.cfg.latent, self.cfg.seed, self._prior, labels.get("labels")
                 z = latents.latent_of_sentences(models, tokens, lengths, ids, *how)
             if z is not None:
                 net_input["z"] = z
@@ -109,14 +113,15 @@ class LatentGenerationTask(FairseqTask):
         """``prior`` or ``interpolate``, if that is what is generated."""
         return next((name for name in (PRIOR, INTERPOLATE) if name in self.datasets), None)
 
-    def _latent_of_draws(self, models, subset: str, ids: Tensor) -> Tensor:
+    def _latent_of_draws(self, models, subset: str, ids: Tensor, labels: Tensor | None) -> Tensor:
         if subset == PRIOR:
             return latents.prior_latent(models[0], ids, self.cfg.seed, self._prior)
         ends = None
         if self.cfg.interpolate_from is not None:
             if self._ends is None:
                 self._ends = [self._encode_end(name) for name in ("interpolate_from", "interpolate_to")]
-            ends = latents.posterior_means(models, self._ends, self.dictionary.pad(), ids.device)
+            known = None if labels is None else labels[:1].expand(len(self._ends))
+            ends = latents.posterior_means(models, self._ends, self.dictionary.pad(), ids.device, known)
         return latents.interpolated_latent(models[0], ids, self.cfg.num_draws, self.cfg.seed, ends, self._prior)
 
     def _encode_end(self, name: str) -> Tensor:

@@ -60,7 +60,6 @@ class SeqVAETask(LatentGenerationTask):
         if cfg.lagging_updates:
             self._lagging = LaggingPlan(cfg.lagging_updates, cfg.lagging_until)
         self.needs_discriminator = self.needs_rollout_policy = True  # parts of a model that is built
-        self.in_training = False  # a model was built to be trained, of which the flags of the user say how
         self.restored_checkpoint: str | None = None  # that replaces the parameters of a model which is built
         # Kept in checkpoints, so that fairseq-validate samples no longer sequences than training did.
         self.state.add_factory("longest", lambda: 0)
@@ -127,6 +126,7 @@ class SeqVAETask(LatentGenerationTask):
         folder = folders[(epoch - 1) % len(folders)] if split.startswith("train") else folders[0]
         tokens = read(folder)
         dataset = SequenceDataset(tokens, tokens.sizes, self.dictionary, split, self.fixed_length)
+        self.label(dataset, folder, split, combine)
         if dataset.empty.all():
             raise ValueError(f"split {split!r} in {folder} holds empty lines only.")
         if split.startswith("train"):
@@ -199,6 +199,7 @@ class SeqVAETask(LatentGenerationTask):
         self.in_training = not from_checkpoint
         self.needs_discriminator = self.in_training and run_checks.wants_discriminator(self.cfg)
         self.needs_rollout_policy = self.in_training and run_checks.wants_rollouts(self.cfg)
+        self.find_labels_of(cfg)
         self.restored_checkpoint = None if from_checkpoint else run_checks.restored_checkpoint(self.cfg)
         model = super().build_model(cfg, from_checkpoint)
         # Generation knows the model's options only from its checkpoint.
@@ -212,7 +213,7 @@ class SeqVAETask(LatentGenerationTask):
         if self.needs_discriminator:  # in training; fairseq-validate only reads
             run_checks.claim_folder(self.cfg)
         self._learns = True
-        self._transposition = transposing.transposition(self.cfg.transpose, self.dictionary)
+        self._transposition = transposing.transposition(self.cfg.transpose, self.dictionary, self.cfg.transpose_by)
         # fairseq 0.12.2 does not know the second argument, and does not give it.
         criterion = super().build_criterion(cfg, *([True] if from_checkpoint else []))
         if hasattr(cfg, "disc_scoring") and getattr(self._model, "discriminator", None) is not None:
@@ -360,8 +361,21 @@ class SeqVAETask(LatentGenerationTask):
             dataset = self.dataset(split)
             ids = np.flatnonzero(~dataset.empty)[:number]
             self._held_out = dataset.collater([dataset[int(i)] for i in ids])
+        return self._as_in_training(self._held_out, draws)
+
+    def drawn_sample(self, split: str, chances: Tensor, draws: Draws) -> dict[str, Any]:
+        """A batch of sentences of *split*, one for each of *chances* (B,) in (0, 1), transposed as in training."""
+        if split not in self.datasets:
+            self.load_dataset(split)
+        dataset = self.dataset(split)
+        numbers = np.flatnonzero(~dataset.empty)
+        places = (chances.double() * len(numbers)).long().tolist()
+        return self._as_in_training(dataset.collater([dataset[int(numbers[place])] for place in places]), draws)
+
+    def _as_in_training(self, sample: dict[str, Any], draws: Draws) -> dict[str, Any]:
+        """*sample* on the model's device, transposed."""
         device = next(self._model.parameters()).device
-        sample = utils.move_to_cuda(self._held_out, device) if device.type == "cuda" else self._held_out
+        sample = utils.move_to_cuda(sample, device) if device.type == "cuda" else sample
         return sample if self._transposition is None else transposing.transposed(sample, self._transposition, draws)
 
     # -- lagging inference --

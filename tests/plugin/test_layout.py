@@ -26,7 +26,7 @@ ROOMS = {
     "scoring": {"compat", "options", "oracle"},
     "inference": {"", "core", "options"},
     "models": {"compat", "core", "inference", "options", "support"},
-    "rewards": {"core", "inference", "melody", "metrics", "support"},
+    "rewards": {"core", "inference", "melody", "metrics", "oracle", "support"},
     "criterions": {"compat", "core", "metrics", "options", "rewards", "support"},
     "tasks": {"compat", "core", "inference", "melody", "models", "options", "rewards", "support"},
     "measure": {"", "compat", "core", "inference", "metrics", "support"},
@@ -35,7 +35,7 @@ ROOMS = {
     "estimators": {"", "compat", "core", "oracle", "support"},
     "export": {"support"},
     "runs": set(),  # steps of run scripts: commands, nothing of the package itself
-    "cards": {"compat", "measure", "metrics", "oracle", "runs", "support"},
+    "cards": {"compat", "core", "judge", "measure", "metrics", "oracle", "rewards", "runs", "support"},
     "tools": {"support"},
     "flags": {"", "inference", "options", "support"},
     "discriminators": {"core"},  # the address that extension files import from
@@ -54,12 +54,13 @@ CORE_ROOMS = {
     "registry": set(),
     "elbo": set(),
     "networks": set(),
+    "conditions": set(),
     "latents": {"networks", "registry"},
     "schedules": set(),
     "policy_gradient": {"sequences"},
     # Rewards score what rollouts complete, and rollouts turn scores into values: each knows the other's protocol.
     "rollouts": {"categorical", "noise", "rewards"},
-    "rewards": {"rollouts"},
+    "rewards": {"conditions", "rollouts"},
     "discriminators": {"networks", "noise", "registry", "rollouts", "sequences"},
 }
 CORE_LIBRARIES = {"torch"}

@@ -53,4 +53,5 @@ class FakePool:
         chosen = (chance.double() * self.size).long()
         lengths = pool.lengths[chosen]
         width = int(lengths.max())
-        return Samples(pool.tokens[chosen, :width], lengths, pool.mask[chosen, :width])
+        labels = None if pool.labels is None else pool.labels[chosen]
+        return Samples(pool.tokens[chosen, :width], lengths, pool.mask[chosen, :width], labels=labels)

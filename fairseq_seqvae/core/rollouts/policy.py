@@ -56,12 +56,14 @@ class Samples(NamedTuple):
         lengths: (B,), EOS included
         mask: (B, T), True = padding
         log_probs: (B, T) nats at the given temperature, before truncation by top-k or top-p, 0 at padding; or None
+        labels: (B,), that they were made of, where sequences have labels
     """
 
     tokens: Tensor
     lengths: Tensor
     mask: Tensor
     log_probs: Tensor | None = None
+    labels: Tensor | None = None
 
 
 class Trajectory(NamedTuple):
@@ -71,7 +73,7 @@ class Trajectory(NamedTuple):
         tokens: (B, T), padded on the right
         lengths: (B,)
         mask: (B, T), True = padding
-        z: (B, Z), the latent vectors that the tokens were drawn with
+        z: (B, Z), the latent vectors that the tokens were drawn with, after them their labels where there are such
         ids: (B,), numbers of the sentences in their data set, which key random numbers
     """
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from fairseq_seqvae.melody import folders, keys, midi_folder, windows
+from fairseq_seqvae.melody import folders, keys, labels, midi_folder, windows
 from fairseq_seqvae.melody.commands.shared import (
     add_grid_option,
     command,
@@ -27,9 +27,10 @@ _SILENT = "of another meter"  # has a line of its own
 
 
 def run_windows(args: argparse.Namespace) -> None:
-    """Cut windows from a table of tunes."""
-    refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out)], args.force)
-    tunes = [tune for path in args.tunes for tune in windows.read_tunes(path)]
+    """Cut windows from tables of tunes."""
+    written = labels.label_paths(args.out) if args.labels else []
+    refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out), *written], args.force)
+    tunes = [tune for path in windows.tables(args.tunes) for tune in windows.read_tunes(path)]
     if args.common_key:
         tunes = [keys.in_common_key(tune) for tune in tunes]
     unused: Counter[str] = Counter()
@@ -39,7 +40,11 @@ def run_windows(args: argparse.Namespace) -> None:
         tunes = chosen
     commonest = Counter(tune.steps_per_bar for tune in tunes).most_common(1)
     steps = args.steps_per_bar or (commonest[0][0] if args.meter and commonest else 16)
-    splits, left_out = windows.tune_windows(tunes, args.bars, steps, args.start)
+    if args.labels:
+        found = labels.labelled_windows(tunes, args.labels, args.bars, steps, args.start)
+        splits, left_out = found.windows, found.left_out
+    else:
+        splits, left_out = windows.tune_windows(tunes, args.bars, steps, args.start)
     used: Counter[str] = Counter()
     for tune in tunes:
         if tune.steps_per_bar != steps:
@@ -52,6 +57,10 @@ def run_windows(args: argparse.Namespace) -> None:
     print_reasons("tunes left out", +unused)
     # The table says which tune is in which split: windows of train do not fill a split that it left empty.
     _write_windows(splits, left_out, args.out, is_split_here=False)
+    if args.labels:
+        labels.write_labels(found.labels, args.out)
+        print_reasons("labels of train", Counter(found.labels["train"]))
+        print(f"written: {', '.join(map(str, written))}")
 
 
 def run_from_midi(args: argparse.Namespace) -> None:
@@ -167,10 +176,13 @@ def _write_windows(
 def add_windows(commands: Commands) -> None:
     """Add `windows`."""
     added = command(
-        commands, "windows", run_windows, "training lines from a table of tunes", "windows tunes.tsv --bars 4 --out DIR"
+        commands, "windows", run_windows, "training lines from tables of tunes", "windows tunes.tsv --bars 4 --out DIR"
     )
     added.add_argument(
-        "tunes", nargs="+", metavar="TUNES.tsv", help="columns id, split, meter, key, steps_per_bar, notes"
+        "tunes",
+        nargs="+",
+        metavar="FOLDER_OR_FILE",
+        help="tables with the columns id, split, meter, key, steps_per_bar, notes; of a folder all its .tsv files",
     )
     _add_window_options(added)
     added.add_argument(
@@ -178,6 +190,9 @@ def add_windows(commands: Commands) -> None:
         type=positive,
         metavar="N",
         help="only tunes whose bar has N steps: 16 (default) reels, 12 jigs and waltzes, 18 slip jigs",
+    )
+    added.add_argument(
+        "--labels", choices=tuple(labels.KINDS), help="write a label of each window, too, for --task seqvae --labels"
     )
 
 

@@ -10,8 +10,10 @@ from fairseq.models import FairseqIncrementalDecoder
 from torch import Tensor, nn
 
 from fairseq_seqvae.core import noise
+from fairseq_seqvae.core.conditions import parted
 from fairseq_seqvae.core.rollouts.policy import State
 from fairseq_seqvae.core.rollouts.rollout import select_rows
+from fairseq_seqvae.models.conditions import embedding_size
 from fairseq_seqvae.models.dictionaries import is_filler
 from fairseq_seqvae.models.registry import register_decoder
 
@@ -47,7 +49,9 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
     def __init__(self, dictionary: Dictionary, embedding: nn.Embedding, options: Any):
         super().__init__(dictionary)
         self.embedding = embedding
-        self.latent_dim: int = options.latent_dim
+        # Where there are labels, the embedding of one stands beside z everywhere; `models.conditions` adds it.
+        self.label_dim, self.label_embedding = embedding_size(options), None
+        self.latent_dim: int = options.latent_dim + self.label_dim
         self.hidden_dim: int = options.decoder_hidden_dim
         self.residual: bool = options.decoder_residual
         self.dropout: float = options.dropout
@@ -99,11 +103,18 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         mask[forbidden] = FORBIDDEN_LOGIT
         return mask
 
+    def code(self, z: Tensor) -> Tensor:
+        """What the decoder starts from, (R, D): z (R, Z); of z with labels (R, Z + 1), z and the label's embedding."""
+        if self.label_embedding is None:
+            return z.to(self.initial_state.weight.dtype)
+        z, labels = parted(z)
+        return torch.cat([z.to(self.initial_state.weight.dtype), self.label_embedding(labels)], dim=1)
+
     # -- the policy: one step for all rows --
 
     def start(self, z: Tensor) -> State:
-        """State before the first token, for *z* (R, Z)."""
-        z = z.to(self.initial_state.weight.dtype)
+        """State before the first token, for *z* (R, Z), or (R, Z + 1) with labels, see :meth:`code`."""
+        z = self.code(z)
         return (z, *self.initial_state(z).split(self.hidden_dim, dim=1))
 
     def advance(self, prev_tokens: Tensor, state: State) -> tuple[Tensor, State]:
