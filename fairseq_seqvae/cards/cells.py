@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 
 from fairseq_seqvae.cards.baselines import baselines
 from fairseq_seqvae.cards.files import once, write_json
@@ -101,7 +100,7 @@ def read_methods(config: Path) -> dict[str, Any]:
     file = config / "methods.yaml"
     if not file.is_file():
         raise ValueError(f"--config {config} has no methods.yaml: give a folder such as examples/oracle/config.")
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
+    return s.read_yaml(file)
 
 
 class Cells:
@@ -334,7 +333,7 @@ def oracle_samples(model: Any, task: Any, number: int, seed: int, temperature: f
 
 
 def _smoke_overrides(file: Path) -> dict[str, str]:
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    config = s.read_yaml(file)
     overrides = {}
     for name, limit in SMOKE_LIMITS.items():
         group, key = name.split(".")

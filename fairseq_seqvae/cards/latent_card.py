@@ -9,7 +9,7 @@ command.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ SMOKE: dict[str, Any] = {
     "samples": 200,
     "bleu_hypotheses": 20,
     "bleu_references": 10,
+    "judge_sequences": 200,
     "smoke": True,
 }
-FIGURE = "nll_information"
+FIGURES = {"nll_information": r.draw, "frontier": r.draw_frontier}
 NUMBERS = {
     "--sequences": "held-out sequences, the first ones of the test split (default: 1000)",
     "--importance-samples": "draws of z for each of them (default: 500)",
@@ -54,10 +55,10 @@ def body(args: argparse.Namespace) -> None:
         for seed in args.seeds
         for data_set in args.data_sets
         for method in args.methods
-        if method == c.REAL or recipes.applies(method, data_set)
+        if (cells.settings.reverse if method == c.REAL else recipes.applies(method, data_set))
     ]
     failures = make_each(wanted, cells.make, lambda: report(args.out, cells))
-    figures = {"figure": args.out / f"{FIGURE}.png"}
+    figures = {f"figure {name}": args.out / f"{name}.png" for name in FIGURES}
     cells.steps.finish({"card": args.out / "card.md", "numbers": args.out / "card.csv", **figures})
     raise_failures(failures)
 
@@ -70,6 +71,7 @@ def settings(args: argparse.Namespace) -> c.Settings:
         "samples": args.samples,
         "updates": args.updates,
     }
+    given |= {"reverse": False if args.no_reverse else None}
     return c.Settings(**{**(SMOKE if args.smoke else {}), **{k: v for k, v in given.items() if v is not None}})
 
 
@@ -86,6 +88,7 @@ def report(out: Path, cells: c.Cells) -> None:
         blocks.append(
             {"data_set": name, "truth": truth, "methods": r.summarise(own), "twins": r.twins(own, pairs)}
             | {"updates": cells.recipes.updates(name, cells.settings.updates, cells.settings.smoke)}
+            | {"held_out": _of_held_out(own)}
         )
     shown = {cell["method"] for cell in done}
     described = {c.REAL: "sentences of the training split, judged as samples are"}
@@ -99,16 +102,29 @@ def report(out: Path, cells: c.Cells) -> None:
     write_json(out / "card.json", {**plain(card), "cells": done})
     (out / "card.md").write_text(r.markdown(card), encoding="utf-8")
     r.write_csv(out / "card.csv", done)
-    figure = r.draw(blocks)
-    for suffix in ("png", "svg"):
-        figure.savefig(out / f"{FIGURE}.{suffix}", dpi=150)
+    for name, draw in FIGURES.items():
+        figure = draw(blocks)
+        for suffix in ("png", "svg"):
+            figure.savefig(out / f"{name}.{suffix}", dpi=150)
+
+
+def _of_held_out(cells: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What was counted of the held-out sequences: the same in all cells of a data set."""
+    known = "held_out_"
+    return {
+        name.removeprefix(known): value
+        for cell in cells
+        for name, value in cell.items()
+        if name.startswith(known) and isinstance(value, float)
+    }
 
 
 def protocol(settings: c.Settings, updates: dict[str, int]) -> list[str]:
     """How the numbers were made, a line each."""
     counts = ", ".join(f"{number} on {name}" for name, number in updates.items())
     return [
-        f"Updates of the generator: {counts}; the last checkpoint, without early stopping.",
+        f"Updates of the generator: {counts}, of the examples' recipes as many as these have; the last checkpoint, "
+        "without early stopping.",
         f"NLL: importance-weighted bound with {settings.importance_samples} draws of z from q(z|x), nats per sequence, "
         f"mean over the first test sequences, at most {settings.sequences}; exact for lm.",
         "± is the 95 % t-interval over seeds, s.e. the standard error over sequences.",
@@ -120,6 +136,9 @@ def protocol(settings: c.Settings, updates: dict[str, int]) -> list[str]:
         "Greedy accuracy: share of the tokens, of melodies the notes, that greedy decoding from the mean of q(z|x) "
         "gives back at their place; BLEU of these reconstructions; different: how many different ones per different "
         "original.",
+        "Of all tokens: greedy accuracy of melodies, holds and silence included; whole: sequences without a mistake.",
+        "Judge: held-out accuracy of a discriminator that is trained afterwards to tell draws from data (0.5: blind); "
+        "in one scale, a bar returns, copies: of these draws.",
         f"Of {settings.samples} samples from the prior at temperature 1 (real: at most as many sentences): reverse "
         "perplexity, per token, of real test sequences under a model trained on the samples as lm is on the data; "
         f"self-BLEU of {settings.bleu_hypotheses} samples against {settings.bleu_references} others each; share of "
@@ -142,6 +161,11 @@ def main(argv: Sequence[str] | None = None, config: Path | None = None, root: Pa
     )
     parser.add_argument(
         "--methods", type=names, metavar="NAME,...", help="names in methods.yaml, or real (default: all)"
+    )
+    parser.add_argument(
+        "--no-reverse",
+        action="store_true",
+        help="no reverse perplexity, which trains a language model per cell (half of the time)",
     )
     for flag, text in NUMBERS.items():
         parser.add_argument(flag, type=positive, metavar="N", help=text)

@@ -23,6 +23,8 @@ from fairseq_seqvae.runs import steps as s
 
 REAL = "real"  # the row of real sentences: no model, judged as samples are
 _CHECKPOINT = Path("checkpoints", "checkpoint_last.pt")
+_WALKS, _WALK_POINTS = 20, 8
+_JUDGED = ("accuracy", "accuracy_standard_error", "distinct", "copies", "in_one_scale", "leaps", "bar_returns")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Settings:
         samples: sequences from the prior
         bleu_hypotheses: samples that self-BLEU judges
         bleu_references: others that it compares each with
+        judge_sequences: most training sequences, and as many samples, that a judge of the samples learns from
+        reverse: train a language model on the samples of each cell
         updates: of training, instead of those of the data set
         smoke: a few updates only
     """
@@ -44,6 +48,8 @@ class Settings:
     samples: int = 10_000
     bleu_hypotheses: int = 500
     bleu_references: int = 100
+    judge_sequences: int = 20_000
+    reverse: bool = True
     updates: int | None = None
     smoke: bool = False
 
@@ -119,7 +125,9 @@ class Cells:
 
         def make() -> dict[str, Any]:
             measured = once(folder / "measured.json", made_with, lambda: self._measured(cell, data, checkpoint))
-            return {**measured, **self._judged(cell, data, folder, checkpoint), **self._training(cell)}
+            judgement = once(folder / "judgement.json", made_with, lambda: self._judgement(cell, data, checkpoint))
+            judged = self._judged(cell, data, folder, checkpoint)
+            return {**measured, **judgement, **judged, **self._training(cell)}
 
         once(folder / "cell.json", made_with, make)
 
@@ -142,6 +150,14 @@ class Cells:
 
     # -- the parts --
 
+    def _load(self, checkpoint: Path, data: Path) -> tuple[Any, Any]:
+        """Model and task; on a GPU unless the recipes train without."""
+        import torch
+
+        from fairseq_seqvae.measure import figures as measure
+
+        return measure.load(checkpoint, data, not self.recipes.base["common"].get("cpu") and torch.cuda.is_available())
+
     def _text(self, data_set: str) -> Path:
         recipe = self.recipes.data_sets[data_set]
         own = self.out / data_set / "text"
@@ -150,7 +166,8 @@ class Cells:
     def _stages(self, cell: Cell) -> list[list[str]]:
         updates = self.recipes.updates(cell.data_set, self.settings.updates, self.settings.smoke)
         method = LANGUAGE_MODEL if cell.method == REAL else cell.method
-        return self.recipes.stages(method, cell.data_set, updates, cell.seed)
+        shorter = updates if self.settings.smoke or self.settings.updates else None
+        return self.recipes.stages(method, cell.data_set, updates, cell.seed, shorter)
 
     def _stage_folder(self, cell: Cell, number: int) -> Path:
         return self.out / cell.data_set / "train" / f"{cell.method}-{cell.seed}" / str(number)
@@ -200,10 +217,10 @@ class Cells:
 
         print(f"  measuring {', '.join(map(str, cell))}", flush=True)
         settings = self.settings
-        model, task = measure.load(checkpoint, data)
+        model, task = self._load(checkpoint, data)
         held_out_set = measure.read_split(task, "test", settings.sequences)
         found, arrays = measure.measure_held_out(model, held_out_set, [1.0], settings.importance_samples, cell.seed)
-        found |= measure.measure_reconstruction(model, held_out_set, task.dictionary, cell.seed, 0, 2)
+        found |= measure.measure_reconstruction(model, held_out_set, task.dictionary, cell.seed, _WALKS, _WALK_POINTS)
         if "truth" in self.recipes.data_sets[cell.data_set]:
             oracle = LatentOracle.from_seed(self.recipes.data_sets[cell.data_set]["truth"])
             _, truth = true_values(oracle, task, held_out_set, "test")
@@ -215,6 +232,19 @@ class Cells:
         found["log_likelihood"] = [round(value, 4) for value in arrays["log_likelihood"][:, 0].tolist()]
         return {name: value for name, value in found.items() if name != "temperatures"}
 
+    def _judgement(self, cell: Cell, data: Path, checkpoint: Path) -> dict[str, Any]:
+        """What a discriminator that is trained afterwards sees of samples, and figures beside it, as in `judge`."""
+        from fairseq_seqvae.judge.figures import Room
+        from fairseq_seqvae.judge.training import JudgePlan
+
+        print(f"  judging {', '.join(map(str, cell))}", flush=True)
+        model, task = self._load(checkpoint, data)
+        room = Room(model, task, "test", self.settings.sequences, self.settings.judge_sequences)
+        row = room.sampled_row(1.0, [cell.seed], "model", JudgePlan())
+        known = room.held_out_row()
+        figures = {f"draws_{name}": row[name] for name in _JUDGED if name in row}
+        return figures | {f"held_out_{name}": known[name] for name in _JUDGED if name in known}
+
     def _judged(self, cell: Cell, data: Path, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
         """Variety of samples, and what a language model that is trained on them says of held-out data.
 
@@ -223,6 +253,11 @@ class Cells:
             checkpoint: None for real sentences of the training split
         """
         samples = self._samples(cell, data, folder / "samples", checkpoint)
+        settings = self.settings
+        lines = samples.read_text(encoding="utf-8").splitlines()
+        likeness = {"self_bleu": self_bleu(lines, settings.bleu_hypotheses, settings.bleu_references)}
+        if not settings.reverse:
+            return likeness
         reverse = s.Steps(folder / "samples" / "reverse", self.steps.root, self.steps)
         own = reverse.folder / "data"
         reverse.run(
@@ -237,17 +272,11 @@ class Cells:
 
         from fairseq_seqvae.measure import figures as measure
 
-        settings = self.settings
-        model, task = measure.load(reverse.folder / _CHECKPOINT, data)
+        model, task = self._load(reverse.folder / _CHECKPOINT, data)
         held_out_set = measure.read_split(task, "test", settings.sequences)
         figures, _ = measure.measure_held_out(model, held_out_set, [1.0], 1, cell.seed)
-        drawn = measure.read_split(measure.load(reverse.folder / _CHECKPOINT, own)[1], "train")
-        lines = samples.read_text(encoding="utf-8").splitlines()
-        return {
-            "reverse_nll": figures["nll"][0],
-            "self_bleu": self_bleu(lines, settings.bleu_hypotheses, settings.bleu_references),
-            **measure.variety(drawn.tokens, drawn.lengths),
-        }
+        drawn = measure.read_split(self._load(reverse.folder / _CHECKPOINT, own)[1], "train")
+        return {"reverse_nll": figures["nll"][0], **likeness, **measure.variety(drawn.tokens, drawn.lengths)}
 
     def _samples(self, cell: Cell, data: Path, folder: Path, checkpoint: Path | None) -> Path:
         """samples.txt, a sequence a line: draws from the prior, or the first real sentences."""
@@ -265,9 +294,9 @@ class Cells:
                 from fairseq_seqvae.measure import figures as measure
 
                 print(f"  samples of {', '.join(map(str, cell))}", flush=True)
-                model, task = measure.load(checkpoint, data)
+                model, task = self._load(checkpoint, data)
                 drawn = measure.prior_samples(model, number, cell.seed)
-                rows = zip(drawn.tokens, drawn.lengths.tolist(), strict=True)
+                rows = zip(drawn.tokens.cpu(), drawn.lengths.tolist(), strict=True)
                 lines = [task.dictionary.string(tokens[:length]) for tokens, length in rows]
             path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             return {"lines": len(lines)}

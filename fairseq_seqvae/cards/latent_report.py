@@ -39,8 +39,14 @@ LATENT_COLUMNS = (
 )
 OUTPUT_COLUMNS = (
     Column("accuracy", "greedy accuracy", 3),
+    Column("tokens", "of all tokens", 3),
+    Column("whole", "whole", 3),
     Column("bleu", "BLEU", 1),
     Column("different", "different", 3),
+    Column("judge", "judge", 3),
+    Column("in_one_scale", "in one scale", 3),
+    Column("bar_returns", "a bar returns", 3),
+    Column("copies", "copies", 3),
     Column("reverse_perplexity", "reverse perplexity", 2),
     Column("self_bleu", "self-BLEU", 1),
     Column("distinct_bigrams", "distinct bigrams", 3),
@@ -79,12 +85,16 @@ def derived(cell: Mapping[str, Any], lm: Mapping[str, Any] | None, plain: Mappin
         "information_bound": "mutual_information_bound",
         "active": "active_units",
         "bleu": "rec_bleu",
+        "whole": "rec_exact",
         "different": "rec_distinct",
         "kl_share": "kl_share",
         "information_share": "mutual_information_share",
     }
     found |= {key: cell.get(name) if has_latent else None for key, name in of_latent.items()}
     found["accuracy"] = cell.get("rec_acc_notes", cell.get("rec_acc")) if has_latent else None
+    found["tokens"] = cell.get("rec_acc") if has_latent and "rec_acc_notes" in cell else None
+    of_draws = {"judge": "accuracy", "in_one_scale": "in_one_scale", "bar_returns": "bar_returns", "copies": "copies"}
+    found |= {key: cell.get(f"draws_{name}") for key, name in of_draws.items()}
     found["reconstruction"] = -cell["elbo_per_sequence"] - cell["kl"] if has_latent else None
     return found
 
@@ -149,6 +159,7 @@ def findings(block: Mapping[str, Any]) -> list[str]:
     """What a reader must not overlook, the inconvenient things first."""
     summaries = [row for row in block["methods"] if row["method"] not in (LANGUAGE_MODEL, REAL)]
     lines = [_worse_than_lm(summaries), _unused(summaries), _worse_samples(block["methods"])] if summaries else []
+    lines.append(_of_real_sequences(block["held_out"]))
     for row in block["twins"]:
         lines.append(
             f"{row['method']} less {row['twin']} ({_seeds(row['seeds'])}): MI {gap(row['information'], 0)}, NLL "
@@ -187,6 +198,17 @@ def _worse_samples(rows: Sequence[Mapping[str, Any]]) -> str:
         f"Higher reverse perplexity than the language model's samples ({lm.mean:.2f}), {len(worse)} of {len(by_name)} "
         f"methods: {', '.join(worse) or 'none'}."
     )
+
+
+def _of_real_sequences(held_out: Mapping[str, float]) -> str:
+    """What the figures of draws stand beside."""
+    names = {
+        "in_one_scale": "wholly in one scale",
+        "bar_returns": "with a bar that returns",
+        "copies": "copies of train",
+    }
+    told = [f"{held_out[name]:.1%} {what}" for name, what in names.items() if name in held_out]
+    return f"Of the held-out sequences themselves: {', '.join(told)}." if told else ""
 
 
 def _verdict(change: Spread | None) -> str:
@@ -234,6 +256,7 @@ def _tables(block: Mapping[str, Any]) -> list[str]:
 
 def _table(block: Mapping[str, Any], what: str, columns: Sequence[Column]) -> list[str]:
     """Rows that have something to say in these columns."""
+    columns = [column for column in columns if any(row[column.key] for row in block["methods"])]
     rows = [
         [f"**{row['method']}**", str(len(row["seeds"])), *(_entry(row, column) for column in columns)]
         for row in block["methods"]
@@ -269,7 +292,24 @@ def write_csv(path: Path, cells: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-# -- as a picture --
+# -- as pictures --
+
+
+def draw_frontier(blocks: list[dict[str, Any]]) -> Any:
+    """What greedy decoding gives back against how well a judge tells draws: right and low is good."""
+    figure, row = panels(blocks, height=5.6)
+    for axes, block in zip(row, blocks, strict=True):
+        for colour, marker, summary in styled(block, blocks):
+            given, told = summary["accuracy"], summary["judge"]
+            if given and told:
+                widths = told.half_width or 0.0, given.half_width or 0.0
+                line = {"color": colour, "marker": marker, "markersize": 5, "linestyle": "", "elinewidth": 0.8}
+                axes.errorbar(given.mean, told.mean, *widths, label=summary["method"], **line)
+        axes.set(title=block["data_set"], xlabel="greedy accuracy (melodies: notes), held-out data", xlim=(0, 1))
+        axes.axhline(0.5, color="#777777", linewidth=1, linestyle="--", label="judge is blind")
+    row[0].set_ylabel("accuracy of a judge of draws")
+    legend(figure, row, columns=3)
+    return figure
 
 
 def draw(blocks: list[dict[str, Any]]) -> Any:

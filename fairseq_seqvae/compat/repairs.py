@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fairseq_seqvae.compat import command_line, guarding, launch, resuming, saving, training
+from fairseq_seqvae.compat import command_line, generating, guarding, launch, resuming, saving, training
 
 Function = Callable[..., Any]
 
@@ -435,6 +435,17 @@ REPAIRS = (
         since="after fairseq 0.12.2",
         until="fairseq keeps the last batch.",
         needed=training.drops_last_batch,
+    ),
+    Repair(
+        generating.keep_options_at_hand,
+        module="fairseq.scoring",
+        attribute="build_scorer",
+        without="`fairseq-generate` looks up 20 options at each sentence, which takes a quarter of its time if batches "
+        "are large.",
+        line="fairseq_cli/generate.py:262",
+        code="cfg.generation.nbest",
+        since=OLDEST,
+        until="fairseq's configuration is made of plain objects.",
     ),
     Repair(
         training.forget_ended_metrics,

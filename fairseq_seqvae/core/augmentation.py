@@ -1,10 +1,12 @@
 """Augmentation of training data: sequences of pitches, transposed by random intervals."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+CHROMATIC = tuple(range(12))
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,17 @@ class Transposition:
 
     @classmethod
     def of_pitches(
-        cls, pitches: Mapping[int, int], vocab_size: int, low: int, high: int, obstacles: Collection[int] = ()
+        cls,
+        pitches: Mapping[int, int],
+        vocab_size: int,
+        low: int,
+        high: int,
+        obstacles: Collection[int] = (),
+        scale: Sequence[int] = CHROMATIC,
     ) -> "Transposition":
         """The intervals between the pitches *low* and *high*.
+
+        A pitch beside the scale stays as far above the next one in the scale below it.
 
         Args:
             pitches: pitch of each token that has one, in semitones; the others stay as they are
@@ -31,6 +41,7 @@ class Transposition:
             low: lowest pitch of a transposed sequence
             high: its highest pitch
             obstacles: tokens whose sequences are never transposed
+            scale: pitch classes in whose steps intervals are counted, rising, the first of them 0
 
         Raises:
             ValueError: *low* is above *high*
@@ -38,12 +49,12 @@ class Transposition:
         if low > high:
             raise ValueError(f"`low` must not be above `high` ({high}) but is {low}.")
         token_of = {pitch: token for token, pitch in pitches.items() if low <= pitch <= high}
-        span = high - low
+        span = _degree(high, scale)[0] - _degree(low, scale)[0]
         table = torch.arange(vocab_size).repeat(2 * span + 1, 1)
         for row, interval in enumerate(range(-span, span + 1)):
             for token, pitch in pitches.items():
                 # A pitch outside the range does not come back into it: its sequence stays as it is.
-                table[row, token] = token_of.get(pitch + interval, -1) if low <= pitch <= high else -1
+                table[row, token] = token_of.get(_moved(pitch, interval, scale), -1) if low <= pitch <= high else -1
         table[:, list(obstacles)] = -1
         return cls(table, span)
 
@@ -72,3 +83,17 @@ class Transposition:
         """*tokens* (B, T) transposed by the intervals (B,) of :meth:`draw`."""
         transposed = self.table[intervals.unsqueeze(1), tokens]
         return torch.where(transposed < 0, tokens, transposed)
+
+
+def _degree(pitch: int, scale: Sequence[int]) -> tuple[int, int]:
+    """Number of the highest pitch of *scale* that is not above *pitch*, and the semitones between them."""
+    octave, pitch_class = divmod(pitch, 12)
+    place = sum(known <= pitch_class for known in scale) - 1
+    return octave * len(scale) + place, pitch_class - scale[place]
+
+
+def _moved(pitch: int, steps: int, scale: Sequence[int]) -> int:
+    """*pitch* moved by *steps* of *scale*."""
+    degree, above = _degree(pitch, scale)
+    octave, place = divmod(degree + steps, len(scale))
+    return 12 * octave + scale[place] + above

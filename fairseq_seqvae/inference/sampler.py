@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fairseq_seqvae.core.noise import Draws, Stream
@@ -69,11 +70,9 @@ class SeqVAESampler:
         keys = Draws(self.seed).keys(Stream.GENERATION, ids[rows], numbers)
         drawn = rollout.sample(self.model.decoder, z[rows], keys, int(max_lens.max()), self.options, prefix_tokens)
         assert drawn.log_probs is not None  # the options ask for them
-        lengths = torch.minimum(drawn.lengths, max_lens).tolist()
-        hypotheses = [
-            self._hypothesis(tokens[:length], log_probs[:length])
-            for tokens, length, log_probs in zip(drawn.tokens, lengths, drawn.log_probs, strict=True)
-        ]
+        hypotheses = self._hypotheses(drawn.tokens, drawn.log_probs, torch.minimum(drawn.lengths, max_lens))
+        if self.draws == 1:
+            return [[hypothesis] for hypothesis in hypotheses]
         grouped = [hypotheses[i : i + self.draws] for i in range(0, len(hypotheses), self.draws)]
         return [sorted(group, key=lambda h: -float(h["score"])) for group in grouped]
 
@@ -91,11 +90,20 @@ class SeqVAESampler:
             )
         return max_lens
 
+    def _hypotheses(self, tokens: Tensor, log_probs: Tensor, lengths: Tensor) -> list[dict[str, Tensor]]:
+        """Each row (T,) of *tokens* up to its length (B,), with its EOS, as fairseq has it."""
+        places, ends = lengths.unsqueeze(1), lengths.new_full((len(lengths), 1), self.eos)
+        # Cut off at the greatest length, or of fixed length: fairseq's output ends with EOS all the same.
+        cut_off = tokens.gather(1, places - 1) != self.eos
+        tokens = F.pad(tokens, (0, 1)).scatter(1, places, ends)
+        log_probs = F.pad(log_probs, (0, 1)).scatter(1, places, 0.0)
+        sizes = (places + cut_off).squeeze(1).tolist()
+        return [
+            self._hypothesis(row[:size], scores[:size])
+            for row, scores, size in zip(tokens.unbind(), log_probs.unbind(), sizes, strict=True)
+        ]
+
     def _hypothesis(self, tokens: Tensor, log_probs: Tensor) -> dict[str, Tensor]:
-        if tokens[-1] != self.eos:
-            # Cut off at the greatest length, or of fixed length: fairseq's output ends with EOS all the same.
-            tokens = torch.cat([tokens, tokens.new_tensor([self.eos])])
-            log_probs = torch.cat([log_probs, log_probs.new_zeros(1)])
         score = log_probs.sum()
         if self.normalize:
             score = score / len(tokens) ** self.length_penalty

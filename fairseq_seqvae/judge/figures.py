@@ -40,7 +40,9 @@ class Room:
             for name, number in (("train", None), (split, held_out))
         )
         self.training = self.all_training.rows(torch.arange(len(self.all_training.tokens), device=device)[:training])
-        self.transposition = transposition(getattr(task.cfg, "transpose", None), task.dictionary)
+        self.transposition = transposition(
+            getattr(task.cfg, "transpose", None), task.dictionary, getattr(task.cfg, "transpose_by", "semitones")
+        )
         self.pitch_of: np.ndarray | None = None
         if note_tokens(task.dictionary) is not None:
             # A token without a pitch becomes a negative number of its own.

@@ -22,6 +22,7 @@ _MAX_CONTAINER = 2**16
 _MAX_ELEMENTS = 600_000
 _MAX_DEPTH = 50
 _MAX_PLAYED = 10_000  # measures, repeats written out
+_MAX_SOUNDS = 4 * MAX_STEPS  # the same
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _TONICS = ["Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#", "G#", "D#", "A#"]
 # Mode: how many fifths its tonic lies above that of the major key with the same signature; its name in ABC.
@@ -149,11 +150,17 @@ class _Part:
         self.unread: Counter[str] = Counter()
 
     def read(self, part: ElementTree.Element) -> list[Voice]:
-        written = [self._read_measure(measure) for measure in part.findall("measure")]
+        measures = part.findall("measure")
+        if len(measures) > _MAX_PLAYED:
+            raise MusicError(self.source, f"more than {_MAX_PLAYED} measures")
+        written = [self._read_measure(measure) for measure in measures]
         order = _playing_order(self.source, written)
         played = [index for index in order if written[index].measure.length]
         if not played:
             return []
+        sizes = [sum(map(len, measure.notes.values())) for measure in written]
+        if sum(sizes[index] for index in played) > _MAX_SOUNDS:
+            raise MusicError(self.source, f"more than {_MAX_SOUNDS} notes with its repeats")
         bars = lay_out([written[index].measure for index in played])
         if bars.length > MAX_STEPS:
             raise MusicError(self.source, f"longer than {MAX_STEPS} steps")

@@ -36,6 +36,21 @@ class Tune(NamedTuple):
     tokens: np.ndarray
 
 
+def tables(paths: Iterable[str | PathLike]) -> list[Path]:
+    """The tables of tunes among *paths*: files as they are, and the .tsv files of folders.
+
+    Raises:
+        ValueError: a folder has none
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        own = sorted(path.glob("*.tsv")) if path.is_dir() else [path]
+        if not own:
+            raise ValueError(f"{path} holds no .tsv file: give tables of tunes, or a folder with some.")
+        found += own
+    return found
+
+
 def read_tunes(path: str | PathLike) -> list[Tune]:
     """The tunes of a table with the columns id, split, meter, key, steps_per_bar, notes, separated by tabs.
 

@@ -37,6 +37,11 @@ def num_segments(options: Any) -> int:
     return -(-(options.latent_positions or options.fixed_length) // options.segment_length)
 
 
+def lookback(options: Any) -> list[int]:
+    """How many segments back the hierarchical decoder looks, from ``lookback``."""
+    return whole_numbers(options.lookback) if getattr(options, "lookback", None) else []
+
+
 def _knows_positions(encoder: str, decoder: str) -> bool:
     return encoder == "convolutional" or decoder in ("hybrid", "hierarchical", "stepwise")
 
@@ -105,6 +110,11 @@ class SeqVAEConfig(FairseqDataclass):
         16, "decoder hierarchical: tokens of a segment, such as a bar, which has a vector of its own", at_least(1)
     )
     conductor_dim: int = option(256, "decoder hierarchical: size of the LSTM that makes these vectors", at_least(1))
+    lookback: Optional[str] = option(
+        None,
+        "decoder hierarchical: give it the tokens at the same place so many segments before too; numbers separated by "
+        "commas, such as 1,2,4,8; without this flag none",
+    )
     dropout: float = option(
         0.1,
         "share of numbers set to 0 in training, in embeddings, between layers and before the output",
@@ -186,6 +196,25 @@ class SeqVAEConfig(FairseqDataclass):
             lambda channels: bool(whole_numbers(channels)),
             "--conv-channels must be whole numbers of at least 1, separated by commas, such as 96,160,224, but is "
             "'{conv_channels}'.",
+        ),
+        Relation(
+            ("lookback",),
+            lambda lookback: lookback is None or bool(whole_numbers(lookback)),
+            "--lookback must be whole numbers of at least 1, separated by commas, such as 1,2,4,8, but is "
+            "'{lookback}'.",
+        ),
+        Relation(
+            ("lookback", "segment_length", "latent_positions", "fixed_length"),
+            lambda lookback, length, positions, fixed: (
+                not lookback or max(whole_numbers(lookback)) * length < (positions or fixed)
+            ),
+            "--lookback {lookback}, in segments of {segment_length} tokens, reaches back beyond the longest sequence "
+            "(--latent-positions or --fixed-length): omit the largest numbers.",
+        ),
+        Relation(
+            ("lookback", "decoder"),
+            lambda lookback, decoder: not lookback or decoder not in ("recurrent", "hybrid"),
+            "--lookback {lookback} is for --decoder hierarchical, not {decoder}: omit it.",
         ),
         Relation(
             ("encoder", "decoder", "latent_positions", "fixed_length"),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from fairseq.data import Dictionary
+from fairseq.data import Dictionary, data_utils
 from torch import Tensor
 
 # Control characters, ends of lines, and marks that turn the direction of a text: a terminal acts on them.
@@ -29,12 +29,17 @@ class PrintableDictionary(Dictionary):
         separator: str = " ",
     ) -> str:
         """The text of tokens (T,), or of several rows (B, T) on lines of their own; arguments as fairseq's."""
-        options: Any = (bpe_symbol, escape_unk, extra_symbols_to_ignore, unk_string, include_eos, separator)
         if torch.is_tensor(tensor) and tensor.dim() == 2:
+            options: Any = (bpe_symbol, escape_unk, extra_symbols_to_ignore, unk_string, include_eos, separator)
             return "\n".join(self.string(row, *options) for row in tensor)
         # As numbers, not as tensors one by one, which take ten times as long to compare and to look up.
-        tokens: Any = tensor.tolist() if torch.is_tensor(tensor) else tensor
-        text = super().string(tokens, *options)
+        tokens = tensor.tolist() if torch.is_tensor(tensor) else [int(token) for token in tensor]
+        omitted = {self.bos(), *(extra_symbols_to_ignore or ())}
+        if not include_eos:
+            omitted.add(self.eos())
+        unknown = self.unk_string(escape_unk) if unk_string is None else unk_string
+        words = [unknown if token == self.unk_index else self[token] for token in tokens if token not in omitted]
+        text = data_utils.post_process(separator.join(words), bpe_symbol)
         return text if text.isprintable() else text.translate(_ESCAPES)
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -25,6 +26,23 @@ class Interrupted(StepError):
     """The user stopped a step."""
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, of plain values.
+
+    Raises:
+        ValueError: the file holds anything else
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())[:200]}): correct it.") from None
+    if not isinstance(found, dict) or not all(isinstance(value, dict) for value in found.values()):
+        raise ValueError(f"{path} must hold names with options below each, as in examples/names/config/seqvae.yaml.")
+    return found
+
+
 def flags_from_yaml(path: Path, overrides: dict[str, str] | None = None) -> list[str]:
     """The flags of fairseq-train that mean the same as a YAML file for fairseq-hydra-train.
 
@@ -34,7 +52,7 @@ def flags_from_yaml(path: Path, overrides: dict[str, str] | None = None) -> list
     """
     import yaml
 
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = read_yaml(path)
     for name, value in (overrides or {}).items():
         group, key = name.split(".")
         config[group][key] = yaml.safe_load(value)
@@ -200,9 +218,7 @@ def generate(steps: Steps, name: str, data: Path, checkpoint: Path, output: Path
 
 def plot_curves(steps: Steps, example: Path, smoke: dict[str, str], recipe: str = "seqvae") -> Path:
     """The training curves as a picture, with lines where the player changes."""
-    import yaml
-
-    task = yaml.safe_load(_recipe(example, recipe).read_text(encoding="utf-8"))["task"]
+    task = read_yaml(_recipe(example, recipe))["task"]
     turns = [key for key in ("gen_pretrain_updates", "disc_pretrain_updates") if key in task]
     ends = list(itertools.accumulate(int(smoke.get(f"task.{key}", task[key])) for key in turns))
     boundaries = ["--boundaries", ",".join(map(str, ends))] if ends else []

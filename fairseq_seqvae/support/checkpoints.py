@@ -5,6 +5,7 @@ import contextlib
 import errno
 import functools
 import logging
+import math
 import os
 import pickle
 import re
@@ -97,8 +98,19 @@ def _remedy(damaged: Path) -> str:
     others = [file for file in damaged.parent.glob("checkpoint*.pt") if file.name != damaged.name]
     if not others:
         return "move it away to start from scratch, or give another"
-    newest = max(others, key=lambda file: file.stat().st_mtime)
+    newest = max(others, key=age)
     return f"the newest other one of its folder is {newest.name}; copy that over it, then give the same command again"
+
+
+def age(file: Path) -> tuple[bool, int, float, float]:
+    """What puts checkpoints of one folder in order, the newest one last.
+
+    By epoch and update of their names: their times lie if the clock has been set back.
+    """
+    epoch, update = -1, math.inf
+    if match := re.fullmatch(r"checkpoint(?:_([0-9]+)_)?([0-9]+)\.pt", file.name):
+        epoch, update = (int(match[1]), int(match[2])) if match[1] else (int(match[2]), math.inf)
+    return file.name == "checkpoint_last.pt", epoch, update, file.stat().st_mtime
 
 
 def is_seqvae(parameters: Container[str], prefix: str = "") -> bool:

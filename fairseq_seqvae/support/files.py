@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
@@ -20,5 +20,10 @@ def whole_file(path: str | PathLike) -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        if error.filename and Path(error.filename) == partial:
+            error.filename = str(path)  # the one that was asked for
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(PermissionError):  # of a folder that takes no files, so that there is none
+            partial.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import atexit
 import errno
 import getpass
 import json
+import logging
 import os
 import socket
 from contextlib import suppress
@@ -11,7 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
 NAME = ".training.lock"
+
+# What file systems without locks answer.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EIO)
 
 # Of this process: folder -> file descriptor. The system releases a lock as soon as its process ends, however it ends.
 _held: dict[Path, int] = {}
@@ -20,7 +26,7 @@ _held: dict[Path, int] = {}
 def claim(folder: str | os.PathLike) -> None:
     """Claim *folder* for the training that this process makes, until it ends or :func:`release_all` is called.
 
-    Nothing happens where the folder does not exist, or where its file system knows no locks.
+    Nothing happens where the folder does not exist. Where its file system knows no locks, the log says so.
 
     Raises:
         OSError: another process trains there; the message names it
@@ -39,8 +45,13 @@ def claim(folder: str | os.PathLike) -> None:
             f"another training writes into {folder} ({error}): both would overwrite each other's checkpoints. Wait for "
             "it, end it, or give another --save-dir."
         ) from None
-    except OSError:  # no locks here; a folder that cannot be written to is reported where a checkpoint is
-        return
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            logger.warning(
+                f"{folder} cannot be locked ({error.strerror}), as on some network disks: take care that no other "
+                "training writes into this --save-dir"
+            )
+        return  # a folder that cannot be written to is reported where a checkpoint is
     os.ftruncate(descriptor, 0)
     os.write(descriptor, json.dumps(_this_process()).encode())
     if not _held:
@@ -62,6 +73,8 @@ def _lock(file: Path, fcntl: Any) -> int:
             os.close(descriptor)
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise BlockingIOError(owner) from error
+            with suppress(OSError):
+                file.unlink()  # it locks nothing
             raise
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from fairseq_seqvae.support import checkpoints
+
 ExceptHook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 
 
@@ -29,7 +31,7 @@ def unusable_folder(save_dir: str, error: OSError) -> OSError:
 
 def unwritable_checkpoint(save_dir: str, error: OSError) -> OSError:
     """The error of a training that can no longer write into *save_dir*, with what it can continue from."""
-    files = sorted(Path(save_dir).glob("checkpoint*.pt"), key=lambda file: file.stat().st_mtime)
+    files = sorted(Path(save_dir).glob("checkpoint*.pt"), key=checkpoints.age)
     if any(file.name == "checkpoint_last.pt" for file in files):
         rest = "then give the same command again; it continues from the last checkpoint."
     elif files:

@@ -35,6 +35,11 @@ class SeqVAETaskConfig(FairseqDataclass):
         "melodies: lowest and highest MIDI pitch, such as 52,90; each update of a training transposes each of its "
         "sentences by a random interval that keeps all onsets within; without this flag no sentence is transposed",
     )
+    transpose_by: ChoiceEnum(["semitones", "scale"]) = option(
+        "semitones",
+        "what the intervals of --transpose are counted in: semitones, or steps along the white keys, which keep "
+        "melodies of a common key in their scale",
+    )
     gen_pretrain_updates: int = option(
         2000,
         "updates of the generator alone by the ELBO, at the start",
@@ -127,6 +132,11 @@ class SeqVAETaskConfig(FairseqDataclass):
             ("transpose",),
             lambda pitches: pitches is None or whole_numbers(pitches) == sorted(whole_numbers(pitches)),
             "--transpose {transpose} has its lowest pitch above its highest: exchange them.",
+        ),
+        Relation(
+            ("transpose", "transpose_by"),
+            lambda pitches, by: pitches is not None or by == "semitones",
+            "--transpose-by {transpose_by} needs --transpose: the lowest and the highest pitch, such as 52,90.",
         ),
         Relation(
             ("adv_g_steps", "adv_d_steps"),

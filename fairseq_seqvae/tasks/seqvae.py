@@ -213,7 +213,7 @@ class SeqVAETask(LatentGenerationTask):
         if self.needs_discriminator:  # in training; fairseq-validate only reads
             run_checks.claim_folder(self.cfg)
         self._learns = True
-        self._transposition = transposing.transposition(self.cfg.transpose, self.dictionary)
+        self._transposition = transposing.transposition(self.cfg.transpose, self.dictionary, self.cfg.transpose_by)
         # fairseq 0.12.2 does not know the second argument, and does not give it.
         criterion = super().build_criterion(cfg, *([True] if from_checkpoint else []))
         if hasattr(cfg, "disc_scoring") and getattr(self._model, "discriminator", None) is not None:

@@ -1,4 +1,4 @@
-"""Transposition of melodies in training: `--transpose` for the dictionary of the data."""
+"""Transposition of melodies in training: `--transpose`, `--transpose-by` for the dictionary of the data."""
 
 import logging
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from fairseq.data import Dictionary
 from torch import Tensor
 
-from fairseq_seqvae.core.augmentation import Transposition
+from fairseq_seqvae.core.augmentation import CHROMATIC, Transposition
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.models.dictionaries import is_filler
 from fairseq_seqvae.options import whole_numbers
@@ -15,18 +15,20 @@ from fairseq_seqvae.support.processes import is_master
 logger = logging.getLogger(__name__)
 
 
-def transposition(pitches: str | None, dictionary: Dictionary) -> Transposition | None:
-    """What `--transpose` asks for; None without it.
+def transposition(pitches: str | None, dictionary: Dictionary, by: str = "semitones") -> Transposition | None:
+    """What `--transpose` and `--transpose-by` ask for; None without the former.
 
     Args:
         pitches: lowest and highest pitch, such as "52,90", which the options have checked
         dictionary: the symbols of the data
+        by: ``semitones`` or ``scale``
 
     Raises:
         ValueError: the pitches or the symbols are not those of melodies
     """
     if pitches is None:
         return None
+    from fairseq_seqvae.melody.scales import MAJOR
     from fairseq_seqvae.melody.tokens import MAX_PITCH, MIN_PITCH, PITCH_OF, SYMBOLS
 
     low, high = whole_numbers(pitches)
@@ -53,7 +55,8 @@ def transposition(pitches: str | None, dictionary: Dictionary) -> Transposition 
             )
         )
     with_pitch = {token: PITCH_OF[symbol] for symbol, token in symbols.items() if symbol in PITCH_OF}
-    return Transposition.of_pitches(with_pitch, len(dictionary), low, high, obstacles=(dictionary.unk(),))
+    scale = MAJOR if by == "scale" else CHROMATIC
+    return Transposition.of_pitches(with_pitch, len(dictionary), low, high, (dictionary.unk(),), scale)
 
 
 def transposed(sample: dict[str, Any], transposition: Transposition, draws: Draws) -> dict[str, Any]:

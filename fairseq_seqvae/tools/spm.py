@@ -38,7 +38,9 @@ def load_model(path: Path) -> Any:
 
     model = path.read_bytes()
     try:
-        return sentencepiece.SentencePieceProcessor(model_proto=model)
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        processor.encode("a")  # an empty file is refused only here
+        return processor
     except Exception as error:  # depending on the version a RuntimeError or another
         raise ValueError(f"'{path}' is not a sentencepiece model") from error
 

@@ -9,6 +9,8 @@ import commands
 import pytest
 
 import fairseq_seqvae
+from fairseq_seqvae.cards.cells import read_methods
+from fairseq_seqvae.cards.latent_recipes import Recipes
 from fairseq_seqvae.runs import steps
 
 EXAMPLES = commands.ROOT / "examples"
@@ -153,3 +155,30 @@ def test_the_melody_example_runs_with_windows_of_other_lengths(recipe, tmp_path)
     back = [line for line in (tmp_path / "reconstruction.txt").read_text().splitlines() if line.startswith("D-")]
     assert len(back) == len((tmp_path / "text" / "test.txt").read_text().splitlines())
     assert "greedy reconstruction gives back" in (tmp_path / "measure.txt").read_text()
+
+
+LAUGHS = "a: &a {x: 1}\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"a: [", "is no YAML"),
+        (b"\xff\xfe\x00", "is no YAML"),
+        (b"[" * 3000, "is no YAML"),
+        (b"a: !!python/object/apply:os.mkdir [made]", "is no YAML .*could not determine a constructor"),
+        (LAUGHS.encode(), "must hold names with options below each"),
+        (b"", "must hold names with options below each"),
+        (b"task: 3", "must hold names with options below each"),
+        (b"- task", "must hold names with options below each"),
+    ],
+)
+def test_a_recipe_that_is_none_gets_a_sentence(here, content, message):
+    for file in ("recipe.yaml", "methods.yaml", "base.yaml", "data_sets.yaml"):
+        (here / file).write_bytes(content)
+    for read, path in ((steps.flags_from_yaml, here / "recipe.yaml"), (read_methods, here), (Recipes.read, here)):
+        with pytest.raises(ValueError, match=message):
+            read(path)
+    assert not (here / "made").exists()

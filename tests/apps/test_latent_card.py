@@ -66,6 +66,37 @@ class TestRecipes:
             "7",
         ]
 
+    def test_an_example_has_its_own_options(self):
+        (own,) = RECIPES.stages("recipe_07", "melody-2", updates=100, seed=7)
+        example = yaml.safe_load((commands.ROOT / "examples/melody/config/bars2_long.yaml").read_text())
+        assert value_of(own, "--kl-weight") == "0.7" and value_of(own, "--seed") == "7"
+        assert value_of(own, "--batch-size") == str(example["dataset"]["batch_size"])
+        assert value_of(own, "--max-update") == str(example["optimization"]["max_update"])
+        assert value_of(own, "--conv-channels") == example["model"]["conv_channels"]
+
+    def test_the_schedule_of_an_example_is_shortened_as_a_whole(self):
+        (own,) = RECIPES.stages("recipe", "austen", updates=12, seed=1, shorter=12)
+        # The example: 1200 updates, 900 of them by the ELBO and 100 of the discriminator, with 400 of annealing.
+        assert [
+            int(value_of(own, flag))
+            for flag in (
+                "--max-update",
+                "--gen-pretrain-updates",
+                "--disc-pretrain-updates",
+                "--kl-anneal-updates",
+                "--adv-d-steps",
+            )
+        ] == [12, 9, 1, 4, 1]
+
+    def test_the_oracle_has_no_example(self):
+        assert not RECIPES.applies("recipe", "latent-oracle") and RECIPES.applies("recipe", "austen")
+
+    @pytest.mark.parametrize("name", [name for name in RECIPES.data_sets if name.startswith("melody")])
+    def test_melodies_are_those_that_the_example_trains_on(self, name):
+        words = RECIPES.data_sets[name]["command"].split()
+        assert "--common-key" in words and words[2].endswith("/melody")
+        assert f"fixed_length: {16 * int(words[words.index('--bars') + 1])}" in RECIPES.example(name).read_text()
+
     def test_a_folder_without_recipes_is_named(self, tmp_path):
         with pytest.raises(ValueError, match="has no base.yaml, data_sets.yaml, methods.yaml: give a folder such as"):
             Recipes.read(tmp_path)
@@ -203,6 +234,7 @@ class TestSummaries:
 def card_of(cells):
     block = {"data_set": "text", "truth": None, "methods": report.summarise(cells)}
     block["twins"] = report.twins(cells, {"vae_pg": "vae"})
+    block["held_out"] = latent_card._of_held_out(cells)
     return {"protocol": ["How."], "left_out": [], "data_sets": [block], "methods": {"vae": "plain"}}
 
 
@@ -227,10 +259,19 @@ class TestCard:
         assert lines[4].startswith("- Rows of a single seed") and lines[5].startswith("- *: training was interrupted")
         assert "| **vae_pg** | 1 | 36.00 | +0.00 (s.e. 0.00) |" in text and "| 1.00* |" in text
 
+    def test_draws_stand_beside_held_out_data(self):
+        judged = {"draws_accuracy": 0.88, "draws_in_one_scale": 0.67, "held_out_in_one_scale": 0.912, "rec_exact": 0.7}
+        text = report.markdown(card_of([cell("vae", 1, 36.0, rec_acc_notes=0.9, **judged)]))
+        assert "- Of the held-out sequences themselves: 91.2% wholly in one scale.\n" in text
+        rows = [line for line in text.splitlines() if " judge " in line or line.startswith("| **vae** | 1 | 0.900")]
+        assert rows[0].startswith("| reconstruction, samples, time | seeds | greedy accuracy | of all tokens | whole |")
+        assert "a bar returns" not in rows[0]  # of no row
+        assert rows[1].startswith("| **vae** | 1 | 0.900 | 0.400 | 0.700 | 20.0 | 0.500 | 0.880 | 0.670 |")
+
     def test_without_a_language_model_there_is_no_distance(self):
         text = report.markdown(card_of([cell("vae", 1, 36.0)]))
         assert "- No distance from the language model: lm is missing" in text
-        assert "| **vae** | 1 | 36.00 | - | 34.50 |" in text
+        assert "| **vae** | 1 | 36.00 | 34.50 |" in text and "gap to LM |" not in text
 
     def test_a_language_model_alone_is_compared_with_nothing(self):
         (line,) = report.findings(card_of([language_model(1, 36.0)])["data_sets"][0])
@@ -268,6 +309,13 @@ class TestCard:
         assert points == {(1.5, 35.0), (3.0, 34.0)}
         (level,) = {y for line in axes.lines if len(line.get_xydata()) == 2 for _, y in line.get_xydata()}
         assert level == 36.0
+
+    def test_frontier_has_a_point_for_each_method_that_was_judged(self):
+        cells = [language_model(1, 36.0, draws_accuracy=0.6), cell("vae", 1, 35.0, draws_accuracy=0.9)]
+        cells.append(cell("new", 1, 34.0, rec_acc_notes=0.8, draws_accuracy=0.7))
+        (axes,) = report.draw_frontier(card_of(cells)["data_sets"]).axes
+        points = {tuple(line.get_xydata()[0]) for line in axes.lines if len(line.get_xydata()) == 1}
+        assert points == {(0.4, 0.9), (0.8, 0.7)}
 
 
 class TestSelfBleu:
@@ -351,7 +399,9 @@ def test_a_card_is_complete_and_goes_on_and_refuses_other_recipes(tmp_path, monk
     for part in text.split("\n\n"):
         assert len({line.count(" | ") for line in part.splitlines() if line.startswith("|")}) <= 1
     assert "Updates of the generator: 10 on latent-oracle" in text
-    assert (out / "nll_information.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("nll_information", "frontier"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert 0 <= vae["draws_accuracy"] <= 1 and vae["held_out_distinct"] == 1.0 and vae["walk_pairs"] == 15
     samples = (out / "latent-oracle/measure/vae-1/samples/samples.txt").read_text().splitlines()
     assert len(samples) == 200 and all(len(line.split()) == 10 for line in samples)
 
@@ -359,6 +409,16 @@ def test_a_card_is_complete_and_goes_on_and_refuses_other_recipes(tmp_path, monk
     assert run("lm,vae") == 0
     assert not seen and "measuring" not in capsys.readouterr().out
     assert json.loads((out / "card.json").read_text()) == found
+
+    trained = len(list(out.glob("*/measure/*/samples/reverse")))
+    flags[-1:-1] = ["--no-reverse"]
+    flags[flags.index(str(out))] = str(tmp_path / "quick")
+    assert run("real,vae") == 0
+    (quick,) = json.loads((tmp_path / "quick/card.json").read_text())["cells"]
+    assert trained == 2 and not list((tmp_path / "quick").glob("*/measure/*/samples/reverse"))
+    assert "reverse_nll" not in quick and quick["draws_accuracy"] == vae["draws_accuracy"]
+    flags.remove("--no-reverse")
+    flags[flags.index(str(tmp_path / "quick"))] = str(out)
 
     methods = (config / "methods.yaml").read_text()
     (config / "methods.yaml").write_text(

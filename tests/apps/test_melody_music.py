@@ -242,6 +242,12 @@ def zipped(**members):
     return file.getvalue()
 
 
+def repeated(notes, times):
+    """A measure of a chord, and a sign to play it again."""
+    chord = xml_note("C", 4, 1) + xml_note("E", 4, 1).replace("<note>", "<note><chord/>") * (notes - 1)
+    return f'{chord}<barline><repeat direction="backward" times="{times}"/></barline>'
+
+
 CONTAINER = '<container><rootfiles><rootfile full-path="score.xml"/></rootfiles></container>'
 
 
@@ -261,6 +267,8 @@ def test_musicxml_in_a_zip():
         (b'<!DOCTYPE a [<!ENTITY b "cc"><!ENTITY c "&b;&b;">]><a>&c;</a>', "declares entities"),
         (b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>', "declares entities"),
         (b"<a>" * 60, "deeper ones, than a score needs"),
+        (score(NEXT * 10_001).encode(), "more than 10000 measures"),
+        (score(repeated(5_000, times=99)).encode(), "more than 400000 notes with its repeats"),
         (b"<?xml version='1.0'?><a>", "broken XML"),
         (b"<?xml version='1.0'?><opus/>", "outer element is <opus>"),
         (score("<note><pitch><step>H</step><octave>1</octave></pitch><duration>1</duration></note>").encode(), "'H'"),

@@ -12,6 +12,7 @@ from fairseq_seqvae.melody.windows import (
     read_tunes,
     resolve_start,
     select_windows,
+    tables,
     tune_windows,
     write_splits,
 )
@@ -42,6 +43,16 @@ def table(tmp_path, *rows):
     path = tmp_path / "tunes.tsv"
     path.write_text(HEADER + "".join(row + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def test_a_folder_stands_for_its_tables(tmp_path):
+    for name in ("b.tsv", "a.tsv", "c.txt"):
+        (tmp_path / name).touch()
+    assert tables([tmp_path, "other.tsv"]) == [tmp_path / "a.tsv", tmp_path / "b.tsv", Path("other.tsv")]
+    assert [path.name for path in tables([EXAMPLE.parent])] == ["ryans.tsv", "tunes.tsv"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty holds no .tsv file: give tables of tunes, or a folder with some"):
+        tables([tmp_path / "empty"])
 
 
 def lines(windows):

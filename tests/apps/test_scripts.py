@@ -2,14 +2,16 @@
 
 import json
 import os
+import random
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from fairseq_seqvae.tools import curves
+from fairseq_seqvae.tools import curves, spm
 
 ROOT = Path(__file__).resolve().parents[2]
 PNG_MAGIC = b"\x89PNG"
@@ -169,6 +171,25 @@ def test_spm_decodes_what_it_encoded_line_by_line(sentencepiece_model):
     assert run_script("spm", "decode", "--model", sentencepiece_model, stdin=encoded.stdout).stdout == text
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_a_damaged_sentencepiece_model_is_refused_or_splits(sentencepiece_model, tmp_path, seed):
+    rng, content = random.Random(seed), sentencepiece_model.read_bytes()
+    kind, place = seed % 3, rng.randrange(len(content)) if seed else 0
+    damaged = {
+        0: content[:place],
+        1: content[:place] + rng.randbytes(9) + content[place + 9 :],
+        2: rng.randbytes(place),
+    }
+    file = tmp_path / "damaged.model"
+    file.write_bytes(damaged[kind])
+    try:
+        model = spm.load_model(file)
+    except ValueError as error:
+        assert str(error) == f"'{file}' is not a sentencepiece model"
+    else:
+        assert isinstance(model.decode(model.encode("a name")), str)
+
+
 def test_spm_refuses_what_it_cannot_do(sentencepiece_model, tmp_path):
     sentences, prefix = write_log(tmp_path / "text.txt", ["one two three", "three two one"]), tmp_path / "new"
     train = ("spm", "train", "--input")
@@ -238,6 +259,14 @@ def test_the_benchmark_writes_what_it_measured(tmp_path):
 
 def test_the_benchmark_refuses_a_folder_that_does_not_exist(tmp_path):
     assert_refuses(run_script("bench", "--json", tmp_path / "none" / "results.json"), "--json", "none")
+
+
+# -- precisions
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says something only without a CUDA device")
+def test_precisions_are_compared_on_a_gpu_unless_told_otherwise():
+    assert_refuses(run_script("precisions"), "no GPU", "--cpu")
 
 
 # -- soak

@@ -71,6 +71,34 @@ class TestByHand:
             transposition(61, 60)
 
 
+class TestAlongAScale:
+    """Tokens 0 .. 24 are the pitches 60 .. 84; the scale is C major."""
+
+    WHITE = [0, 2, 4, 5, 7, 9, 11]
+
+    def results(self, line, low=60, high=84, count=997):
+        known = Transposition.of_pitches({p - 60: p for p in range(60, 85)}, 25, low, high, scale=self.WHITE)
+        tokens = torch.tensor([[pitch - 60 for pitch in line]]).repeat(count, 1)
+        moved = known.apply(tokens, known.draw(tokens, (torch.arange(count) + 0.5) / count))
+        return {tuple(60 + token for token in row) for row in moved.tolist()}
+
+    def test_white_keys_stay_white(self):
+        # C E G in C major; then on each degree up to the one whose fifth is the highest pitch.
+        white = [60, 62, 64, 65, 67, 69, 71, 72, 74, 76, 77, 79, 81, 83, 84]
+        assert self.results([60, 64, 67]) == {tuple(white[i : i + 5 : 2]) for i in range(11)}
+
+    def test_a_black_key_stays_a_semitone_above_its_white_one(self):
+        # F# G: degrees 3 (and a semitone) and 4. One step down it is E# = F, then F; two steps up A#, B.
+        found = self.results([66, 67], 64, 72)
+        assert found == {(65, 65), (66, 67), (68, 69), (70, 71), (72, 72)}
+
+    def test_the_chromatic_scale_is_that_of_semitones(self):
+        pitches = {p - 60: p for p in range(60, 85)}
+        one = Transposition.of_pitches(pitches, 25, 62, 80)
+        other = Transposition.of_pitches(pitches, 25, 62, 80, scale=range(12))
+        assert torch.equal(one.table, other.table) and one.unison == other.unison == 18
+
+
 def test_rows_are_transposed_by_intervals_of_their_own_and_all_inputs_by_the_same():
     known = transposition()
     tokens = torch.tensor([melody(60, 61), melody(65, 64), melody(62, "#")])

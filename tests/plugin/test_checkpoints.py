@@ -185,6 +185,23 @@ def checkpoints_read(path):
         torch.load(path, map_location="cpu", weights_only=True)
 
 
+@pytest.mark.parametrize(
+    "names, newest",
+    [
+        ("checkpoint_last checkpoint_9_90 checkpoint9", "checkpoint_last"),
+        ("checkpoint_9_90 checkpoint_10_91 checkpoint_2_100", "checkpoint_10_91"),
+        ("checkpoint9 checkpoint_9_90 checkpoint_best", "checkpoint9"),
+        ("checkpoint_best checkpoint.best_loss_2.5", "checkpoint_best"),  # by time
+    ],
+)
+def test_checkpoints_are_ordered_by_update_whatever_the_clock_said(tmp_path, names, newest):
+    for age, name in enumerate(names.split()):
+        (tmp_path / f"{name}.pt").touch()
+        seconds = 1000 + age * (1 if "best" not in newest else -1)
+        os.utime(tmp_path / f"{name}.pt", (seconds, seconds))
+    assert max(tmp_path.iterdir(), key=checkpoints.age).stem == newest
+
+
 class TestDamage:
     @pytest.mark.parametrize("size", [0, 3, 1000, 100_000])
     def test_a_stump_is_named_and_what_can_take_its_place(self, toy, short, tmp_path, size):

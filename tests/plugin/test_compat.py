@@ -1,6 +1,7 @@
 """What repairs fairseq at run time: it acts where it is needed, changes nothing where it is not, and is documented."""
 
 import contextlib
+import copy
 import importlib.util
 import sys
 import types
@@ -10,12 +11,14 @@ import commands
 import numpy as np
 import pytest
 import torch
-from fairseq import options
+from fairseq import options, scoring
 from fairseq import utils as fairseq_utils
-from fairseq.data import data_utils
+from fairseq.data import Dictionary, data_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.logging import metrics
+from fairseq.scoring import bleu
+from omegaconf import DictConfig, OmegaConf
 from test_packaging import run_python
 
 import fairseq_seqvae
@@ -176,6 +179,63 @@ class TestHelp:
         with pytest.raises(SystemExit) as end:
             options.parse_args_and_arch(options.get_training_parser(), ["--help"], modify_parser=rename)
         assert end.value.code == 0 and capsys.readouterr().out.startswith("usage: mine ")
+
+
+class TestOptionsOfGeneration:
+    @pytest.fixture
+    def cfg(self):
+        sections = {
+            "common_eval": {"quiet": False, "post_process": None},
+            "generation": {"nbest": 2, "keys": "no method"},
+            "scoring": {"_name": "bleu"},
+            "dataset": {"batch_size": 3},
+        }
+        cfg = OmegaConf.create(sections)
+        OmegaConf.set_struct(cfg, True)
+        scoring.build_scorer(cfg.scoring, Dictionary())
+        return cfg
+
+    @pytest.fixture
+    def looked_up(self, monkeypatch):
+        """Names that omegaconf is asked for."""
+        names, original = [], DictConfig.__getattr__
+        monkeypatch.setattr(DictConfig, "__getattr__", lambda self, name: names.append(name) or original(self, name))
+        return names
+
+    def test_are_looked_up_once(self, cfg, looked_up):
+        found = cfg.common_eval.quiet, cfg.common_eval.post_process, cfg.generation.nbest
+        assert found == (False, None, 2) and not looked_up
+        assert cfg.dataset.batch_size == 3 and looked_up == ["dataset", "batch_size"]
+
+    def test_are_those_that_were_set_last(self, cfg):
+        cfg.generation.nbest = 3
+        assert (cfg.generation.nbest, cfg.generation["nbest"], cfg["generation"].nbest) == (3, 3, 3)
+        cfg.generation["nbest"] = 4
+        assert (cfg.generation.nbest, OmegaConf.to_container(cfg)["generation"]["nbest"]) == (4, 4)
+        cfg.generation = {"nbest": 5}
+        assert cfg.generation.nbest == 5
+
+    def test_are_a_configuration_as_before(self, cfg):
+        assert isinstance(cfg.generation, DictConfig) and list(cfg.generation.keys()) == ["nbest", "keys"]
+        copied = copy.deepcopy(cfg)
+        copied.generation.nbest = 7
+        assert (copied.generation.nbest, cfg.generation.nbest) == (7, 2) and "'nbest': 2" in str(cfg)
+        with pytest.raises(AttributeError, match="nothing"):
+            _ = cfg.generation.nothing
+
+    def test_more_sentences_ask_for_no_more_of_them(self, trained, looked_up):
+        counts = []
+        for draws in (1, 9):
+            looked_up.clear()
+            commands.generate(
+                trained.folder, trained.checkpoint, "--gen-subset prior --sampling --beam 1 --num-draws", draws
+            )
+            counts.append(len(looked_up))
+        assert counts[0] == counts[1] > 0
+
+    @pytest.mark.parametrize("choice", ["bleu", OmegaConf.create({"_name": "bleu"})])
+    def test_a_scorer_is_built_of_less(self, choice):
+        assert isinstance(scoring.build_scorer(choice, Dictionary()), bleu.Scorer)
 
 
 class TestLaunch:

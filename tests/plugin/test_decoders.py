@@ -16,8 +16,15 @@ from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Shared, Trajectory
 
 HYBRID = {"encoder": "convolutional", "decoder": "hybrid", "conv_channels": "5,6", "latent_positions": 8}
 HIERARCHICAL = {"decoder": "hierarchical", "segment_length": 3, "conductor_dim": 6, "latent_positions": 8}
+LOOKBACK = {**HIERARCHICAL, "lookback": "1,2"}
 STEPWISE = {"decoder": "stepwise", "latent_positions": 4}
-KINDS = {"recurrent": {}, "hybrid": HYBRID, "hierarchical": HIERARCHICAL, "stepwise": STEPWISE}
+KINDS = {
+    "recurrent": {},
+    "hybrid": HYBRID,
+    "hierarchical": HIERARCHICAL,
+    "lookback": LOOKBACK,
+    "stepwise": STEPWISE,
+}
 VARIANTS = [{}, {"latent_input": True}, {"latent_output": True, "decoder_layers": 2, "decoder_residual": True}]
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -86,15 +93,25 @@ def slow_logits(decoder, kind, previous, z, variant):
         context = [table[t] if t < len(table) else np.zeros(table.shape[1]) for t in range(len(previous))]
         inputs = [np.concatenate([e, c, *after]) for e, c in zip(embedded, context, strict=True)]
         features = lstm_layers(weights, inputs, start(z), residual)
-    elif kind == "hierarchical":
+    elif kind in ("hierarchical", "lookback"):
         state = np.tanh(weights["conductor_state.weight"] @ z + weights["conductor_state.bias"])
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         conductor = {f"layers.0.{name}": weights[f"conductor.{name}"] for name in names}
         vectors = lstm_layers(conductor, [z] * 3, list(np.split(state, 2)), False)
         features = []
+        # Token t is input t + 1. Padding, whose embedding is 0, stands before the first input.
+        nothing = np.zeros_like(embedded[0])
+        back = [
+            [embedded[t - distance + 1] if t - distance + 1 >= 0 else nothing for distance in (3, 6)]
+            if kind == "lookback"
+            else []
+            for t in range(len(previous))
+        ]
         for begin in range(0, len(previous), 3):
             vector = vectors[min(begin // 3, 2)]
-            inputs = [np.concatenate([e, vector, *after]) for e in embedded[begin : begin + 3]]
+            inputs = [
+                np.concatenate([embedded[t], vector, *back[t], *after]) for t in range(len(previous))[begin : begin + 3]
+            ]
             features.extend(lstm_layers(weights, inputs, start(vector), residual))
         features = np.stack(features)
     elif kind == "stepwise":
@@ -322,6 +339,9 @@ class TestOptions:
             ({"decoder": "hybrid"}, "needs the length of the longest sequence: give --latent-positions"),
             ({"encoder": "convolutional"}, "needs the length of the longest sequence"),
             ({"decoder": "hierarchical"}, "needs the length of the longest sequence"),
+            ({**HIERARCHICAL, "lookback": "1,b"}, "--lookback must be whole numbers .* such as 1,2,4,8, but is '1,b'"),
+            ({**HIERARCHICAL, "lookback": "1,3"}, "--lookback 1,3, in segments of 3 tokens, reaches back beyond"),
+            ({**HYBRID, "segment_length": 3, "lookback": "1"}, "--lookback 1 is for --decoder hierarchical, not "),
             ({"decoder": "hybrid", "latent_positions": 8, "latent_dim": 0}, "--latent-dim 0 leaves no z"),
             ({"latent_output": True, "latent_dim": 0}, "--latent-dim 0 leaves no z"),
             ({"conv_channels": "0,4"}, "--conv-channels must be whole numbers of at least 1"),
@@ -363,6 +383,7 @@ WHOLE = {
     "hybrid": "--encoder convolutional --decoder hybrid --latent-positions 12 --conv-channels 8,12",
     "hierarchical": "--encoder-pooling max --decoder hierarchical --segment-length 4 --latent-positions 12 "
     "--conductor-dim 8 --latent-output",
+    "lookback": "--decoder hierarchical --segment-length 4 --latent-positions 12 --conductor-dim 8 --lookback 1,2",
 }
 
 

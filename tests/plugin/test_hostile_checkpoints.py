@@ -7,6 +7,7 @@ import commands
 import pytest
 import torch
 from commands import ELBO, load_checkpoint
+from fairseq.data import Dictionary
 
 from fairseq_seqvae.compat import guarding
 from fairseq_seqvae.models import SeqVAEModel
@@ -235,6 +236,26 @@ class TestControlCharacters:
         shown = "a \\x1b[2J \\x07 \\x9b \\u202e é \u200d"
         assert dictionary.string(tokens) == shown
         assert dictionary.string(torch.stack([tokens, tokens])) == f"{shown}\n{shown}"
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"bpe_symbol": "@@ "},
+            {"bpe_symbol": "sentencepiece", "escape_unk": True},
+            {"extra_symbols_to_ignore": {5}, "include_eos": True, "separator": "-"},
+            {"unk_string": "?"},
+        ],
+    )
+    def test_all_else_is_as_fairseq_prints_it(self, options):
+        ours, theirs = PrintableDictionary(), Dictionary()
+        for dictionary in (ours, theirs):
+            for symbol in ("a@@", "b", "\u2581c"):
+                dictionary.add_symbol(symbol)
+        tokens = [0, 4, 5, 6, 3, 1, 99, 2, 4, 2]
+        for given in (tokens, torch.tensor(tokens), torch.tensor(tokens, dtype=torch.int)):
+            assert ours.string(given, **options) == theirs.string(torch.tensor(tokens), **options)
+        assert ours.string(torch.tensor([], dtype=torch.long), **options) == ""
 
     def test_of_the_data_do_not_reach_the_terminal(self, toy, tmp_path):
         data = commands.preprocess(

@@ -138,16 +138,24 @@ class TestCheckpoints:
         self.assert_continues(toy, trained)
 
 
+def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(tmp_path):
+    target = tmp_path / "out.png"
+    with pytest.raises(PermissionError) as caught, whole_file(target) as partial:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(partial))
+    assert caught.value.filename == str(target) and not list(tmp_path.iterdir())
+
+
 def test_a_full_disk_leaves_something_to_continue_from(tmp_path):
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     said = str(manners.unwritable_checkpoint(str(tmp_path), full))
     assert "No space left on device" in said and "it starts from scratch, since there is no checkpoint yet" in said
-    for age, name in enumerate(("checkpoint_1_9.pt", "checkpoint_best.pt")):
+    # The clock has been set back: what was written last seems oldest.
+    for age, name in enumerate(("checkpoint_best.pt", "checkpoint1.pt", "checkpoint_2_8.pt", "checkpoint_2_11.pt")):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     said = str(manners.unwritable_checkpoint(str(tmp_path), full))
     assert (
-        "copy checkpoint_1_9.pt, the newest checkpoint there, to checkpoint_last.pt, which does not exist yet" in said
+        "copy checkpoint_2_11.pt, the newest checkpoint there, to checkpoint_last.pt, which does not exist yet" in said
     )
     (tmp_path / "checkpoint_last.pt").touch()
     assert "it continues from the last checkpoint" in str(manners.unwritable_checkpoint(str(tmp_path), full))

@@ -35,7 +35,7 @@ ROOMS = {
     "estimators": {"", "compat", "core", "oracle", "support"},
     "export": {"support"},
     "runs": set(),  # steps of run scripts: commands, nothing of the package itself
-    "cards": {"compat", "measure", "metrics", "oracle", "runs", "support"},
+    "cards": {"compat", "judge", "measure", "metrics", "oracle", "runs", "support"},
     "tools": {"support"},
     "flags": {"", "inference", "options", "support"},
     "discriminators": {"core"},  # the address that extension files import from

@@ -1,10 +1,13 @@
 """Two trainings in one folder."""
 
+import errno
+import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import commands
 import pytest
@@ -72,6 +75,25 @@ def test_a_lock_file_that_says_nothing(holder, tmp_path):
     (tmp_path / locks.NAME).write_text("")
     with pytest.raises(OSError, match="its lock file does not say"):
         locks.claim(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_disk_without_locks_is_named(monkeypatch, tmp_path, caplog, number):
+    def lockf(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    locks.claim(tmp_path)
+    locks.release_all()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"{tmp_path} cannot be locked ({os.strerror(number)}), as on some network disks" in caplog.text
+    assert "no other training writes into this --save-dir" in caplog.text and not list(tmp_path.iterdir())
+
+
+def test_a_training_on_a_disk_without_locks_goes_on(monkeypatch, toy, tmp_path):
+    monkeypatch.setattr(fcntl, "lockf", Mock(side_effect=OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))))
+    said = commands.train(toy.folder, tmp_path, "--max-update 1 --disable-validation", criterion=ELBO)
+    assert said.count("cannot be locked") == 1 and (tmp_path / "checkpoint_last.pt").exists()
 
 
 @pytest.mark.slow

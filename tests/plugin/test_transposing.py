@@ -114,6 +114,22 @@ def test_each_interval_is_equally_frequent(tunes):
     assert sum((f - expected) ** 2 / expected for f in frequencies) < 33.7
 
 
+def test_along_the_scale_white_keys_stay_white(tunes, seen):
+    training = make_training(tunes, TRANSPOSE, "--transpose-by scale", FIXED, criterion=ELBO)
+    seen = seen(training)
+    batch = training.batches()[0]
+    for _ in range(8):
+        training.trainer.train_step([batch])
+    white = {str(pitch) for pitch in range(58, 73) if pitch % 12 in (0, 2, 4, 5, 7, 9, 11)}
+    before = symbols_of(training, batch["target"])
+    moved = 0
+    for _, sample in seen:
+        for row, given in zip(symbols_of(training, sample["target"]), before, strict=True):
+            moved += row != given
+            assert all(new in white for new, old in zip(row, given, strict=True) if old in white)
+    assert moved > len(before)
+
+
 def test_validation_and_generation_are_not_transposed(tunes, seen, tmp_path):
     training = make_training(tunes, TRANSPOSE, FIXED, criterion=ELBO)
     seen = seen(training)
@@ -192,6 +208,10 @@ class TestMessages:
     def test_a_range_upside_down(self, tunes):
         with pytest.raises(ValueError, match="--transpose 90,52 has its lowest pitch above its highest: exchange them"):
             make_training(tunes, "--transpose 90,52", FIXED)
+
+    def test_steps_of_a_scale_without_pitches(self, tunes):
+        with pytest.raises(ValueError, match="--transpose-by scale needs --transpose: the lowest and the highest"):
+            make_training(tunes, "--transpose-by scale", FIXED)
 
     def test_pitches_that_no_melody_has(self, tunes):
         with pytest.raises(ValueError, match="--transpose 20,90 goes beyond .*: stay within 21,108"):

@@ -27,10 +27,10 @@ _SILENT = "of another meter"  # has a line of its own
 
 
 def run_windows(args: argparse.Namespace) -> None:
-    """Cut windows from a table of tunes."""
+    """Cut windows from tables of tunes."""
     written = labels.label_paths(args.out) if args.labels else []
     refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out), *written], args.force)
-    tunes = [tune for path in args.tunes for tune in windows.read_tunes(path)]
+    tunes = [tune for path in windows.tables(args.tunes) for tune in windows.read_tunes(path)]
     if args.common_key:
         tunes = [keys.in_common_key(tune) for tune in tunes]
     unused: Counter[str] = Counter()
@@ -176,10 +176,13 @@ def _write_windows(
 def add_windows(commands: Commands) -> None:
     """Add `windows`."""
     added = command(
-        commands, "windows", run_windows, "training lines from a table of tunes", "windows tunes.tsv --bars 4 --out DIR"
+        commands, "windows", run_windows, "training lines from tables of tunes", "windows tunes.tsv --bars 4 --out DIR"
     )
     added.add_argument(
-        "tunes", nargs="+", metavar="TUNES.tsv", help="columns id, split, meter, key, steps_per_bar, notes"
+        "tunes",
+        nargs="+",
+        metavar="FOLDER_OR_FILE",
+        help="tables with the columns id, split, meter, key, steps_per_bar, notes; of a folder all its .tsv files",
     )
     _add_window_options(added)
     added.add_argument(

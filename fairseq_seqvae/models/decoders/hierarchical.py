@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_seqvae.core.rollouts.policy import Shared, State
-from fairseq_seqvae.models.config import num_segments
+from fairseq_seqvae.models.config import lookback, num_segments
 from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder
 from fairseq_seqvae.models.registry import register_decoder
 
@@ -17,11 +17,13 @@ class HierarchicalDecoder(SeqVAEDecoder):
     """A conductor makes a vector per segment of z; a lower LSTM starts from it and reads it at each step.
 
     Roberts et al. 2018, "A hierarchical latent vector model for learning long-term structure in music". Between
-    segments only the previous token is handed on, so z alone carries what lies further back.
+    segments only the previous token is handed on, so z alone carries what lies further back; with ``lookback`` the
+    tokens at the same place of earlier segments stand beside it (Waite 2016, "Generating long-term structure in songs
+    and stories"), so that z need only say what comes back.
 
-    The state is (z, position (R,), row of the vectors (R,), Shared((vectors, initial)), h_0, c_0, ...): vectors (B, S,
-    C) and the states that segments begin with (B, S, 2 L H) are made once by :meth:`start`. Positions beyond the last
-    segment begin it again.
+    The state is (z, position (R,), row of the vectors (R,), Shared((vectors, initial)), earlier inputs (R, W), h_0,
+    c_0, ...): vectors (B, S, C) and the states that segments begin with (B, S, 2 L H) are made once by :meth:`start`,
+    and W is the longest distance looked back, in tokens, 0 without. Positions beyond the last segment begin it again.
     """
 
     def add_inputs(self, options: Any) -> int:
@@ -31,7 +33,8 @@ class HierarchicalDecoder(SeqVAEDecoder):
         self.start_dim: int = options.conductor_dim
         self.conductor_state = nn.Linear(self.latent_dim, 2 * self.start_dim)
         self.conductor = nn.LSTM(self.latent_dim, self.start_dim, batch_first=True)
-        return self.start_dim + super().add_inputs(options)
+        self.distances = [self.segment_length * segments for segments in lookback(options)]
+        return self.start_dim + len(self.distances) * options.embed_dim + super().add_inputs(options)
 
     def start(self, z: Tensor) -> State:
         """See :meth:`SeqVAEDecoder.start`."""
@@ -40,31 +43,39 @@ class HierarchicalDecoder(SeqVAEDecoder):
         vectors, _ = self.conductor(z.unsqueeze(1).expand(-1, self.num_segments, -1), (h.contiguous(), c.contiguous()))
         initial = self.initial_state(vectors)
         rows = torch.arange(len(z), device=z.device)
-        return (z, torch.zeros_like(rows), rows, Shared((vectors, initial)), *initial[:, 0].split(self.hidden_dim, 1))
+        earlier = rows.new_full((len(z), max(self.distances, default=0)), self.pad)
+        table = Shared((vectors, initial))
+        return (z, torch.zeros_like(rows), rows, table, earlier, *initial[:, 0].split(self.hidden_dim, 1))
 
     def advance(self, prev_tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """See :meth:`SeqVAEDecoder.advance`."""
-        z, position, rows, table, *cells = state
+        z, position, rows, table, earlier, *cells = state
         segment = (position // self.segment_length).clamp(max=self.num_segments - 1)
         vectors, initial = table.value
         begins = (position % self.segment_length == 0).unsqueeze(1)
         first = initial[rows, segment].split(self.hidden_dim, dim=1)
         cells = [torch.where(begins, new, old) for new, old in zip(first, cells, strict=True)]
         parts = [self.embedding(prev_tokens), vectors[rows, segment]]
+        if self.distances:
+            earlier = torch.cat([earlier[:, 1:], prev_tokens.unsqueeze(1)], dim=1)
+            parts += [self.embedding(earlier[:, -distance]) for distance in self.distances]
         features, cells = self.step(torch.cat(parts + ([z] if self.latent_input else []), dim=1), cells, z)
-        return features, (z, position + 1, rows, table, *cells)
+        return features, (z, position + 1, rows, table, earlier, *cells)
 
     def read(self, prev_output_tokens: Tensor, z: Tensor, regularize: bool) -> tuple[Tensor, Tensor | None]:
         """See :meth:`SeqVAEDecoder.read`; all segments are read at once."""
         z, _, _, table, *_ = self.start(z)
         batch, length = prev_output_tokens.shape
+        # An input is the token before its position: what is looked back to lies one place nearer than the distance.
+        read = [prev_output_tokens]
+        read += [F.pad(read[0], (distance - 1, 0), value=self.pad)[:, :length] for distance in self.distances]
         count = -(-length // self.segment_length)
         segment = torch.arange(count, device=z.device).clamp(max=self.num_segments - 1)
         vectors, initial = (part[:, segment].flatten(0, 1).unsqueeze(1) for part in table.value)
-        padded = F.pad(prev_output_tokens, (0, count * self.segment_length - length), value=self.pad)
         z = z.repeat_interleave(count, dim=0)
-        x = self.embedding(padded).view(batch * count, self.segment_length, -1)
-        parts = [x, vectors.expand(-1, self.segment_length, -1)]
+        padded = [F.pad(tokens, (0, count * self.segment_length - length), value=self.pad) for tokens in read]
+        x, *back = (self.embedding(tokens).view(batch * count, self.segment_length, -1) for tokens in padded)
+        parts = [x, vectors.expand(-1, self.segment_length, -1), *back]
         if self.latent_input:
             parts.append(z.unsqueeze(1).expand(-1, self.segment_length, -1))
         cells = list(initial.squeeze(1).split(self.hidden_dim, dim=1))
