@@ -35,6 +35,7 @@ COMMANDS = {
     "compare": ("fairseq_seqvae.cards.compare", "a checkpoint against the truth of the oracle with a latent"),
     "card": ("fairseq_seqvae.cards.__main__", "the paper's synthetic experiment: methods, lengths, seeds, figures"),
     "latent-card": ("fairseq_seqvae.cards.latent_card", "remedies against an unused latent: methods, data sets, seeds"),
+    "reward-card": ("fairseq_seqvae.cards.reward_card", "what a reward buys, beside best-of-n and temperature"),
     "spm": ("fairseq_seqvae.tools.spm", "train a sentencepiece model; encode and decode lines"),
     "curves": ("fairseq_seqvae.tools.curves", "curves of a training from fairseq's JSON log"),
 }

@@ -14,12 +14,13 @@ from typing import Any
 
 from fairseq_seqvae.cards import cells as c
 from fairseq_seqvae.cards import report as r
+from fairseq_seqvae.cards import side_by_side
 from fairseq_seqvae.cards.command import make_each, names, new_parser, numbers, parse, raise_failures
 from fairseq_seqvae.cards.files import write_json
 from fairseq_seqvae.cards.spreads import plain
 from fairseq_seqvae.oracle import Oracle
 from fairseq_seqvae.runs import steps as s
-from fairseq_seqvae.support.command_line import temperatures
+from fairseq_seqvae.support.command_line import positive, positive_number, seed, temperatures
 
 # Lowest published oracle NLL of samples at each length (Gao, Cui, Ding 2021), of the oracle with seed 88.
 PUBLISHED = {8: 7.46, 20: 8.42, 64: 8.18}
@@ -44,46 +45,67 @@ def body(args: argparse.Namespace) -> None:
     if args.smoke:
         npz = args.out / "oracle.npz"
         Oracle.from_seed(**SMOKE_ORACLE).save_npz(npz)
-    settings = c.Settings(tuple(args.temperatures), npz=str(npz) if npz else None, **(SMOKE if args.smoke else {}))
-    cells = c.Cells(args.out, settings, args.config, args.root)
+    drawn = (c.PAPER_SEED, 1.0) if npz else (args.oracle_seed, args.oracle_scale)
+    given: dict[str, Any] = {"npz": str(npz) if npz else None, "oracle_seed": drawn[0], "oracle_scale": drawn[1]}
+    given |= {"draws": args.draws} | (SMOKE if args.smoke else {})
+    settings = c.Settings(tuple(args.temperatures), **given)
+    training = ({"common.cpu": "false"} if args.gpu else {}) | (
+        {"checkpoint.save_interval_updates": "0"} if args.no_curve else {}
+    )
+    cells = c.Cells(args.out, settings, args.config, args.root, training)
     unknown = [method for method in args.methods if method not in cells.recipes["methods"]]
     if unknown:
         raise s.StepError(
             f"--methods: {', '.join(unknown)} is not in config/methods.yaml, which has "
             f"{', '.join(cells.recipes['methods'])}."
         )
-    targets = {} if settings.npz else PUBLISHED
+    targets = PUBLISHED if settings.is_papers else {}
     for length in args.lengths:
         cells.make_data(length)
         cells.baselines(length)
     # All methods with the first seed come first: so an early look at the card compares them.
     wanted = [c.Cell(m, length, seed) for seed in args.seeds for length in args.lengths for m in args.methods]
-    failures = make_each(wanted, cells.make, lambda: report(args.out, cells, targets))
+    failures = make_each(wanted, cells.make, lambda: report(args.out, cells, targets, args.beside))
     figures = {f"figure of {name.replace('_', ' and ')}": args.out / f"{name}.png" for name in FIGURES}
     cells.steps.finish({"card": args.out / "card.md", **figures})
     raise_failures(failures)
 
 
-def report(out: Path, cells: c.Cells, targets: dict[int, float]) -> None:
-    """Write the card of all cells that are there, whatever command has made them."""
+def report(out: Path, cells: c.Cells, targets: dict[int, float], beside: Path | None = None) -> None:
+    """Write the card of all cells that are there, whatever command has made them.
+
+    Args:
+        out: folder
+        cells: of the card
+        targets: published oracle NLL of each length
+        beside: folder of the card of another oracle, which is shown beside this one
+    """
     done = [cells.read(cell) for cell in cells.finished()]
     baselines = {length: cells.baselines(length) for length in sorted({cell["length"] for cell in done})}
     blocks = []
     for length in baselines:
         own = [cell for cell in done if cell["length"] == length]
-        likelihood = [cell for cell in own if cell["method"] == r.MAXIMUM_LIKELIHOOD]
-        arrays = {cell["seed"]: cells.sequences(cell) for cell in likelihood}
+        compared = r.reference(own, cells.recipes.get("maximum_likelihood", [r.MAXIMUM_LIKELIHOOD]), cells.sequences)
+        arrays = {cell["seed"]: cells.sequences(cell) for cell in own if cell["method"] == compared.method}
         blocks.append(
             {
                 "length": length,
                 "target": targets.get(length),
                 "baselines": baselines[length],
-                "methods": r.summarise(own, targets.get(length)),
-                "mixtures": r.mixtures(arrays, {cell["seed"]: cell["points"] for cell in likelihood}) if arrays else [],
+                "reference": compared.method,
+                "methods": r.summarise(own, targets.get(length), compared),
+                "mixtures": r.mixtures(arrays, compared.curves) if arrays else [],
             }
         )
-    card = {"protocol": protocol(cells.settings), "lengths": blocks}
+    card: dict[str, Any] = {
+        "oracle": cells.settings.description,
+        "protocol": protocol(cells.settings),
+        "lengths": blocks,
+    }
     write_json(out / "card.json", {**plain(card), "cells": done})
+    if beside:
+        other = side_by_side.read_card(beside)
+        card["beside"] = side_by_side.lines([card["oracle"], other["oracle"]], [card, other])
     (out / "card.md").write_text(r.markdown(card), encoding="utf-8")
     with_length = [{**row, "length": block["length"]} for block in blocks for row in block["baselines"]]
     r.write_csv(out / "card.csv", done, with_length)
@@ -97,15 +119,18 @@ def protocol(settings: c.Settings) -> str:
     """How the numbers were made."""
     sizes = ", ".join(f"{size} for {split}" for split, size in settings.sizes)
     return (
-        f"Sequences of {'another oracle' if settings.npz else 'the oracle of seed 88'}: {sizes}; the same data (seed "
+        f"Sequences of {settings.description}: {sizes}; the same data (seed "
         f"{c.DATA_SEED}) for all methods and seeds. Oracle NLL: mean over {settings.draws} samples with z from the "
         f"prior. Held-out NLL: importance-weighted bound with {settings.importance_samples} draws of z from q(z|x) "
         f"(exact without z), mean over the first {settings.held_out} test sequences. Both in nats per token, at the "
         "same temperature of the decoder. KL and MI (mutual information of x and z under q): nats per sequence. ± is "
         "the 95 % t-interval over seeds, s.e. the standard error over sequences. Gap: held-out NLL less that of the "
-        "maximum-likelihood model (ml) at the temperature that gives the same oracle NLL (monotone cubic between those "
-        "measured), seed by seed; below 0 is better, - is beyond its temperatures, n the seeds that are within them. "
-        "Distinct: share of all, in brackets that of ml there. Training: wall time "
+        "best maximum likelihood (lowest held-out NLL at temperature 1) at the temperature that gives the same oracle "
+        "NLL (monotone cubic between those measured), seed by seed; below 0 is better, - is beyond its temperatures, n "
+        "the seeds that are within them. Mixed: the same for its line of mixed temperatures. Distinct: share of all, "
+        "in brackets that of the best maximum likelihood there. Discriminator: share of held-out sentences and fresh "
+        "samples that it tells correctly at the end. Rank of reward: rank correlation of the reward with the oracle's "
+        "log-probability, in batches of samples. Training: wall time "
         f"of all stages, validation and saving included. Time to quality: {settings.curve_draws} samples of each "
         "checkpoint; the first one at or below the value from which on the mean of all evaluations is, too."
     )
@@ -123,6 +148,24 @@ def _parser() -> argparse.ArgumentParser:
         help="of the decoder, 1 among them (default: 1,0.9,0.8,0.75,0.7,0.6)",
     )
     parser.add_argument("--npz", type=Path, help="an oracle of these arrays instead of the paper's")
+    parser.add_argument(
+        "--oracle-seed",
+        type=seed,
+        default=c.PAPER_SEED,
+        metavar="N",
+        help="an oracle drawn from this seed (default: 88)",
+    )
+    parser.add_argument(
+        "--oracle-scale", type=positive_number, default=1.0, metavar="X", help="factor of its weights (default: 1)"
+    )
+    parser.add_argument(
+        "--beside", type=Path, metavar="DIR", help="folder of the card of another oracle, to show both side by side"
+    )
+    parser.add_argument(
+        "--draws", type=positive, default=10_000, metavar="N", help="samples at each temperature (default: 10000)"
+    )
+    parser.add_argument("--gpu", action="store_true", help="train on a GPU; the recipes are for a CPU")
+    parser.add_argument("--no-curve", action="store_true", help="score the end of each training only")
     return parser
 
 
@@ -141,6 +184,8 @@ def main(argv: Sequence[str] | None = None, config: Path | None = None, root: Pa
         parser.error(str(error))
     args.methods = args.methods or known
     args.lengths = args.lengths or ([8] if args.smoke else [8, 20, 64])
+    if args.npz and (args.oracle_seed, args.oracle_scale) != (c.PAPER_SEED, 1):
+        parser.error("--npz brings the arrays: omit --oracle-seed and --oracle-scale")
     if 1 not in args.temperatures:
         parser.error("--temperatures must have 1 among them, the model as it is")
     return s.main(body, args)

@@ -41,16 +41,30 @@ class BigramTable(NamedTuple):
 
     def nll(self, tokens: Tensor) -> Tensor:
         """Nats per token of each sequence, (B,); infinite where a bigram is impossible."""
+        return -self.token_probs(tokens).log().mean(dim=1)
+
+    def probs(self, previous: Tensor) -> Tensor:
+        """Probabilities of all tokens after each of *previous* (R,), of which V is the start, (R, V) float32."""
+        after = torch.zeros(self.vocab_size + 1, self.vocab_size)
+        before, token = self.pairs.div(self.vocab_size, rounding_mode="floor"), self.pairs % self.vocab_size
+        after.index_put_((before, token), torch.ones(len(self.pairs)), accumulate=True)
+        count = after.sum(dim=1, keepdim=True)
+        return ((after + self.k * self._unigrams().float()) / (count + self.k))[previous]
+
+    def _unigrams(self) -> Tensor:
+        unigrams = torch.bincount(self.tokens, minlength=self.vocab_size).double() + 1
+        return unigrams / unigrams.sum()
+
+    def token_probs(self, tokens: Tensor) -> Tensor:
+        """Probability of each token after the one before, (B, T), float64."""
         codes = _codes(tokens, self.vocab_size)
         previous = codes.div(self.vocab_size, rounding_mode="floor")
-        unigrams = torch.bincount(self.tokens, minlength=self.vocab_size).double() + 1
-        unigram = (unigrams / unigrams.sum())[tokens]
+        unigram = self._unigrams()[tokens]
         first, end = self._range_of(previous)
         pair_count = torch.searchsorted(self.pairs, codes, right=True) - torch.searchsorted(self.pairs, codes)
         probs = (pair_count + self.k * unigram) / (end - first + self.k)
         # Without back-off a token that nothing ever followed has no distribution: the sampler takes p(b).
-        probs = torch.where(end - first + self.k > 0, probs, unigram)
-        return -probs.log().mean(dim=1)
+        return torch.where(end - first + self.k > 0, probs, unigram)
 
     def sample(self, n: int, length: int, seed: int) -> Tensor:
         """Draw *n* sequences of *length* tokens, (n, length)."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from fairseq_seqvae.cards import mixing
 from fairseq_seqvae.cards.baselines import baselines
 from fairseq_seqvae.cards.files import once, write_json
 from fairseq_seqvae.oracle import Oracle
@@ -23,6 +24,10 @@ from fairseq_seqvae.oracle.score import read_tokens
 from fairseq_seqvae.runs import steps as s
 
 DATA_SEED = 1
+PAPER_SEED = 88
+# Rewards of recipes that know the oracle name that of the paper: it is replaced by that of the card.
+LAST_JUDGEMENTS = 3
+_PAPERS_REWARD = f"oracle:{PAPER_SEED}"
 
 # With --smoke, options of a stage are lowered to these where its YAML file has them.
 SMOKE_LIMITS = {
@@ -48,7 +53,9 @@ class Settings:
         held_out: held-out sequences, the first ones of the test split
         importance_samples: draws of z for each of them
         sizes: sequences of each split; the data of a length are the same for all methods and seeds
-        npz: oracle of these arrays; None: the paper's, of seed 88
+        npz: oracle of these arrays; None: one that is drawn
+        oracle_seed: its seed; 88 is the paper's
+        oracle_scale: factor of its weights
         smoke: a few updates only
     """
 
@@ -60,15 +67,39 @@ class Settings:
     sizes: tuple[tuple[str, int], ...] = (("train", 9984), ("valid", 1000), ("test", 10_000))
     npz: str | None = None
     smoke: bool = False
+    oracle_seed: int = PAPER_SEED
+    oracle_scale: float = 1.0
 
     def oracle(self) -> Oracle:
         """The oracle."""
-        return Oracle.from_npz(self.npz) if self.npz else Oracle.from_seed(88)
+        return Oracle.from_npz(self.npz) if self.npz else Oracle.from_seed(self.oracle_seed, scale=self.oracle_scale)
+
+    @property
+    def is_papers(self) -> bool:
+        """Whether the oracle is that of the paper."""
+        return not self.npz and (self.oracle_seed, self.oracle_scale) == (PAPER_SEED, 1)
+
+    @property
+    def description(self) -> str:
+        """The oracle in words."""
+        if self.npz:
+            return "another oracle"
+        scale = "" if self.oracle_scale == 1 else f", weights times {self.oracle_scale:g}"
+        return f"the oracle of seed {self.oracle_seed}{scale}"
 
     @property
     def oracle_flags(self) -> list[str]:
         """The oracle, for ``python -m fairseq_seqvae.oracle``."""
-        return ["--npz", self.npz] if self.npz else ["--seed", "88"]
+        if self.npz:
+            return ["--npz", self.npz]
+        return ["--seed", str(self.oracle_seed)] + (
+            ["--scale", str(self.oracle_scale)] if self.oracle_scale != 1 else []
+        )
+
+    @property
+    def oracle_name(self) -> str:
+        """The oracle, as the reward ``oracle:NAME`` has it."""
+        return self.npz or f"{self.oracle_seed}" + (f"*{self.oracle_scale}" if self.oracle_scale != 1 else "")
 
 
 class Cell(NamedTuple):
@@ -111,10 +142,12 @@ class Cells:
         settings: what all cells have in common
         config: folder with methods.yaml and a YAML file per stage
         root: where commands are run
+        training: options of all stages instead of those of their YAML files, "group.key" -> value
     """
 
-    def __init__(self, out: Path, settings: Settings, config: Path, root: Path):
+    def __init__(self, out: Path, settings: Settings, config: Path, root: Path, training: dict[str, str] | None = None):
         self.out = out
+        self.training = training or {}
         self.config = config
         self.steps = s.Steps(out, root)
         self.settings = settings
@@ -205,7 +238,9 @@ class Cells:
             found = self._curve(stage, cell)
             curve += [{**point, "seconds": round(point["seconds"] + seconds, 1)} for point in found["points"]]
             seconds += found["seconds"]
-        return {**cell._asdict(), **measured, "train_seconds": round(seconds, 1), "curve": curve}
+        log = self._stage_folder(stage, cell) / "logs" / f"{s.slug(_training_name(stage, cell))}.log"
+        rest = {"train_seconds": round(seconds, 1), "curve": curve, **(said_of_rewards(log) if log.exists() else {})}
+        return {**cell._asdict(), **measured, **rest}
 
     def _curve(self, stage: str, cell: Cell) -> dict[str, Any]:
         path = self._stage_folder(stage, cell) / "curve.json"
@@ -225,21 +260,28 @@ class Cells:
         """Train a stage by fairseq-train; an interrupted training continues from its last checkpoint."""
         folder = self._stage_folder(stage, cell)
         file = self.config / f"{stage}.yaml"
-        overrides = self.recipes["lengths"].get(stage, {}).get(cell.length, {})
-        overrides = {key: str(value) for key, value in overrides.items()}
-        overrides |= {"common.seed": str(cell.seed), "task.fixed_length": str(cell.length)}
-        if self.settings.smoke:
-            overrides |= _smoke_overrides(file)
+        overrides = self._overrides(stage, cell, file)
         start_flags = ["--finetune-from-model", start] if start else []
         save_dir = folder / "checkpoints"
         s.Steps(folder, self.steps.root, self.steps).run(
-            f"train {stage}, T {cell.length}, seed {cell.seed}",
+            _training_name(stage, cell),
             ["fairseq-train", data, "--user-dir", s.PACKAGE, *s.flags_from_yaml(file, overrides), *start_flags]
             + ["--save-dir", save_dir],
             training=True,
             inputs=[start] if start else [],
         )
         return Stage(stage, folder, self._checkpoint(stage, cell), start)
+
+    def _overrides(self, stage: str, cell: Cell, file: Path) -> dict[str, str]:
+        """Options of a stage instead of those of its YAML file."""
+        given = self.recipes["lengths"].get(stage, {}).get(cell.length, {})
+        overrides = {key: str(value) for key, value in given.items()}
+        overrides |= {"common.seed": str(cell.seed), "task.fixed_length": str(cell.length), **self.training}
+        config = s.read_yaml(file)
+        if _PAPERS_REWARD in (sources := str(config["criterion"].get("reward_sources", ""))):
+            name = f"oracle:{self.settings.oracle_name}"
+            overrides["criterion.reward_sources"] = json.dumps(sources.replace(_PAPERS_REWARD, name))
+        return overrides | (_smoke_overrides(config) if self.settings.smoke else {})
 
     def _score_curve(self, stage: Stage, cell: Cell, data: Path) -> None:
         """Oracle NLL of samples from each checkpoint that training has left, into curve.json; they are deleted then."""
@@ -272,13 +314,14 @@ class Cells:
         samples = folder / "samples.txt"
         if samples.exists() and samples.stat().st_mtime < checkpoint.stat().st_mtime:
             shutil.rmtree(folder)  # what was measured is of a model that was trained again since
-        s.Steps(folder, self.steps.root, self.steps).run(
-            f"sample from {cell.method}, T {cell.length}, seed {cell.seed}",
-            ["fairseq-generate", data, "--user-dir", s.PACKAGE, "--task", "seqvae", "--path", checkpoint, "--cpu"]
-            + ["--gen-subset", "prior", "--num-draws", str(settings.draws), "--sampling", "--beam", "1"]
-            + ["--unkpen", "1000", "--batch-size", "512", "--seed", str(cell.seed)],
-            output=samples,
-        )
+        if not self._is_mixed(cell):  # what is no checkpoint alone, fairseq-generate cannot sample from
+            s.Steps(folder, self.steps.root, self.steps).run(
+                f"sample from {cell.method}, T {cell.length}, seed {cell.seed}",
+                ["fairseq-generate", data, "--user-dir", s.PACKAGE, "--task", "seqvae", "--path", checkpoint, "--cpu"]
+                + ["--gen-subset", "prior", "--num-draws", str(settings.draws), "--sampling", "--beam", "1"]
+                + ["--unkpen", "1000", "--batch-size", "512", "--seed", str(cell.seed)],
+                output=samples,
+            )
         made_with = {**asdict(settings), "trained": os.stat(checkpoint).st_mtime}
 
         def make() -> dict[str, Any]:
@@ -287,6 +330,10 @@ class Cells:
 
         once(folder / "measured.json", made_with, make)
 
+    def _is_mixed(self, cell: Cell) -> bool:
+        """Whether the model is mixed with a bigram table."""
+        return cell.method in self.recipes.get("with_bigrams", ())
+
     def _measured(self, cell: Cell, data: Path, checkpoint: Path, folder: Path) -> dict[str, Any]:
         from fairseq_seqvae.measure import (
             figures as measure,  # imports fairseq: seconds, which a finished cell need not wait
@@ -294,12 +341,17 @@ class Cells:
 
         settings = self.settings
         model, task = measure.load(checkpoint, data)
+        is_mixed = self._is_mixed(cell)
+        if is_mixed:
+            text, size = data.parent / "text", self.oracle.vocab_size
+            train, valid = (read_tokens(text / f"{split}.txt", size, cell.length) for split in ("train", "valid"))
+            model.decoder = mixing.fit(model.decoder, train, valid, size, task.dictionary.nspecial)
         held_out_set = measure.read_split(task, "test", settings.held_out)
         taus = settings.temperatures
         figures, arrays = measure.measure_held_out(model, held_out_set, taus, settings.importance_samples, cell.seed)
         points, oracle_nlls = [], []
         for i, tau in enumerate(taus):
-            if tau == 1:
+            if tau == 1 and not is_mixed:
                 tokens = read_tokens(folder / "samples.txt", self.oracle.vocab_size, cell.length)
             else:
                 tokens = oracle_samples(model, task, settings.draws, cell.seed, tau)
@@ -317,12 +369,36 @@ class Cells:
                     **measure.variety(tokens, torch.full((len(tokens),), cell.length)),
                 }
             )
+        folder.mkdir(parents=True, exist_ok=True)
         partial = folder / "sequences.npz.partial"
         with open(partial, "wb") as file:
             np.savez_compressed(file, temperatures=taus, oracle_nll=np.stack(oracle_nlls), **arrays)
         os.replace(partial, folder / "sequences.npz")
         kept = ("kl", "mutual_information", "active_units", "latent_dim", "sequences", "importance_samples")
-        return {**{key: figures[key] for key in kept}, **_progress(checkpoint), "points": points}
+        mixed = {"table_weight": model.decoder.weight} if is_mixed else {}
+        return {**{key: figures[key] for key in kept}, **mixed, **_progress(checkpoint), "points": points}
+
+
+def _training_name(stage: str, cell: Cell) -> str:
+    return f"train {stage}, T {cell.length}, seed {cell.seed}"
+
+
+def said_of_rewards(log: Path) -> dict[str, float]:
+    """What the log of a training says at last of its discriminator and its reward; nothing where it has none.
+
+    ``d_acc_held_out``: share of held-out sentences and fresh samples that the discriminator tells correctly, the mean
+    of the last judgements; ``reward_rank``: rank correlation of the reward with the oracle's log-probability, the mean
+    over the last half of what was logged.
+    """
+    judged, ranks = [], []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        if found := re.search(r"\| train_inner \| (\{.*\})$", line.strip()):
+            stats = json.loads(found[1])
+            judged += [float(stats[key]) for key in ("d_acc_held_out",) if key in stats]
+            names = [key for key in stats if key.startswith("rewards/oracle:") and key.endswith("/rank")]
+            ranks += [float(stats[key]) for key in names]
+    said = {"d_acc_held_out": judged[-LAST_JUDGEMENTS:], "reward_rank": ranks[len(ranks) // 2 :]}
+    return {key: float(np.mean(values)) for key, values in said.items() if values}
 
 
 def oracle_samples(model: Any, task: Any, number: int, seed: int, temperature: float = 1.0) -> torch.Tensor:
@@ -332,8 +408,7 @@ def oracle_samples(model: Any, task: Any, number: int, seed: int, temperature: f
     return measure.prior_samples(model, number, seed, temperature).tokens - task.dictionary.nspecial
 
 
-def _smoke_overrides(file: Path) -> dict[str, str]:
-    config = s.read_yaml(file)
+def _smoke_overrides(config: dict[str, Any]) -> dict[str, str]:
     overrides = {}
     for name, limit in SMOKE_LIMITS.items():
         group, key = name.split(".")

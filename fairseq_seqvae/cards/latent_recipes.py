@@ -87,7 +87,7 @@ class Recipes:
         base = {**_flat(self.base), **data.get("options", {})}
         if self.methods[method].get("of_example"):
             file = self.example(data_set)
-            base = _shortened(_flat(yaml.safe_load(file.read_text(encoding="utf-8"))), shorter)
+            base = _shortened(_flat(s.read_yaml(file)), shorter)
         found = []
         for own in self.methods[method]["stages"]:
             options: dict[str, Any] = {**base, **own, **last, "common.seed": seed}

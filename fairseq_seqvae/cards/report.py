@@ -1,35 +1,18 @@
 """From the cells of the card to its numbers: means over seeds, distance from maximum likelihood, time to quality."""
 
 import csv
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fairseq_seqvae.cards.panels import legend, panels, styled
+from fairseq_seqvae.cards.references import MIXTURE_WEIGHTS, best_likelihood, mixed_curve, temperature_mixture, value_at
 from fairseq_seqvae.cards.spreads import Spread, gap, number, share, spread, table
 
-MAXIMUM_LIKELIHOOD = "ml"  # the method that the others are compared with
-MIXTURE_WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
+MAXIMUM_LIKELIHOOD = "ml"
 LAST_EVALUATIONS = 5
-
-
-def value_at(points: Sequence[dict[str, float]], oracle_nll: float, key: str = "held_out_nll") -> float | None:
-    """The value *key* of a curve over temperatures where its samples have this oracle NLL; None beyond its ends.
-
-    Monotone cubic between neighbouring temperatures: these curves are convex, and chords would lie above them.
-    """
-    from scipy.interpolate import PchipInterpolator
-
-    by_quality = {point["oracle_nll"]: point[key] for point in points}
-    xs = sorted(by_quality)
-    if not xs or not xs[0] <= oracle_nll <= xs[-1]:
-        return None
-    if len(xs) == 1:
-        return float(by_quality[xs[0]])
-    return float(PchipInterpolator(xs, [by_quality[x] for x in xs])(oracle_nll))
 
 
 def first_to_reach(curve: Sequence[dict[str, float]], target: float) -> dict[str, float] | None:
@@ -41,64 +24,56 @@ def first_to_reach(curve: Sequence[dict[str, float]], target: float) -> dict[str
     return None
 
 
-def temperature_mixture(sequences: dict[str, np.ndarray], weight: float) -> dict[str, float]:
-    """A model that draws each sequence sharply with probability *weight*, else at temperature 1.
+class Reference(NamedTuple):
+    """What methods of one length are compared with, seed by seed.
 
-    Both numbers of such a mixture are known from those of its parts, sequence by sequence: so it shows what a pair of
-    numbers is worth that nobody has learned anything for.
+    Attributes:
+        method: the best maximum likelihood, or None
+        curves: its points over temperatures
+        mixed: points of its line of mixed temperatures
+    """
+
+    method: str | None
+    curves: dict[int, list[dict[str, float]]]
+    mixed: dict[int, list[dict[str, float]]]
+
+
+def reference(
+    cells: list[dict[str, Any]],
+    methods: Sequence[str] = (MAXIMUM_LIKELIHOOD,),
+    sequences: Callable[[dict[str, Any]], dict[str, np.ndarray]] | None = None,
+) -> Reference:
+    """The best maximum likelihood among *cells*, of one length.
 
     Args:
-        sequences: sequences.npz of a cell
-        weight: chance of the lowest temperature
+        methods: kinds of maximum likelihood
+        sequences: gives sequences.npz of a cell; without it no temperatures are mixed
     """
-    taus = sequences["temperatures"]
-    sharp, plain = int(taus.argmin()), int(np.flatnonzero(taus == 1)[0])
-    log_likelihood = np.logaddexp(
-        math.log(weight) + sequences["log_likelihood"][:, sharp],
-        math.log1p(-weight) + sequences["log_likelihood"][:, plain],
-    )
-    quality = sequences["oracle_nll"].mean(axis=1, dtype=np.float64)  # as in the points of the curve
-    return {
-        "sharp_temperature": float(taus[sharp]),
-        "weight": weight,
-        "oracle_nll": float(weight * quality[sharp] + (1 - weight) * quality[plain]),
-        "held_out_nll": float(-log_likelihood.sum() / sequences["lengths"].sum()),
-    }
+    best = best_likelihood(cells, methods)
+    own = {cell["seed"]: cell for cell in cells if cell["method"] == best}
+    curves = {seed: cell["points"] for seed, cell in own.items()}
+    mixed = {seed: mixed_curve(sequences(cell), cell["points"]) for seed, cell in own.items()} if sequences else {}
+    return Reference(best, curves, mixed)
 
 
-def summarise(cells: list[dict[str, Any]], target: float | None) -> list[dict[str, Any]]:
+def summarise(
+    cells: list[dict[str, Any]], target: float | None, compared: Reference | None = None
+) -> list[dict[str, Any]]:
     """One summary for each method of one length, in the order of the cells.
 
     Args:
         cells: of one length
         target: oracle NLL whose time is asked for
+        compared: what gaps are to; None: the method ml
     """
-    likelihood = {cell["seed"]: cell["points"] for cell in cells if cell["method"] == MAXIMUM_LIKELIHOOD}
+    compared = compared or reference(cells)
     summaries = []
     for method in dict.fromkeys(cell["method"] for cell in cells):
         own = [cell for cell in cells if cell["method"] == method]
-        points = []
-        for i, point in enumerate(own[0]["points"]):
-            row: dict[str, Any] = {"temperature": point["temperature"]}
-            for key in ("oracle_nll", "held_out_nll", "distinct_sequences", "distinct_bigrams"):
-                row[key] = spread([cell["points"][i][key] for cell in own])
-            for key in ("oracle_nll_standard_error", "held_out_nll_standard_error", "samples", "bigrams"):
-                row[key] = float(np.mean([cell["points"][i][key] for cell in own]))
-            compared = [
-                (cell["points"][i], likelihood[cell["seed"]])
-                for cell in own
-                if method != MAXIMUM_LIKELIHOOD and cell["seed"] in likelihood
-            ]
-            for key in ("held_out_nll", "distinct_bigrams"):
-                found = [value_at(curve, p["oracle_nll"], key) for p, curve in compared]
-                row[f"ml_{key}"] = spread([value for value in found if value is not None])
-            likely = [(p["held_out_nll"], value_at(curve, p["oracle_nll"])) for p, curve in compared]
-            row["gap"] = spread([own - other for own, other in likely if other is not None])
-            points.append(row)
         summary = {"method": method, "length": own[0]["length"], "seeds": [cell["seed"] for cell in own]}
-        summary["points"] = points
-        for key in ("kl", "mutual_information", "active_units", "train_seconds"):
-            summary[key] = spread([cell[key] for cell in own])
+        summary["points"] = [_summarised(own, i, compared) for i in range(len(own[0]["points"]))]
+        for key in ("kl", "mutual_information", "active_units", "train_seconds", "d_acc_held_out", "reward_rank"):
+            summary[key] = spread([cell[key] for cell in own if key in cell])
         last = [np.mean([point["oracle_nll"] for point in cell["curve"][-LAST_EVALUATIONS:]]) for cell in own]
         summary["last_evaluations_oracle_nll"] = spread([float(value) for value in last])
         if target is not None:
@@ -107,6 +82,30 @@ def summarise(cells: list[dict[str, Any]], target: float | None) -> list[dict[st
             summary["seconds_to_target"] = spread([point["seconds"] for point in reached if point])
         summaries.append(summary)
     return summaries
+
+
+def _summarised(own: list[dict[str, Any]], i: int, compared: Reference) -> dict[str, Any]:
+    """Point *i* of the curve of a method, over its cells *own*."""
+    row: dict[str, Any] = {"temperature": own[0]["points"][i]["temperature"]}
+    for key in ("oracle_nll", "held_out_nll", "distinct_sequences", "distinct_bigrams"):
+        row[key] = spread([cell["points"][i][key] for cell in own])
+    for key in ("oracle_nll_standard_error", "held_out_nll_standard_error", "samples", "bigrams"):
+        row[key] = float(np.mean([cell["points"][i][key] for cell in own]))
+    curves = compared.curves if own[0]["method"] != compared.method else {}
+    pairs = [(cell["points"][i], curves[cell["seed"]]) for cell in own if cell["seed"] in curves]
+    for key in ("held_out_nll", "distinct_bigrams"):
+        found = [value_at(curve, p["oracle_nll"], key) for p, curve in pairs]
+        row[f"ml_{key}"] = spread([value for value in found if value is not None])
+    row["gap"] = _gap(pairs)
+    mixed = [(cell["points"][i], compared.mixed[cell["seed"]]) for cell in own if cell["seed"] in compared.mixed]
+    row["gap_to_mixed"] = _gap(mixed)
+    return row
+
+
+def _gap(pairs: list[tuple[dict[str, float], list[dict[str, float]]]]) -> Spread | None:
+    """Held-out NLL of points less that of curves at the same oracle NLL."""
+    found = [(point["held_out_nll"], value_at(curve, point["oracle_nll"])) for point, curve in pairs]
+    return spread([own - other for own, other in found if other is not None])
 
 
 def mixtures(sequences: dict[int, dict[str, np.ndarray]], curves: dict[int, list]) -> list[dict[str, Any]]:
@@ -141,34 +140,39 @@ def mixtures(sequences: dict[int, dict[str, np.ndarray]], curves: dict[int, list
 
 
 def markdown(card: dict[str, Any]) -> str:
-    """The whole card."""
-    lines = ["# Oracle card", "", card["protocol"], ""]
+    """The whole card; the line of mixed temperatures leads."""
+    lines = ["# Oracle card", "", card["protocol"], "", *card.get("beside", [])]
     for block in card["lengths"]:
-        lines += [f"## T = {block['length']}", "", *_method_table(block), "", *_sweep_table(block), ""]
+        lines += [f"## T = {block['length']}", ""]
         if block["mixtures"]:
             lines += [*_mixture_table(block), ""]
-        lines += [*_time_table(block), ""]
+        lines += [*_method_table(block), "", *_sweep_table(block), "", *_time_table(block), ""]
     return "\n".join(lines)
 
 
 def _method_table(block: dict[str, Any]) -> list[str]:
-    header = ["temperature 1", "seeds", "oracle NLL", "held-out NLL", "gap to ML", "KL", "MI", "active units"]
-    header += ["distinct sequences", "distinct bigrams (ML there)", "training, min"]
+    header = ["temperature 1", "seeds", "oracle NLL", "held-out NLL", "gap to best ML", "gap to mixed"]
+    header += ["KL", "MI", "active units", "distinct sequences", "distinct bigrams (ML there)", "training, min"]
+    header += ["discriminator, held out", "rank of reward"]
     rows = []
     for row in block["baselines"]:
         coverage = _with_error(row, "held_out_nll") if row["held_out_nll"] is not None else "infinite"
         shares = [share(row["distinct_sequences"], row["samples"]), share(row["distinct_bigrams"], row["bigrams"])]
-        rows.append([f"*{row['name']}*", "", _with_error(row, "oracle_nll"), coverage, "", "", "", "", *shares, ""])
+        rows.append(
+            [f"*{row['name']}*", "", _with_error(row, "oracle_nll"), coverage] + [""] * 5 + [*shares, "", "", ""]
+        )
     for summary in block["methods"]:
         point = next(p for p in summary["points"] if p["temperature"] == 1)
         seconds = summary["train_seconds"]
         minutes = Spread(seconds.mean / 60, seconds.half_width and seconds.half_width / 60, seconds.seeds)
         rows.append(
             [f"**{summary['method']}**", str(len(summary["seeds"]))]
-            + [_mean(point, "oracle_nll"), _mean(point, "held_out_nll"), gap(point["gap"], len(summary["seeds"]))]
+            + [_mean(point, "oracle_nll"), _mean(point, "held_out_nll")]
+            + [gap(point[key], len(summary["seeds"])) for key in ("gap", "gap_to_mixed")]
             + [number(summary[key], digits) for key, digits in (("kl", 3), ("mutual_information", 3))]
             + [number(summary["active_units"], 1), share(point["distinct_sequences"].mean, point["samples"])]
             + [_bigrams(point), number(minutes, 1)]
+            + [number(summary[key], digits) for key, digits in (("d_acc_held_out", 3), ("reward_rank", 2))]
         )
     notes = "; ".join(f"{row['name']}: {row['what']}" for row in block["baselines"])
     return [*table(header, rows), "", f"Baselines: {notes}."]
@@ -189,7 +193,7 @@ def _sweep_table(block: dict[str, Any]) -> list[str]:
 
 def _mixture_table(block: dict[str, Any]) -> list[str]:
     sharp = block["mixtures"][0]["sharp_temperature"]
-    header = [f"ML, each sequence at temperature {sharp:g} or 1", "oracle NLL", "held-out NLL", "gap"]
+    header = [f"{block['reference']}, each sequence at temperature {sharp:g} or 1", "oracle NLL", "held-out NLL", "gap"]
     rows = [
         [f"{row['weight']:.0%} at {sharp:g}", number(row["oracle_nll"], 3), number(row["held_out_nll"], 3)]
         + [gap(row["gap"], row["oracle_nll"].seeds)]
@@ -279,7 +283,7 @@ def draw_quality_and_coverage(blocks: list[dict[str, Any]], targets: dict[int, f
             axes.plot(*at, "o", color=colour, markersize=7, fillstyle="none")
         if block["mixtures"]:
             mixed = [[row[key].mean for row in block["mixtures"]] for key in ("oracle_nll", "held_out_nll")]
-            axes.plot(*mixed, "--", color="#777777", linewidth=1.2, label="ml, mixed temperatures")
+            axes.plot(*mixed, "-", color="#222222", linewidth=3, alpha=0.5, label="best ml, mixed temperatures")
         oracle, *others = (row for row in block["baselines"] if row["held_out_nll"] is not None)
         for row in others:
             axes.plot(row["oracle_nll"], row["held_out_nll"], "x", color="black", markersize=6, label=row["name"])

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+_BASE = 6364136223846793005  # Knuth's multiplier for arithmetic modulo 2^64
+
 
 def shape_error(name: str, tensor: Tensor, reference_name: str, reference: tuple[int, ...]) -> ValueError:
     """The error about a *tensor* that has not the shape of the *reference*; it names both."""
@@ -20,6 +22,15 @@ def padding_mask(lengths: Tensor, max_len: int) -> Tensor:
 def lengths_from_padding(mask: Tensor) -> Tensor:
     """Number of tokens of each row, (B,), from *mask* (B, T), True = padding."""
     return (~mask).sum(dim=1)
+
+
+def stirred(state: Tensor, tokens: Tensor) -> Tensor:
+    """*state* (R,) int64 after one more of *tokens* (R,): chained over a sequence, a number for it.
+
+    The mixing keeps sequences apart that differ in few bits.
+    """
+    mixed = (state ^ (tokens + 1)) * _BASE
+    return mixed ^ ((mixed >> 29) & ((1 << 35) - 1))
 
 
 def token_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:

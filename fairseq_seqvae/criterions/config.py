@@ -56,11 +56,19 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     reward_sources: str = option(
         "discriminator",
         "rewards, separated by commas: discriminator, FILE.py:function, or a built-in one as NAME or NAME:ARGUMENT "
-        "(bleu, classifier, contains, length, likelihood, melody-key, melody-leaps, melody-motif, melody-range, "
-        "melody-repeats, melody-tonic, novelty, regex); without discriminator none is built, and it has no turns",
+        "(bleu, classifier, contains, length, likelihood, melody-begin, melody-highest, melody-key, melody-leaps, "
+        "melody-lowest, melody-motif, melody-range, melody-repeats, melody-tonic, melody-variety, novelty, oracle, "
+        "regex); without discriminator none is built, and it has no turns",
     )
     reward_weights: Optional[str] = option(
         None, "weights of the rewards, one number for each of --reward-sources; without this flag 1 each"
+    )
+    reward_workers: int = option(
+        0,
+        "processes that call each function FILE.py:function of --reward-sources, for slow ones: each is given a share "
+        "of the samples, so what the function says of a sample must not depend on the others",
+        at_least(0),
+        {0: "the training's own process"},
     )
     reward: ChoiceEnum(list(REWARDS)) = option(
         "prob",
@@ -72,8 +80,8 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     )
     pg_region: float = option(
         1.0,
-        "with --pg-latent prior: share of the prior, where the first latent coordinate is largest, that the policy "
-        "gradient acts on; the ELBO alone keeps the coverage of the rest",
+        "with --pg-latent prior: share of the prior, where the first latent coordinate is largest, that trajectories "
+        "are drawn from; what they teach changes samples from the rest, too, since all share the decoder",
         between(0, 1, low_open=True),
         {1: "the whole prior"},
     )
@@ -102,6 +110,11 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     )
     fake_reuse: int = option(
         100, "updates of the discriminator that share a pool; a move of the generator ends it sooner", at_least(1)
+    )
+    disc_real: Optional[str] = option(
+        None,
+        "split of the data that the discriminator's real sentences are drawn from, such as one that the generator does "
+        "not learn; without this flag they are those of the batch",
     )
     disc_l2: float = option(
         0.0,

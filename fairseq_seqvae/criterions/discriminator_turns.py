@@ -56,9 +56,13 @@ class DiscriminatorTurns(SeqVAEElboCriterion):
 
     def discriminator_turn(self, model: Model, sample: dict[str, Any], draws: Draws) -> Result:
         """Loss of the discriminator on the batch against as many samples with z from the prior."""
+        model.keep_language_model(draws.update, self.task.plan.gen_pretrain_updates)
+        cfg, ids = self.cfg, sample["id"]
+        if cfg.disc_real:
+            chances = draws.uniforms(Stream.FAKE_CHOICE, ids, 1, 1).squeeze(1)  # fakes are chosen by those of 0
+            sample = self.task.drawn_sample(cfg.disc_real, chances, draws)
         target = sample["target"]
-        fakes = self.fakes(model, sample["id"], draws, self.task.max_sample_length(target))
-        cfg = self.cfg
+        fakes = self.fakes(model, ids, draws, self.task.max_sample_length(target))
         output = model(
             **sample["net_input"] | {"src_tokens": target},
             mode="discriminator",
@@ -66,7 +70,7 @@ class DiscriminatorTurns(SeqVAEElboCriterion):
             fake_tokens=fakes.tokens,
             fake_mask=fakes.mask,
             fake_labels=fakes.labels,
-            shares=draws.uniforms(Stream.SLOPE, sample["id"], 0, 1).squeeze(1) if cfg.gradient_penalty else None,
+            shares=draws.uniforms(Stream.SLOPE, ids, 0, 1).squeeze(1) if cfg.gradient_penalty else None,
         )
         logits = output.logits_real, output.logits_fake
         loss_real, loss_fake = discriminator_loss(*logits, cfg.disc_label_smoothing, cfg.disc_loss)

@@ -97,6 +97,8 @@ def _log_rewards(logs: Logs) -> None:
             spread = max(float(total(f"rewards/{name}/squares")) / count - mean**2, 0.0) ** 0.5
             metrics.log_scalar(f"rewards/{name}/mean", mean, count, round=4, priority=76)
             metrics.log_scalar(f"rewards/{name}/std", spread, count, round=4, priority=77)
+        if number := float(total(f"rewards/{name}/rank_count")):
+            metrics.log_scalar(f"rewards/{name}/rank", float(total(f"rewards/{name}/rank")) / number, number, round=3)
     if groups := float(total("groups")):
         share = float(total("zero_std_groups")) / groups
         metrics.log_scalar("frac_reward_zero_std", share, groups, round=3, priority=72)

@@ -48,7 +48,8 @@ class Rewarding(SeqVAEElboCriterion):
             if cfg.reward_sources != DISCRIMINATOR:
                 self.reader.decoders = task.text_decoders()
             run = Run(task.target_dictionary, self._training_texts, str(task.cfg.data))
-            self._sources = load_sources(cfg.reward_sources, cfg.reward_weights, run, self.reader)
+            what = cfg.reward_sources, cfg.reward_weights, run, self.reader
+            self._sources = load_sources(*what, cfg.reward_workers)
 
     def _training_texts(self) -> Iterator[str]:
         for tokens in self.task.training_sequences():

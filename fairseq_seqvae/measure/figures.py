@@ -170,6 +170,24 @@ def prior_samples(model: Any, number: int, seed: int, temperature: float = 1.0, 
     return Samples(torch.cat(padded), lengths, padding_mask(lengths, width))
 
 
+@torch.no_grad()
+def divergence_from(reference: Any, model: Any, drawn: Samples, seed: int, temperature: float = 1.0) -> Tensor:
+    """Divergence of a model from another one, (B,), nats: see :func:`fairseq_seqvae.metrics.sequence_divergence`.
+
+    Args:
+        reference: a model with the same prior, at temperature 1
+        model: the one that has drawn
+        drawn: by :func:`prior_samples` with the same *seed* and *temperature*
+    """
+    rows = torch.arange(len(drawn.tokens), device=drawn.tokens.device)
+    parts = []
+    for some in rows.split(_BATCH):
+        z = latents.prior_latent(model, some, seed)
+        own = drawn.tokens[some], drawn.lengths[some]
+        parts.append(metrics.sequence_divergence(model.decoder, reference.decoder, z, *own, temperature))
+    return torch.cat(parts)
+
+
 def variety(tokens: Tensor, lengths: Tensor) -> dict[str, int]:
     """Counts of different sequences and bigrams among samples (B, T)."""
     return {"samples": len(tokens)} | {name: metric(tokens, lengths) for name, metric in metrics.SAMPLE_METRICS.items()}

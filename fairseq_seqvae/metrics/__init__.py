@@ -1,6 +1,7 @@
 """What is measured: likelihood, use of the latent, reconstruction, walks, variety of samples, bigrams."""
 
 from fairseq_seqvae.metrics.bigrams import bigram_counts, jensen_shannon
+from fairseq_seqvae.metrics.divergence import sequence_divergence
 from fairseq_seqvae.metrics.latent_use import active_units, mutual_information, mutual_information_bound
 from fairseq_seqvae.metrics.likelihood import HeldOut, held_out, sequence_log_probs
 from fairseq_seqvae.metrics.notes import note_tokens
@@ -25,6 +26,7 @@ __all__ = [
     "mutual_information",
     "mutual_information_bound",
     "note_tokens",
+    "sequence_divergence",
     "sequence_log_probs",
     "walk_figures",
 ]

@@ -42,6 +42,15 @@ def lookback(options: Any) -> list[int]:
     return whole_numbers(options.lookback) if getattr(options, "lookback", None) else []
 
 
+DISC_INPUTS = ("tokens", "ngrams", "likelihood")
+
+
+def disc_inputs(names: str) -> list[str]:
+    """What the discriminator is given, from ``disc_inputs``; an empty list if it is no list of such names."""
+    given = names.split(",")
+    return given if set(given) <= set(DISC_INPUTS) and len(set(given)) == len(given) else []
+
+
 def _knows_positions(encoder: str, decoder: str) -> bool:
     return encoder == "convolutional" or decoder in ("hybrid", "hierarchical", "stepwise")
 
@@ -170,12 +179,39 @@ class SeqVAEConfig(FairseqDataclass):
         "cnn: divide each weight matrix of the discriminator, embeddings aside, by its largest singular value, which "
         "bounds its slope",
     )
+    disc_inputs: str = option(
+        "tokens",
+        "what the discriminator is given, separated by commas: tokens; ngrams, how often the n-grams of a sequence are "
+        "in the training data without that sequence itself; likelihood, the log-probabilities of its tokens under a "
+        "language model that rests",
+    )
+    disc_ngrams: int = option(2, "with --disc-inputs ngrams: longest n-grams, in tokens", between(1, 8))
+    disc_lm: Optional[str] = option(
+        None,
+        "with --disc-inputs likelihood: checkpoint of the language model, of --latent-dim 0; without this flag the "
+        "decoder as it is when the discriminator starts to learn",
+    )
     # owned by the task
     fixed_length: int = II("task.fixed_length")
     max_positions: int = II("task.max_positions")
     labels: Optional[str] = II("task.labels")
 
     RELATIONS = [
+        Relation(
+            ("disc_inputs",),
+            lambda names: bool(disc_inputs(names)),
+            "--disc-inputs must be some of tokens, ngrams, likelihood, separated by commas, but is '{disc_inputs}'.",
+        ),
+        Relation(
+            ("disc_lm", "disc_inputs"),
+            lambda path, names: not path or "likelihood" in disc_inputs(names),
+            "--disc-lm {disc_lm} needs --disc-inputs with likelihood, not {disc_inputs}.",
+        ),
+        Relation(
+            ("disc_inputs", "labels"),
+            lambda names, labels: names == "tokens" or not labels,
+            "--disc-inputs {disc_inputs} knows no labels: omit it, or --labels {labels}.",
+        ),
         Relation(
             ("disc_spectral_norm", "discriminator"),
             lambda normalised, discriminator: not normalised or discriminator != "rnn",

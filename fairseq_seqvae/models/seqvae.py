@@ -1,5 +1,6 @@
 """The model: encoder, decoder, and the discriminator and the rollout policy that train the decoder."""
 
+import functools
 import logging
 import math
 import os
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from fairseq_seqvae import options
 from fairseq_seqvae.core.discriminators.gradient_penalty import gradient_penalty
+from fairseq_seqvae.core.discriminators.likelihood import TokenLikelihood
 from fairseq_seqvae.core.latents.base import Posterior, Prior
 from fairseq_seqvae.core.latents.mixture import GaussianMixturePrior
 from fairseq_seqvae.core.networks.batch_moments import BatchMoments
@@ -33,6 +35,7 @@ from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVA
 from fairseq_seqvae.models.decoders import hierarchical, hybrid, stepwise  # noqa: F401
 from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder
 from fairseq_seqvae.models.dictionaries import dictionary_digest
+from fairseq_seqvae.models.disc_inputs import informed
 from fairseq_seqvae.models.discriminators import chosen_discriminator
 from fairseq_seqvae.models.encoders import convolutional, recurrent  # noqa: F401
 from fairseq_seqvae.models.encoders.encoder import SeqVAEEncoder
@@ -40,7 +43,7 @@ from fairseq_seqvae.models.lagging import LaggingCopy, copy_parameters, frozen_c
 from fairseq_seqvae.models.registry import DECODERS, chosen
 from fairseq_seqvae.models.saved import check_saved
 from fairseq_seqvae.models.warm_start import warm_start
-from fairseq_seqvae.support import checkpoints
+from fairseq_seqvae.support import checkpoints, eight_bits
 from fairseq_seqvae.support.extensions import import_module_files
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,8 @@ FITTED_PRIOR = "fitted_prior."
 _COPIES = {"rollout_decoder": "decoder", "reference_decoder": "decoder", "kept_discriminator": "discriminator"}
 # Of the run state: number of the update in which the reference was taken.
 REFERENCE = "reference"
+# The same of the discriminator's language model.
+LANGUAGE_MODEL = "disc_lm"
 PRESETS = (SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig)
 
 
@@ -173,7 +178,9 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             conditions.embed(encoder, decoder)
         discriminator = None
         if needs_discriminator:
-            discriminator = chosen_discriminator(cfg, dictionary, len(conditions.names) if conditions else 0)
+            num_labels = len(conditions.names) if conditions else 0
+            reader = functools.partial(chosen_discriminator, cfg, dictionary, num_labels)
+            discriminator = informed(reader, cfg, task, decoder, encoder.prior)
         if in_training:
             warm_start(cfg, encoder, decoder, getattr(task, "restored_checkpoint", None))
         completes = in_training and getattr(task, "needs_rollout_policy", True)
@@ -371,10 +378,30 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
             since: of the first adversarial update; a reference that was taken before it, or not before *update*, is
                 that of another run, which this one began with the parameters of
         """
-        taken = self.run_state.get(REFERENCE)
-        if taken is None or not since <= taken[0] < update:
+        if self._takes_now(REFERENCE, update, since):
             copy_parameters(self.decoder, self.reference_decoder)
-            self.run_state.set(REFERENCE, (update,))
+
+    def keep_language_model(self, update: int, since: int) -> None:
+        """Let the language model of the discriminator, if it has the decoder's, be the decoder as it is now.
+
+        Args:
+            update: see :meth:`keep_reference`
+            since: of the first update of the discriminator
+        """
+        judges = [part for part in (self.discriminator, self.kept_discriminator) if part is not None]
+        parts = [part for judge in judges for part in judge.modules() if isinstance(part, TokenLikelihood)]
+        own = [part for part in parts if part.of_start]
+        if own and self._takes_now(LANGUAGE_MODEL, update, since):
+            for part in own:
+                copy_parameters(self.decoder, part.policy)
+
+    def _takes_now(self, name: str, update: int, since: int) -> bool:
+        """Whether the copy *name* of the decoder is still to be taken in this run; if so, it is noted."""
+        taken = self.run_state.get(name)
+        if taken is not None and since <= taken[0] < update:
+            return False
+        self.run_state.set(name, (update,))
+        return True
 
     @torch.no_grad()
     def reference_logits(self, trajectory: Trajectory) -> Tensor:
@@ -405,6 +432,9 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         """Fit a checkpoint to this model: without or with the adversary, whatever it was saved with."""
         super().upgrade_state_dict_named(state_dict, name)
+        unpacked = eight_bits.unpack(state_dict)
+        state_dict.clear()  # the same dictionary, which fairseq goes on with
+        state_dict.update(unpacked)
         prefix = f"{name}." if name else ""
         found = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{RUN_STATE}")}
         self.run_state.load(found, f"{prefix}{RUN_STATE}")

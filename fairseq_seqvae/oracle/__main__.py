@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from fairseq_seqvae.oracle import data, latent_commands
 from fairseq_seqvae.oracle.model import Oracle
 from fairseq_seqvae.oracle.score import read_tokens, score
-from fairseq_seqvae.support.command_line import Commands, positive, refuse_existing, seed
+from fairseq_seqvae.support.command_line import Commands, positive, positive_number, refuse_existing, seed
 
 _PROG = "python -m fairseq_seqvae.oracle"
 _PAPER_SEED = 88
@@ -39,13 +39,19 @@ def _nll(args: argparse.Namespace) -> None:
         numbers = result._asdict()
         if math.isnan(result.standard_error):
             numbers["standard_error"] = None  # JSON has no nan
-        print(json.dumps({"file": args.file, "oracle": args.npz or f"seed {args.seed}", **numbers}))
+        print(json.dumps({"file": args.file, "oracle": args.npz or _seeded(args), **numbers}))
     else:
         print(result)
 
 
 def _oracle(args: argparse.Namespace) -> Oracle:
-    return Oracle.from_npz(args.npz) if args.npz else Oracle.from_seed(args.seed)
+    if args.npz and args.scale != 1:
+        raise ValueError(f"--scale {args.scale:g} is for an oracle that --seed draws: omit it with --npz.")
+    return Oracle.from_npz(args.npz) if args.npz else Oracle.from_seed(args.seed, scale=args.scale)
+
+
+def _seeded(args: argparse.Namespace) -> str:
+    return f"seed {args.seed}" + (f", scale {args.scale:g}" if args.scale != 1 else "")
 
 
 def _commands() -> Commands:
@@ -64,6 +70,9 @@ def _commands() -> Commands:
             help="oracle of 5000 tokens drawn from this seed (default: %(default)s, the paper's)",
         )
         which.add_argument("--npz", metavar="FILE", help="oracle of these arrays, e.g. that of SeqGAN")
+        added.add_argument(
+            "--scale", type=positive_number, default=1.0, metavar="X", help="factor of the weights drawn from --seed"
+        )
         return added
 
     added = command(

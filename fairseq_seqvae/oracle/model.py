@@ -64,9 +64,19 @@ class Oracle:
         self.output, self.output_bias = tensors["Wo"], tensors["bo"]
 
     @classmethod
-    def from_seed(cls, seed: int, vocab_size: int = 5000, embed_dim: int = 32, hidden_dim: int = 32) -> "Oracle":
-        """Draw the weights; seed 88 with the default sizes is the oracle of the paper."""
-        return cls(arrays.draw_weights(seed, vocab_size, embed_dim, hidden_dim))
+    def from_seed(
+        cls, seed: int, vocab_size: int = 5000, embed_dim: int = 32, hidden_dim: int = 32, scale: float = 1.0
+    ) -> "Oracle":
+        """Draw the weights; seed 88 with the defaults is the oracle of the paper.
+
+        Args:
+            seed: of the weights
+            vocab_size: V
+            embed_dim: size of the embeddings
+            hidden_dim: H
+            scale: factor of all weights; above 1 the language has a lower entropy
+        """
+        return cls(arrays.draw_weights(seed, vocab_size, embed_dim, hidden_dim, scale))
 
     @classmethod
     def from_npz(cls, path: str | PathLike) -> "Oracle":

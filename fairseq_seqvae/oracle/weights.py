@@ -21,8 +21,10 @@ def shapes(vocab_size: int, embed_dim: int, hidden_dim: int) -> dict[str, tuple[
     return {"embedding": (vocab_size, embed_dim), **inside, "Wo": (hidden_dim, vocab_size), "bo": (vocab_size,)}
 
 
-def draw_weights(seed: int, vocab_size: int = 5000, embed_dim: int = 32, hidden_dim: int = 32) -> Weights:
-    """Standard normal float32 weights; seed 88 with the default sizes are those of the paper's experiment.
+def draw_weights(
+    seed: int, vocab_size: int = 5000, embed_dim: int = 32, hidden_dim: int = 32, scale: float = 1.0
+) -> Weights:
+    """Standard normal float32 weights times *scale*; seed 88 with the defaults are those of the paper's experiment.
 
     They are the first draws of ``numpy.random.RandomState(seed)``, whose stream numpy never changes.
     """
@@ -30,9 +32,11 @@ def draw_weights(seed: int, vocab_size: int = 5000, embed_dim: int = 32, hidden_
         raise ValueError(f"`seed` must be a whole number from 0 to 2^32 - 1 but is {seed!r}.")
     if min(vocab_size, embed_dim, hidden_dim) < 1:
         raise ValueError(f"sizes must be at least 1 but are V {vocab_size}, E {embed_dim}, H {hidden_dim}.")
+    if not 0 < scale < np.inf:
+        raise ValueError(f"`scale` must be above 0 but is {scale}.")
     random = np.random.RandomState(seed)
     return {
-        name: random.normal(0, 1, int(np.prod(shape))).astype(np.float32).reshape(shape)
+        name: (random.normal(0, 1, int(np.prod(shape))) * scale).astype(np.float32).reshape(shape)
         for name, shape in shapes(vocab_size, embed_dim, hidden_dim).items()
     }
 

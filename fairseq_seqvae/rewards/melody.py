@@ -38,14 +38,17 @@ def notes_of(sample: str) -> list["Note"]:
     return decode_notes([TOKEN_OF.get(symbol, HOLD) for symbol in sample.split()])
 
 
-def _rule(score: Callable[[list["Note"]], float]) -> Rule:
+def melody_rule(score: Callable[[list["Note"]], float]) -> Rule:
+    """A rule that gives *score* of the notes of each sample, and 0 to one without notes."""
+
     def rule(samples: list[str], **kwargs: Any) -> list[float]:
         return [score(notes) if (notes := notes_of(sample)) else 0.0 for sample in samples]
 
     return rule
 
 
-def _in_key(notes: Sequence["Note"], key: Key) -> int:
+def in_key(notes: Sequence["Note"], key: Key) -> int:
+    """How many of the notes are in the scale of *key*."""
     return sum((note.pitch - key[0]) % 12 in key[1] for note in notes)
 
 
@@ -53,7 +56,7 @@ def _in_key(notes: Sequence["Note"], key: Key) -> int:
 def stays_in_key(argument: str, run: Run) -> Rule:
     """Share of the notes that are in the key *argument*; without one, in the key that has most of them."""
     keys = (parse_key(argument),) if argument else KEYS
-    return _rule(lambda notes: max(_in_key(notes, key) for key in keys) / len(notes))
+    return melody_rule(lambda notes: max(in_key(notes, key) for key in keys) / len(notes))
 
 
 @register_reward("melody-tonic")
@@ -65,11 +68,11 @@ def begins_and_ends_on_the_tonic(argument: str, run: Run) -> Rule:
     given = (parse_key(argument),) if argument else None
 
     def score(notes: list["Note"]) -> float:
-        most = max(_in_key(notes, key) for key in KEYS)
-        keys = given or [key for key in KEYS if _in_key(notes, key) == most]
+        most = max(in_key(notes, key) for key in KEYS)
+        keys = given or [key for key in KEYS if in_key(notes, key) == most]
         return max(sum(note.pitch % 12 == tonic for note in (notes[0], notes[-1])) / 2 for tonic, _ in keys)
 
-    return _rule(score)
+    return melody_rule(score)
 
 
 @register_reward("melody-repeats")
@@ -85,7 +88,7 @@ def seldom_repeats_a_note(argument: str, run: Run) -> Rule:
             previous = note.pitch
         return 1 - excess / len(notes)
 
-    return _rule(score)
+    return melody_rule(score)
 
 
 @register_reward("melody-leaps")
@@ -103,7 +106,7 @@ def resolves_leaps(argument: str, run: Run) -> Rule:
         leaps = [(step, after) for step, after in zip(steps, following, strict=True) if abs(step) > FIFTH]
         return sum(step * after < 0 for step, after in leaps) / len(leaps) if leaps else 1.0
 
-    return _rule(score)
+    return melody_rule(score)
 
 
 @register_reward("melody-motif")
@@ -124,7 +127,7 @@ def brings_a_motif_back(argument: str, run: Run) -> Rule:
         returning = [i for found in places.values() for i in found if any(abs(i - j) >= size for j in found)]
         return len({i + k for i in returning for k in range(size)}) / len(notes)
 
-    return _rule(score)
+    return melody_rule(score)
 
 
 @register_reward("melody-range")
@@ -136,4 +139,4 @@ def keeps_a_range(argument: str, run: Run) -> Rule:
         pitches = [note.pitch for note in notes]
         return 1 / (1 + max(max(pitches) - min(pitches) - most, 0))
 
-    return _rule(score)
+    return melody_rule(score)

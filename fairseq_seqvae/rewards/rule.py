@@ -1,9 +1,7 @@
 """A rule on texts as a reward of tokens."""
 
 import math
-import traceback
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +11,8 @@ from fairseq_seqvae.core.rewards.base import Reward
 from fairseq_seqvae.core.rollouts.policy import Completions
 from fairseq_seqvae.rewards.registry import Rule
 from fairseq_seqvae.rewards.texts import Reader
+from fairseq_seqvae.rewards.workers import CalleeError
+from fairseq_seqvae.support.callee import place
 
 
 class RewardError(ValueError):
@@ -68,8 +68,12 @@ class RuleReward(Reward):
                 references=list(references),
                 labels=None if labels is None else list(labels),
             )
+        except CalleeError as error:
+            raise RewardError(f"{self._name} raised {error.kind}: {error}{error.place}.") from error
         except Exception as error:
-            raise RewardError(f"{self._name} raised {type(error).__name__}: {error}{_place(error)}.") from error
+            raise RewardError(
+                f"{self._name} raised {type(error).__name__}: {error}{place(error, __file__)}."
+            ) from error
         return torch.tensor(self._numbers(scores, texts.texts), device=tokens.device)
 
     def _numbers(self, scores: Any, samples: list[str]) -> list[float]:
@@ -101,9 +105,3 @@ class RuleReward(Reward):
     @property
     def _name(self) -> str:
         return f"the reward {self.source!r} of --reward-sources"
-
-
-def _place(error: Exception) -> str:
-    """The line of the rule's own code that raised *error*, in brackets; "" if it was not even reached."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line})" if frames else ""

@@ -10,6 +10,7 @@ from fairseq_seqvae.core.rewards.weighted import Weighted, WeightedRewards
 from fairseq_seqvae.rewards.registry import REWARDS, Rule, Run
 from fairseq_seqvae.rewards.rule import RuleReward
 from fairseq_seqvae.rewards.texts import Reader
+from fairseq_seqvae.rewards.workers import Workers
 from fairseq_seqvae.support.extensions import import_module_file
 
 FLAG = "--reward-sources"
@@ -84,7 +85,7 @@ class Sources(NamedTuple):
         return WeightedRewards(parts)
 
 
-def load_sources(sources_text: str, weights_text: str | None, run: Run, reader: Reader) -> Sources:
+def load_sources(sources_text: str, weights_text: str | None, run: Run, reader: Reader, workers: int = 0) -> Sources:
     """Load what the flags name. This runs the code of files: the flags must come from the user, not from a checkpoint.
 
     Args:
@@ -92,6 +93,7 @@ def load_sources(sources_text: str, weights_text: str | None, run: Run, reader: 
         weights_text: the same, one for each source
         run: see :class:`Run`
         reader: makes texts of tokens
+        workers: processes that call each function of a file; 0: this one does
 
     Raises:
         ValueError: a source does not exist or will not do; the message names the flag
@@ -103,16 +105,18 @@ def load_sources(sources_text: str, weights_text: str | None, run: Run, reader: 
         remedy = "give it once, with the sum of the weights, or rename one of two functions of the same name"
         raise ValueError(f"{FLAG} {sources_text} has {twice!r} twice: {remedy}.")
     rewards = {
-        name: RuleReward(source, _rule(source, run), reader)
+        name: RuleReward(source, load_rule(source, run, workers), reader)
         for name, source in zip(names, sources, strict=True)
         if source != DISCRIMINATOR
     }
     return Sources(names, weights, rewards)
 
 
-def _rule(source: str, run: Run) -> Rule:
+def load_rule(source: str, run: Run, workers: int = 0) -> Rule:
+    """The rule that *source* names: a function of a file, or a built-in one. ValueError if it will not do."""
     if found := _FUNCTION.fullmatch(source):
-        return _function_of_file(source, *found.groups())
+        rule = _function_of_file(source, found[1], found[2])
+        return Workers(found[1], found[2], workers) if workers else rule
     name, _, argument = source.partition(":")
     if name not in REWARDS:
         raise ValueError(

@@ -92,7 +92,7 @@ class Steps:
 
     def is_done(self, name: str) -> bool:
         """Whether a step of this name has been finished."""
-        return (self.folder / "logs" / f"{_slug(name)}.done").exists()
+        return (self.folder / "logs" / f"{slug(name)}.done").exists()
 
     def run(
         self,
@@ -119,8 +119,8 @@ class Steps:
             f" > {self._short(output)}" if output else ""
         )
         self.commands.append(shown)
-        stamp = self.folder / "logs" / f"{_slug(name)}.done"
-        log = self.folder / "logs" / f"{_slug(name)}.log"
+        stamp = self.folder / "logs" / f"{slug(name)}.done"
+        log = self.folder / "logs" / f"{slug(name)}.log"
         digest = hashlib.sha256(shown.encode() + b"".join(map(_content, inputs))).hexdigest()
         begun = stamp.with_suffix(".begun")  # what another command has begun cannot be gone on with either
         for earlier in (stamp, begun):
@@ -223,7 +223,7 @@ def plot_curves(steps: Steps, example: Path, smoke: dict[str, str], recipe: str 
     ends = list(itertools.accumulate(int(smoke.get(f"task.{key}", task[key])) for key in turns))
     boundaries = ["--boundaries", ",".join(map(str, ends))] if ends else []
     picture = steps.folder / "curves.png"
-    log = steps.folder / "logs" / f"{_slug('train: ELBO, then the discriminator, then both')}.log"
+    log = steps.folder / "logs" / f"{slug('train: ELBO, then the discriminator, then both')}.log"
     steps.run(
         "draw the training curves",
         [
@@ -285,7 +285,8 @@ def _content(file: Path) -> bytes:
     return hashlib.sha256(file.read_bytes()).digest()
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """The name of a step as a file name."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 

@@ -119,15 +119,18 @@ def is_seqvae(parameters: Container[str], prefix: str = "") -> bool:
 
 
 def load(path: str | os.PathLike) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU: tensors and plain values.
+    """The content of a checkpoint, on the CPU: tensors and plain values. Parameters of 8 bits are unpacked.
 
     Raises:
         ValueError: it contains anything else, or is no checkpoint
     """
     import torch  # not above: most commands that import this module need not wait for torch
 
+    from fairseq_seqvae.support import eight_bits
+
     with reading(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or not isinstance(state["model"], dict):
             raise TypeError("it holds no parameters of a model")
+        state["model"] = eight_bits.unpack(state["model"])
     return state

@@ -1,6 +1,7 @@
 """What the package's own command lines share: commands with an example each, checks of arguments."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -29,6 +30,17 @@ def seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 0 to 2^32 - 1")
     return int(text)
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0, as an argparse type."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
+    return number
 
 
 def temperatures(text: str) -> list[float]:

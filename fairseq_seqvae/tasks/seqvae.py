@@ -361,8 +361,21 @@ class SeqVAETask(LatentGenerationTask):
             dataset = self.dataset(split)
             ids = np.flatnonzero(~dataset.empty)[:number]
             self._held_out = dataset.collater([dataset[int(i)] for i in ids])
+        return self._as_in_training(self._held_out, draws)
+
+    def drawn_sample(self, split: str, chances: Tensor, draws: Draws) -> dict[str, Any]:
+        """A batch of sentences of *split*, one for each of *chances* (B,) in (0, 1), transposed as in training."""
+        if split not in self.datasets:
+            self.load_dataset(split)
+        dataset = self.dataset(split)
+        numbers = np.flatnonzero(~dataset.empty)
+        places = (chances.double() * len(numbers)).long().tolist()
+        return self._as_in_training(dataset.collater([dataset[int(numbers[place])] for place in places]), draws)
+
+    def _as_in_training(self, sample: dict[str, Any], draws: Draws) -> dict[str, Any]:
+        """*sample* on the model's device, transposed."""
         device = next(self._model.parameters()).device
-        sample = utils.move_to_cuda(self._held_out, device) if device.type == "cuda" else self._held_out
+        sample = utils.move_to_cuda(sample, device) if device.type == "cuda" else sample
         return sample if self._transposition is None else transposing.transposed(sample, self._transposition, draws)
 
     # -- lagging inference --

@@ -14,11 +14,19 @@ import numpy as np
 import oracles
 import pytest
 import torch
+import yaml
 
 from fairseq_seqvae.cards import baselines as card_baselines
+from fairseq_seqvae.cards import references as card_references
 from fairseq_seqvae.cards import report as card_report
+from fairseq_seqvae.cards.cells import Cell, Cells, Settings, said_of_rewards
+from fairseq_seqvae.cards.mixing import TABLE_WEIGHTS, MixedWithBigrams, fit
+from fairseq_seqvae.core.schedules.held_out_judgements import Judgement, JudgementPlan
+from fairseq_seqvae.metrics.likelihood import sequence_log_probs
 from fairseq_seqvae.oracle import Oracle
 from fairseq_seqvae.oracle.score import read_tokens
+from fairseq_seqvae.runs.steps import flags_from_yaml
+from fairseq_seqvae.tasks.watch import VALIDATION_WINDOW
 
 FOLDER = commands.ROOT / "examples" / "oracle"
 
@@ -103,6 +111,152 @@ def assert_baselines(rows, oracle, text, length, draws, held_out):
     assert own.nll(valid).mean() == min(others)
 
 
+RECIPES = {file.stem: yaml.safe_load(file.read_text()) for file in (FOLDER / "config").glob("*.yaml")}
+WITH_DISCRIMINATOR = [
+    name
+    for name, recipe in RECIPES.items()
+    if recipe.get("criterion", {}).get("_name") == "seqvae_pg"
+    and "discriminator" in recipe["criterion"].get("reward_sources", "discriminator")
+]
+
+
+class TestRecipes:
+    @pytest.mark.parametrize("name", WITH_DISCRIMINATOR)
+    def test_the_alarm_about_held_out_sentences_can_fire(self, name):
+        """In the adversarial part there are as many judgements of the discriminator as that alarm waits for."""
+        recipe = RECIPES[name]
+        plan = JudgementPlan(recipe["criterion"]["disc_gate_interval"])
+        first, last, number = recipe["task"]["disc_pretrain_updates"], None, 0
+        for update in range(1, recipe["optimization"]["max_update"]):
+            if plan.is_due(update, first, last):
+                last, number = Judgement(update, 0.5), number + (update >= first)
+        assert number >= VALIDATION_WINDOW
+
+    @pytest.mark.parametrize("name", WITH_DISCRIMINATOR)
+    def test_the_log_compares_the_reward_with_the_oracle(self, name):
+        criterion = RECIPES[name]["criterion"]
+        assert (criterion["reward_sources"], criterion["reward_weights"]) == ("discriminator,oracle:88", "1,0")
+
+    def test_those_that_ask_the_oracle_ask_that_of_the_card(self, tmp_path):
+        settings = Settings((1.0,), oracle_seed=89, oracle_scale=1.2)
+        assert settings.oracle_name == "89*1.2" and Settings((1.0,)).oracle_name == "88"
+        assert torch.equal(settings.oracle().output, Oracle.from_seed(89, scale=1.2).output)
+        cells = Cells(tmp_path, settings, FOLDER / "config", tmp_path, {"common.cpu": "false"})
+        for name, sources in {"seqgan": "discriminator,oracle:89*1.2", "oracle_reward": "oracle:89*1.2"}.items():
+            file = FOLDER / "config" / f"{name}.yaml"
+            overrides = cells._overrides(name, Cell(name, 64, 7), file)
+            flags = flags_from_yaml(file, overrides)
+            assert flags[flags.index("--reward-sources") + 1] == sources
+            assert flags[flags.index("--seed") + 1] == "7" and "--cpu" not in flags
+        assert flags[flags.index("--reward-weights") + 1] == "64"
+
+    def test_what_the_log_says_at_last(self, tmp_path):
+        def line(**stats):
+            return f"2026 | INFO | train_inner | {json.dumps({'epoch': 1, **stats})}"
+
+        rank = "rewards/oracle:88/rank"
+        lines = [line(d_acc_held_out="0.9"), "something else", *(line(d_acc_held_out="0.5") for _ in range(2))]
+        lines += [line(**{rank: "0.9"}), line(**{rank: "0.2"}, d_acc_held_out="0.8"), line(**{rank: "0.4"})]
+        (tmp_path / "log").write_text("\n".join(lines))
+        found = said_of_rewards(tmp_path / "log")
+        assert found == {"d_acc_held_out": pytest.approx(0.6), "reward_rank": pytest.approx(0.3)}
+        (tmp_path / "log").write_text(line(loss="1"))
+        assert said_of_rewards(tmp_path / "log") == {}
+
+
+class Uneven(torch.nn.Module):
+    """A decoder of three tokens, which begin at index 2, whose next token depends on the one before."""
+
+    eos, pad, unk, fixed_length = 0, 1, 1, 3
+
+    def __init__(self):
+        super().__init__()
+        self.table = torch.randn(5, 5, generator=torch.Generator().manual_seed(2))
+        self.table[:, :2] = -1e4
+
+    def start(self, z):
+        return (z,)
+
+    def advance(self, prev, state):
+        return prev.float().unsqueeze(1), state
+
+    def logits(self, features):
+        return self.table[features[:, 0].long()]
+
+    def teacher_forced(self, previous, z, regularize):
+        return self.table[previous]
+
+
+class TestMixedWithBigrams:
+    @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+    def test_each_token_is_drawn_from_one_of_both(self, weight):
+        slow, policy = SlowBigramTable(TRAIN, 3, 2.0), Uneven()
+        mixed = MixedWithBigrams(policy, card_baselines.BigramTable.fit(TRAIN, 3, 2.0), weight, first=2)
+        for row in ([0, 1, 2], [2, 2, 0]):
+            expected = 0.0
+            for before, token in zip([None, *row], row, strict=False):
+                own = policy.table[0 if before is None else before + 2].softmax(dim=0)[token + 2].item()
+                expected += math.log((1 - weight) * own + weight * slow.prob(before, token))
+            tokens = torch.tensor([row]) + 2
+            found = sequence_log_probs(mixed, torch.zeros(1, 0), tokens, torch.tensor([3]))
+            assert found.item() == pytest.approx(expected, abs=1e-5)
+
+    def test_the_weight_is_that_of_which_the_validation_split_is_most_likely(self):
+        policy, valid = Uneven(), torch.tensor([[0, 1, 0], [0, 1, 2], [1, 0, 2]])
+        mixed = fit(policy, TRAIN, valid, 3, 2)
+        lengths = torch.full((3,), 3)
+
+        def likelihood(policy):
+            return sequence_log_probs(policy, torch.zeros(3, 0), valid + 2, lengths).sum().item()
+
+        best = likelihood(mixed)
+        others = [
+            likelihood(MixedWithBigrams(policy, card_baselines.BigramTable.fit(TRAIN, 3, k), weight, 2))
+            for k in card_baselines.BACK_OFF_WEIGHTS
+            for weight in TABLE_WEIGHTS
+        ]
+        assert best == pytest.approx(max(others), abs=1e-4) and best > likelihood(policy)
+
+    def test_probabilities_after_each_token_and_the_start(self):
+        slow, table = SlowBigramTable(TRAIN, 3, 3.0), card_baselines.BigramTable.fit(TRAIN, 3, 3.0)
+        found = table.probs(torch.tensor([3, 0, 2]))
+        expected = [[slow.prob(before, token) for token in range(3)] for before in (None, 0, 2)]
+        assert found.flatten().tolist() == pytest.approx(sum(expected, []), abs=1e-6)
+
+
+class TestReferences:
+    def cells(self, **held_out):
+        return [
+            {"method": method, "seed": seed, "points": [{"temperature": 1.0, "oracle_nll": 9.0, "held_out_nll": value}]}
+            for method, values in held_out.items()
+            for seed, value in enumerate(values, 1)
+        ]
+
+    def test_the_best_maximum_likelihood_is_that_of_the_lowest_held_out_nll(self):
+        cells = self.cells(ml=[7.6, 7.7], ml_large=[7.5, 7.6], seqgan=[7.0, 7.0])
+        assert card_references.best_likelihood(cells, ["ml", "ml_large", "ml_bigrams"]) == "ml_large"
+        assert card_references.best_likelihood(cells, ["ml_bigrams"]) is None
+        # One that lacks seeds leaves the others without anything to be compared with.
+        assert card_references.best_likelihood(self.cells(ml=[7.6, 7.7], ml_large=[7.5]), ["ml", "ml_large"]) == "ml"
+
+    def test_the_line_of_mixed_temperatures_reaches_from_one_end_to_the_other(self):
+        sequences = {
+            "temperatures": np.array([1.0, 0.8, 0.5]),
+            "log_likelihood": -np.full((4, 3), 140.0),
+            "oracle_nll": np.array([[9.0], [8.0], [7.0]]),
+            "lengths": np.full(4, 20),
+        }
+        points = [
+            {"temperature": t, "oracle_nll": q, "held_out_nll": h}
+            for t, q, h in ((1, 9, 7), (0.8, 8, 7.4), (0.5, 7, 8))
+        ]
+        line = card_references.mixed_curve(sequences, points)
+        assert sorted(point["oracle_nll"] for point in line) == pytest.approx([7, 7.2, 7.6, 8, 8.4, 8.8, 9])
+        assert card_references.value_at(line, 9.0) == 7 and card_references.value_at(line, 7.0) == 8
+        assert card_references.value_at(line, 8.0) == pytest.approx(7.0)  # all parts are as likely
+        assert card_references.mixed_curve({**sequences, "temperatures": np.array([1.0, 1.5, 2.0])}, points) == []
+
+
 class TestReport:
     def test_interval_is_of_students_distribution(self):
         assert card_report.spread([]) is None
@@ -117,7 +271,7 @@ class TestReport:
     def test_held_out_nll_at_a_quality_lies_on_the_curve(self, quality, expected):
         curve = [(9.0, 7.0), (8.0, 7.9), (8.4, 7.3), (8.5, 7.25)]  # in any order
         points = [{"oracle_nll": x, "held_out_nll": y} for x, y in curve]
-        found = card_report.value_at(points, quality)
+        found = card_references.value_at(points, quality)
         assert found == (None if expected is None else pytest.approx(expected))
 
     def test_between_temperatures_a_convex_curve_is_not_replaced_by_its_chords(self):
@@ -125,9 +279,9 @@ class TestReport:
         points = [{"oracle_nll": x, "held_out_nll": 7 + (10 - x) ** 2 / 9, "share": 2 * x} for x in xs]
         for x in np.linspace(7.5, 9.9, 7):
             exact, chord = 7 + (10 - x) ** 2 / 9, np.interp(x, xs, [point["held_out_nll"] for point in points])
-            assert abs(card_report.value_at(points, x) - exact) < 0.5 * abs(chord - exact) + 1e-9
-            assert card_report.value_at(points, x, "share") == pytest.approx(2 * x)
-        assert card_report.value_at(points[:1], 7.0) == 7 + 1
+            assert abs(card_references.value_at(points, x) - exact) < 0.5 * abs(chord - exact) + 1e-9
+            assert card_references.value_at(points, x, "share") == pytest.approx(2 * x)
+        assert card_references.value_at(points[:1], 7.0) == 7 + 1
 
     @pytest.mark.parametrize(
         "values, expected",
@@ -154,7 +308,7 @@ class TestReport:
             "oracle_nll": np.array([[9.0, 7.0], [4.0, 6.0]]),
             "lengths": np.array([2, 3]),
         }
-        found = card_report.temperature_mixture(sequences, 0.3)
+        found = card_references.temperature_mixture(sequences, 0.3)
         held_out = -(math.log(0.3 * 0.4 + 0.7 * 0.2) + math.log(0.3 * 0.01 + 0.7 * 0.3)) / 5
         assert found == {
             "sharp_temperature": 0.5,

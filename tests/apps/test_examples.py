@@ -147,8 +147,24 @@ def test_the_text_example_runs_and_a_second_time_does_nothing(tmp_path):
     assert run_example("names", tmp_path).count("[done already]") == 7
 
 
+@pytest.mark.heavy
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["bars2", "bars16"])
+def test_one_command_makes_a_model_of_the_studio(tmp_path):
+    pytest.importorskip("sklearn")
+    from fairseq_seqvae.melody.studio.model import open_model
+
+    command = [sys.executable, EXAMPLES / "melody" / "ship"]
+    trained, models = tmp_path / "trained", tmp_path / "models"
+    for meter in ("6/8", "3/4"):
+        subprocess.run([*command, meter, "--smoke", "--out", trained, "--models", models], check=True, timeout=600)
+    jig, waltz = open_model(models / "6-8"), open_model(models / "3-4")
+    assert [model.shape[:3] for model in (jig, waltz)] == [("6/8", 4, 12), ("3/4", 4, 12)]
+    assert not (models / "3-4" / "model.pt").exists()
+    assert jig.decode(jig.draw(1)) == waltz.decode(jig.draw(1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["bars2", "bars16", "jigs", "slipjigs"])
 def test_the_melody_example_runs_with_windows_of_other_lengths(recipe, tmp_path):
     pytest.importorskip("mido")
     run_example("melody", tmp_path, "--recipe", recipe)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fairseq_seqvae.melody.keys import in_common_key
 from fairseq_seqvae.melody.tokens import format_line, parse_line
 from fairseq_seqvae.melody.windows import (
     cut_windows,
@@ -153,3 +154,16 @@ def test_the_dictionary_knows_every_symbol_in_the_form_of_fairseq(tmp_path):
     dictionary = data.Dictionary.load(str(tmp_path / "dict.txt"))
     symbols = dictionary.symbols[dictionary.nspecial :]
     assert symbols == ["_", ".", *map(str, range(21, 109))]
+
+
+def test_held_out_slip_jigs_share_no_window_with_others():
+    tables = [EXAMPLE, EXAMPLE.with_name("ryans.tsv")]
+    tunes = [in_common_key(tune) for table in tables for tune in read_tunes(table)]
+    splits, _ = tune_windows(tunes, 4, 18)
+    found = {split: {window.tobytes() for window in windows} for split, windows in splits.items()}
+    assert {split: len(windows) for split, windows in found.items()} == {"train": 908, "valid": 66, "test": 96}
+    assert (
+        not found["train"] & found["valid"]
+        and not found["train"] & found["test"]
+        and not found["valid"] & found["test"]
+    )

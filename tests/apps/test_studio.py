@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import statistics
 import time
 import urllib.error
@@ -18,13 +19,16 @@ import torch
 
 from fairseq_seqvae.melody import windows
 from fairseq_seqvae.melody.studio import keepsake, package, service, serving, sliding
-from fairseq_seqvae.melody.studio.attributes import Melody, in_key, register
+from fairseq_seqvae.melody.studio.attributes import in_key, register
 from fairseq_seqvae.melody.studio.model import StudioModel, open_model, shape_of
 from fairseq_seqvae.melody.studio.wire import BusyError
 from fairseq_seqvae.melody.studio.worker import Worker
 from fairseq_seqvae.melody.tokens import Note, format_line
 
 SHIPPED = serving.model_paths(None)[0]
+ALL_SHIPPED = serving.model_paths(None)
+# meter -> steps per bar and per quarter note
+GRIDS = {"4/4": (16, 4), "2/4": (16, 8), "3/4": (12, 4), "6/8": (12, 4), "9/8": (18, 4)}
 STEPS = 64
 # All notes of C major: one transposition alone brings it to the white keys.
 WHITE = [[60, 0, 16], [62, 16, 16], [64, 32, 16], [65, 48, 8], [67, 56, 4], [69, 60, 2], [71, 62, 2]]
@@ -78,37 +82,74 @@ def ready(studio_address):
         time.sleep(0.2)
 
 
-class TestTheShippedModel:
-    def test_is_small_and_has_its_card(self):
-        assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= package.LARGEST
+class TestTheShippedModels:
+    def test_all_of_them_are_small(self):
+        assert sum(file.stat().st_size for file in serving.SHIPPED.rglob("*")) <= 5_000_000
+        assert [path.name for path in ALL_SHIPPED] == ["4-4", "2-4", "3-4", "6-8", "9-8"]
 
-    def test_it_tells_nothing_of_the_machine_that_trained_it(self):
-        state = torch.load(SHIPPED / "model.pt", map_location="cpu", weights_only=True)
-        assert state["cfg"]["task"]["data"] == "data"
-        assert state["cfg"] == package.without_folders(state["cfg"])
+    def test_they_tell_nothing_of_the_machine_that_trained_them(self):
+        for weights in serving.SHIPPED.glob("*/model.pt"):
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+            assert "/" not in state["cfg"]["task"]["data"]
+            assert state["cfg"] == package.without_folders(state["cfg"])
 
     def test_absolute_paths_of_options_are_cut(self):
         options = {"a": "/home/anna/data:/srv/more", "b": ["/x/y.pt", 3], "c": {"d": "rules/a.py:name"}}
         cut = {"a": "data:more", "b": ["y.pt", 3], "c": {"d": "rules/a.py:name"}}
         assert package.without_folders(options) == cut
-        card = json.loads((SHIPPED / "card.json").read_text())
-        assert 0.5 < card["reconstruction"]["notes"] <= 1
-        assert card["meter"] == "4/4"
+
+    @pytest.mark.parametrize("folder", ALL_SHIPPED, ids=lambda folder: folder.name)
+    def test_each_has_its_card(self, folder):
+        card = json.loads((folder / "card.json").read_text())
+        assert card["meter"] == folder.name.replace("-", "/")
+        assert 0.8 < card["reconstruction"]["notes"] <= 1
         assert "public domain" in card["origin"]
 
-    def test_is_described(self, studio_address):
-        (found,) = ask(studio_address, "models")["models"]
-        assert (found["meter"], found["bars"], found["steps_per_bar"]) == ("4/4", 4, 16)
-        assert [slider["name"] for slider in found["sliders"]] == [
-            "density", "range", "register", "syncopation", "in_key"
-        ]  # fmt: skip
-        assert len(found["tunes"]) >= 20
-        assert all(is_melody(tune["notes"]) for tune in found["tunes"])
+    def test_are_described(self, studio_address):
+        found = ask(studio_address, "models")["models"]
+        assert {one["meter"]: (one["steps_per_bar"], one["steps_per_quarter"]) for one in found} == GRIDS
+        assert found[0]["meter"] == "4/4"
+        for one in found:
+            assert one["bars"] == 4
+            assert [slider["name"] for slider in one["sliders"]] == [
+                "density", "range", "register", "syncopation", "in_key"
+            ]  # fmt: skip
+            assert len(one["tunes"]) >= 20
+            assert all(is_melody(tune["notes"], 4 * one["steps_per_bar"]) for tune in one["tunes"])
 
-    def test_plays_before_it_is_opened(self, studio_address):
-        (first,) = ask(studio_address, "first").values()
-        assert len(first["grid"]["tunes"]) == first["grid"]["rows"] * first["grid"]["columns"]
-        assert all(is_melody(tune) for tune in first["grid"]["tunes"])
+    def test_play_before_they_are_opened(self, studio_address):
+        firsts = ask(studio_address, "first")
+        assert list(firsts) == [path.name for path in ALL_SHIPPED]
+        for first in firsts.values():
+            steps = first["bars"] * GRIDS[first["meter"]][0]
+            assert len(first["grid"]["tunes"]) == first["grid"]["rows"] * first["grid"]["columns"]
+            assert all(is_melody(tune, steps) for tune in first["grid"]["tunes"])
+
+    @pytest.mark.parametrize("name", [path.name for path in ALL_SHIPPED])
+    def test_each_gives_its_tunes_back_and_goes_on(self, studio_address, name):
+        model = next(one for one in ask(studio_address, "models")["models"] if one["name"] == name)
+        bar = model["steps_per_bar"]
+        known = model["tunes"][0]["notes"]
+        (tune,) = ask(studio_address, "decode", {"model": name, "points": [{"notes": known}]})["tunes"]
+        assert sum(note in known for note in tune) / len(known) > 0.7
+        (more,) = ask(studio_address, "continue", {"model": name, "notes": known, "bars": 3, "count": 1})["tunes"]
+        assert is_melody(more, 3 * bar)
+        assert any(start >= 2 * bar for _, start, _ in more)
+        moved = [{"notes": known, "sliders": {"register": 1}}]
+        (higher,) = ask(studio_address, "decode", {"model": name, "points": moved})["tunes"]
+        assert sum(note[0] for note in higher) / len(higher) > sum(note[0] for note in known) / len(known)
+
+    def test_draws_of_a_meter_have_its_rhythm(self):
+        """A waltz has a note on its third beat, a jig on the second of its two, in the middle of the bar."""
+
+        def share(name, step):
+            one = open_model(serving.SHIPPED / name)
+            melodies = one.decode(one.draw(1, 60))
+            bars = [bar for melody in melodies for bar in {n.start // 12 for n in melody if n.start % 12 == step}]
+            return len(bars) / (4 * len(melodies))
+
+        assert share("3-4", 8) > share("6-8", 8) + 0.1
+        assert share("6-8", 6) > share("3-4", 6) + 0.3
 
 
 class TestAnswers:
@@ -240,6 +281,20 @@ class TestFiles:
         names = zipfile.ZipFile(io.BytesIO(content)).namelist()
         assert names == ["001-one.mid", "002-two.mid", "all.mid", "all.abc"]
 
+    def test_music_in_2_4_has_a_finer_grid(self, studio_address):
+        """A bar of 16 steps: its sixteenths are two steps long, as in the doubled values that the model knows."""
+        tunes = [{"notes": [[60, 0, 4], [62, 4, 2], [64, 6, 2], [65, 8, 8], [67, 16, 16]], "steps": 32}]
+        _, content = self.write(studio_address, "mid", tunes, meter="2/4", steps_per_quarter=8, tempo=100)
+        midi = mido.MidiFile(file=io.BytesIO(content))
+        assert midi.length == pytest.approx(4 * 60 / 100)  # two bars of two quarter notes
+        (tune,) = self.read(studio_address, content, "a.mid", steps_per_quarter="8")["tunes"]
+        assert (tune["meter"], tune["steps_per_bar"], tune["notes"]) == ("2/4", 16, tunes[0]["notes"])
+        (tune,) = self.read(studio_address, content, "a.mid")["tunes"]
+        assert tune["steps_per_bar"] == 8
+        assert "4 or 8" in refusal(studio_address, *upload(studio_address, content, "a.mid", steps_per_quarter="5"))
+        body = {"format": "mid", "tunes": tunes, "steps_per_quarter": 3}
+        assert "4 or 8" in refusal(studio_address, "write", body)
+
     def test_sound_has_a_longest(self, studio_address):
         tunes = [{"notes": TUNE, "steps": 4096}] * 3
         assert "more than 600 s" in refusal(studio_address, "write", {"format": "wav", "tunes": tunes, "tempo": 60})
@@ -304,7 +359,7 @@ class TestSliders:
             found = []
             for seed in range(3):
                 z = sliding.slide(model, model.draw(seed), {name: value})
-                found.append(measure(Melody(model.decode(z)[0], 16, 4)))
+                found.append(measure(model.shape.melody(model.decode(z)[0])))
             return sum(found) / len(found)
 
         low, middle, high = measured(-1.5), measured(0), measured(1.5)
@@ -312,8 +367,8 @@ class TestSliders:
 
     def test_stay_in_key(self, model):
         z = model.draw(9)
-        strict = Melody(model.decode(sliding.slide(model, z, {"in_key": 2.0}))[0], 16, 4)
-        free = Melody(model.decode(sliding.slide(model, z, {"in_key": -2.0}))[0], 16, 4)
+        strict = model.shape.melody(model.decode(sliding.slide(model, z, {"in_key": 2.0}))[0])
+        free = model.shape.melody(model.decode(sliding.slide(model, z, {"in_key": -2.0}))[0])
         assert in_key(free) <= in_key(strict)
 
     def test_in_the_middle_nothing_changes(self, model):
@@ -392,10 +447,12 @@ class TestTheWorker:
 
 class TestModels:
     def test_shapes(self):
-        assert shape_of(64) == ("4/4", 4, 16)
-        assert shape_of(36) == ("3/4", 3, 12)
-        assert shape_of(24, "6/8") == ("6/8", 2, 12)
-        assert shape_of(18) == ("9/8", 1, 18)
+        assert shape_of(64) == ("4/4", 4, 16, 4)
+        assert shape_of(36) == ("3/4", 3, 12, 4)
+        assert shape_of(24, "6/8") == ("6/8", 2, 12, 4)
+        assert shape_of(18) == ("9/8", 1, 18, 4)
+        assert shape_of(64, "2/4", 8) == ("2/4", 4, 16, 8)
+        assert shape_of(64, "2/4") == ("2/4", 8, 8, 4)
         for steps, meter in ((62, None), (20, "4/4")):
             with pytest.raises(ValueError, match="no whole number of bars"):
                 shape_of(steps, meter)
@@ -405,11 +462,30 @@ class TestModels:
             open_model(trained.checkpoint)
         with pytest.raises(ValueError, match="no model of melodies"):
             open_model(trained_fixed.checkpoint)
-        with pytest.raises(FileNotFoundError, match="has no model.pt"):
+        with pytest.raises(FileNotFoundError, match="has no card.json"):
             open_model(tmp_path)
         (tmp_path / "x.pt").write_bytes(b"no checkpoint")
         with pytest.raises(ValueError, match="damaged, or no checkpoint"):
             open_model(tmp_path / "x.pt")
+
+    def test_weights_of_another_folder(self, tmp_path):
+        """2/4 has the weights of 4/4, and draws of its own."""
+        waltz = shutil.copytree(serving.SHIPPED / "2-4", tmp_path / "2-4")
+        with pytest.raises(FileNotFoundError, match="4-4 is no model of the studio, for it has no model.pt"):
+            open_model(waltz)
+        shutil.copytree(SHIPPED, tmp_path / "4-4")
+        own, theirs = open_model(waltz), open_model(SHIPPED)
+        assert own.decode(theirs.draw(1)) == theirs.decode(theirs.draw(1))
+        assert not torch.allclose(own.draw(1), theirs.draw(1))
+        card = json.loads((waltz / "card.json").read_text())
+        (waltz / "card.json").write_text(json.dumps({**card, "weights_of": "../4-4"}))
+        with pytest.raises(ValueError, match="it must be the name of a folder beside"):
+            open_model(waltz)
+
+    def test_the_meter_to_begin_with(self):
+        assert [path.name for path in serving.model_paths(None, "6/8")] == ["6-8", "4-4", "2-4", "3-4", "9-8"]
+        with pytest.raises(ValueError, match="no model is in --meter 5/4: there is 2/4, 3/4, 4/4, 6/8, 9/8"):
+            serving.model_paths(None, "5/4")
 
     def test_a_checkpoint_plays_without_a_folder_of_its_own(self, tmp_path, model):
         """The dictionary is that of all melodies, if none lies beside it."""
@@ -419,18 +495,22 @@ class TestModels:
         assert alone.decode(alone.draw(1)) == model.decode(model.draw(1))
         assert not alone.sliders
 
-    @pytest.mark.slow
-    def test_a_folder_is_made_by_one_command(self, tmp_path, monkeypatch, capsys):
+    @staticmethod
+    def few_tunes(tmp_path):
         import commands
-
-        from fairseq_seqvae.melody.__main__ import main
 
         tunes = windows.read_tunes(Path(commands.ROOT) / "examples" / "melody" / "tunes.tsv")
         cut = windows.tune_windows(tunes[:100], 4)[0]["train"][:130]
         lines = [format_line(window) for window in cut]
-        data = commands.preprocess(
+        return commands.preprocess(
             tmp_path / "data", SHIPPED / "dict.txt", train=lines, valid=lines[:4], test=lines[:9]
         )
+
+    @pytest.mark.slow
+    def test_a_folder_is_made_by_one_command(self, tmp_path, monkeypatch, capsys):
+        from fairseq_seqvae.melody.__main__ import main
+
+        data = self.few_tunes(tmp_path)
         monkeypatch.setattr(package, "_SLID", 1)
         out = tmp_path / "folder"
         command = ["studio-model", str(SHIPPED / "model.pt"), "--data", str(data), "--out", str(out), "--meter", "4/4"]
@@ -443,6 +523,26 @@ class TestModels:
         assert len(again.collection) == 9
         assert main(command) == 2  # nothing is overwritten
         assert "--force" in capsys.readouterr().err
+        command[command.index(str(out))] = str(tmp_path / "other")
+        command += ["--weights-of", "folder", "--steps-per-quarter", "8"]
+        command[command.index("4/4")] = "2/4"
+        assert main(command) == 0
+        assert not (tmp_path / "other" / "model.pt").exists()
+        other = open_model(tmp_path / "other")
+        assert other.shape == ("2/4", 4, 16, 8)
+        assert other.decode(again.draw(1)) == again.decode(again.draw(1))
+
+    @pytest.mark.slow
+    def test_weights_of_another_training_are_refused(self, tmp_path, capsys):
+        from fairseq_seqvae.melody.__main__ import main
+
+        shutil.copytree(SHIPPED, tmp_path / "4-4")
+        state = torch.load(SHIPPED / "model.pt", weights_only=True)
+        state["model"]["decoder.output.bias"] += 1
+        torch.save(state, tmp_path / "x.pt")
+        command = ["studio-model", str(tmp_path / "x.pt"), "--data", str(self.few_tunes(tmp_path))]
+        assert main([*command, "--out", str(tmp_path / "2-4"), "--weights-of", "4-4"]) == 2
+        assert "has not the weights of" in capsys.readouterr().err
 
 
 class TestTheKeptPage:

@@ -8,8 +8,8 @@ from fairseq_seqvae.melody.studio.attributes import Melody
 from fairseq_seqvae.melody.tokens import Note, decode_notes, encode_notes
 
 
-def melody(*notes, bars=1, steps_per_bar=16):
-    return Melody([Note(*note) for note in notes], steps_per_bar, bars)
+def melody(*notes, bars=1, meter=(4, 4), steps_per_bar=16):
+    return Melody([Note(*note) for note in notes], attributes.accents(meter, steps_per_bar), bars)
 
 
 def test_of_a_melody_worked_out_by_hand():
@@ -22,15 +22,33 @@ def test_of_a_melody_worked_out_by_hand():
 
 
 @pytest.mark.parametrize(
-    "steps_per_bar, weights",
+    "meter, weights",
     [
-        (16, [0, -4, -3, -4, -2, -4, -3, -4, -1, -4, -3, -4, -2, -4, -3, -4]),
-        (12, [0, -3, -3, -2, -3, -3, -1, -3, -3, -2, -3, -3]),
+        ((4, 4), [0, -4, -3, -4, -2, -4, -3, -4, -1, -4, -3, -4, -2, -4, -3, -4]),
+        ((3, 4), [0, -3, -2, -3, -1, -3, -2, -3, -1, -3, -2, -3]),
+        ((6, 8), [0, -3, -2, -3, -2, -3, -1, -3, -2, -3, -2, -3]),
+        ((9, 8), [0, -3, -2, -3, -2, -3, -1, -3, -2, -3, -2, -3, -1, -3, -2, -3, -2, -3]),
     ],
 )
-def test_weights_of_the_steps_of_a_bar(steps_per_bar, weights):
-    assert [attributes.beat_weight(step, steps_per_bar) for step in range(steps_per_bar)] == weights
-    assert attributes.beat_weight(3 * steps_per_bar, steps_per_bar) == 0
+def test_weights_of_the_steps_of_a_bar(meter, weights):
+    accents = attributes.accents(meter, len(weights))
+    assert [attributes.beat_weight(step, accents) for step in range(len(weights))] == weights
+    assert attributes.beat_weight(3 * len(weights), accents) == 0
+
+
+def test_bars_are_divided_as_they_are_counted():
+    assert attributes.accents((2, 4), 16) == (16, 8, 4, 2, 1)  # eight steps per quarter note
+    assert attributes.accents((12, 8), 24) == (24, 12, 6, 2, 1)
+    assert attributes.accents((5, 4), 20) == (20, 4, 2, 1)
+
+
+def test_the_second_beat_of_a_waltz_is_no_syncopation():
+    quarters = [(60, step, 4) for step in (0, 4, 8)]
+    assert attributes.syncopation(melody(*quarters, meter=(3, 4), steps_per_bar=12)) == 0
+    # In 6/8 the second quarter begins on the last eighth of a beat and sounds across the next one.
+    assert attributes.syncopation(melody(*quarters, meter=(6, 8), steps_per_bar=12)) == 1 / 3
+    eighths = [(60, step, 2) for step in range(0, 12, 2)]
+    assert attributes.syncopation(melody(*eighths, meter=(6, 8), steps_per_bar=12)) == 0
 
 
 def test_a_note_is_syncopated_if_it_sounds_across_a_stronger_step():
@@ -42,7 +60,7 @@ def test_a_note_is_syncopated_if_it_sounds_across_a_stronger_step():
 
 
 def test_melodies_without_notes_have_no_attributes():
-    values = attributes.measure_all([encode_notes([Note(60, 0, 4)], 16), encode_notes([], 16)], 16)
+    values = attributes.measure_all([melody((60, 0, 4)), melody()])
     assert values.shape == (2, 5)
     assert values[0].tolist() == [1, 0, 60, 0, 1]
     assert np.isnan(values[1]).all()

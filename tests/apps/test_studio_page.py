@@ -1,16 +1,12 @@
 """The page of the melody studio in a real browser: Chromium, driven by playwright. Skipped where there is none."""
 
 import io
-import json
 import shutil
 import time
 from pathlib import Path
 
-import commands
 import mido
 import pytest
-
-from fairseq_seqvae.melody.studio import serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: pip install playwright")
 
@@ -78,10 +74,10 @@ def visit(browser, studio_address):
         one.context.close()
 
 
-def midi_notes(content):
-    """Notes of a MIDI file in sixteenths, read with mido alone."""
+def midi_notes(content, grid=4):
+    """Notes of a MIDI file in steps, *grid* to a quarter note, read with mido alone."""
     midi = mido.MidiFile(file=io.BytesIO(content))
-    step, now, sounding, notes = midi.ticks_per_beat // 4, 0, {}, []
+    step, now, sounding, notes = midi.ticks_per_beat // grid, 0, {}, []
     for message in midi.merged_track:
         now += message.time
         if message.type == "note_on" and message.velocity:
@@ -306,34 +302,113 @@ def test_fits_a_phone_and_follows_light_and_dark(visit, width, scheme):
     assert one.page.evaluate("getComputedStyle(document.body).backgroundColor") != ground
 
 
-@pytest.mark.slow
-def test_models_of_several_meters(browser, tmp_path):
-    """The model that ships, taken as one of 2/4 beside itself: its 64 steps are 8 bars then."""
-    shipped = serving.model_paths(None)[0]
-    other = shutil.copytree(shipped, tmp_path / "2-4")
-    card = json.loads((other / "card.json").read_text())
-    (other / "card.json").write_text(json.dumps({**card, "meter": "2/4", "bars": 8}))
-    with commands.running_studio("--model", str(shipped), "--model", str(other)) as address:
-        one = Visit(browser, address)
-        one.page.wait_for_selector("body.ready")
-        assert one.page.locator("#roll .barline").count() == 5
-        one.page.select_option("#meter", label="2/4")
-        one.wait("studio.store.state.model === '2-4' && studio.store.state.filled")
-        one.wait("document.querySelectorAll('#roll .barline').length === 9")
-        assert one.complaints == []
-        one.context.close()
+METERS = {"2/4": (16, 100), "3/4": (12, 150), "6/8": (12, 180), "9/8": (18, 180)}  # steps per bar, tempo
 
 
-def test_the_exported_page_plays_from_a_file(visit, tmp_path):
+def all_meters(one):
+    one.wait("document.querySelectorAll('#meter option').length === 5")
+
+
+@pytest.mark.parametrize("meter", METERS)
+def test_another_meter_has_a_grid_of_its_own(visit, meter):
+    one = visit()
+    all_meters(one)
+    before = one.state("cells")
+    bar, tempo = METERS[meter]
+    one.page.select_option("#meter", label=meter)
+    one.wait(f"studio.store.state.model === '{meter.replace('/', '-')}' && studio.store.state.filled")
+    assert [one.state(name) for name in ("steps", "tempo", "cells.length")] == [4 * bar, tempo, 49]
+    assert one.page.locator("#roll .barline").count() == 5
+    assert one.page.locator("#score text.meter").all_text_contents() == meter.split("/")
+    name, content = one.download("#save-mid")
+    midi = mido.MidiFile(file=io.BytesIO(content))
+    signature = next(message for message in midi.merged_track if message.type == "time_signature")
+    assert f"{signature.numerator}/{signature.denominator}" == meter
+    beats, unit = map(int, meter.split("/"))
+    assert midi.length <= 4 * 4 * beats / unit * 60 / tempo + 0.01  # four bars
+    one.page.click("#surprise")
+    one.wait("studio.store.state.corners.every((corner) => 'seed' in corner)")
+    one.page.click("#undo")
+    one.page.click("#undo")
+    one.wait("studio.store.state.model === '4-4'")
+    assert (one.state("cells"), one.state("tempo")) == (before, 160)
+    assert one.page.input_value("#meter") == "4-4"
+    one.page.click("#redo")
+    one.wait(f"studio.store.state.steps === {4 * bar} && document.getElementById('meter').value !== '4-4'")
+    one.page.click("#tab-variations")
+    one.page.click("#vary")
+    one.wait("document.querySelectorAll('#results .item').length === 6")
+
+
+def abc_file(meter, music, tunes=1):
+    lines = [f"X:{n}\nT:Tune {n}\nM:{meter}\nL:1/8\nQ:1/4=120\nK:C\n{music}" for n in range(1, tunes + 1)]
+    return "\n\n".join(lines).encode()
+
+
+@pytest.mark.parametrize(
+    "meter, music, expected",
+    [
+        ("6/8", "CDE FGA | GFE D3 | CDE FGA | G3 C3 |]", [[60, 0, 2], [62, 2, 2], [64, 4, 2]]),
+        ("3/4", "C2E2G2 | c2G2E2 | D2F2A2 | C6 |]", [[60, 0, 4], [64, 4, 4], [67, 8, 4]]),
+        ("9/8", "CDE FGA GFE | D3 E3 F3 | CDE FGA GFE | C9 |]", [[60, 0, 2], [62, 2, 2], [64, 4, 2]]),
+        ("2/4", "C/D/E/F/ G2 | A2 G2 | C/D/E/F/ G2 | C4 |]", [[60, 0, 2], [62, 2, 2], [64, 4, 2]]),
+        ("C|", "C2E2 G4 | c4 G4 | C2E2 G4 | C8 |]", [[60, 0, 4], [64, 4, 4], [67, 8, 8]]),
+    ],
+)
+def test_a_file_brings_its_meter(visit, meter, music, expected):
+    one = visit()
+    all_meters(one)
+    file = {"name": "mine.abc", "mimeType": "text/plain", "buffer": abc_file(meter, music)}
+    one.page.set_input_files("#file", file)
+    one.page.wait_for_selector("#file-dialog[open]")
+    changes = "the studio changes to this meter" in one.page.inner_text("#file-remarks")
+    assert changes == (meter != "C|")
+    one.page.click("#file-take")
+    one.wait("studio.store.state.selected.name === 'Tune 1'")
+    assert one.state("selected.notes.slice(0, 3)") == expected
+    assert one.state("model") == {"C|": "4-4"}.get(meter, meter.replace("/", "-"))
+    assert b"M:" + {"C|": "4/4"}.get(meter, meter).encode() in one.download("#save-abc")[1]
+
+
+def test_a_file_in_a_meter_that_no_model_knows_is_told_so(visit):
+    one = visit()
+    all_meters(one)
+    file = {"name": "mine.abc", "mimeType": "text/plain", "buffer": abc_file("12/8", "CDE FGA GFE D3 |" * 5)}
+    one.page.set_input_files("#file", file)
+    one.page.wait_for_selector("#file-dialog[open]")
+    words = one.page.inner_text("#file-remarks")
+    assert "in 12/8, which no model here knows (there is 4/4, 2/4, 3/4, 6/8, 9/8)" in words
+    one.page.click("#file-take")
+    one.wait("studio.store.state.selected.name === 'Tune 1' && studio.store.state.model === '4-4'")
+
+
+def test_a_link_brings_back_its_meter(visit, studio_address):
+    one = visit()
+    all_meters(one)
+    one.page.select_option("#meter", label="6/8")
+    one.wait("studio.store.state.model === '6-8'")
+    one.page.click("#to-tune")
+    one.page.click("#link")
+    expected = [one.state(name) for name in ("model", "steps", "cells", "timeline", "tempo")]
+    other = visit(studio_address + one.page.evaluate("location.hash"))
+    assert [other.state(name) for name in ("model", "steps", "cells", "timeline", "tempo")] == expected
+    assert other.page.locator("#score text.meter").all_text_contents() == ["6", "8"]
+
+
+@pytest.mark.parametrize("meter, seconds", [("4/4", 16 * 60 / 160), ("6/8", 12 * 60 / 180), ("2/4", 8 * 60 / 100)])
+def test_the_exported_page_plays_from_a_file(visit, tmp_path, meter, seconds):
     from fairseq_seqvae.melody.__main__ import main
 
     file = tmp_path / "page.html"
-    assert main(["studio", "--export", str(file)]) == 0
+    assert main(["studio", "--export", str(file), "--meter", meter]) == 0
     one = visit(file.as_uri())
+    assert one.page.locator("#score text.meter").all_text_contents() == meter.split("/")
+    assert one.page.evaluate("studio.store.state.steps * studio.player.secondsPerStep") == pytest.approx(seconds)
     assert one.page.locator(".cell svg").count() == 49
     one.page.click('.cell[data-cell="10"]')
     one.wait("studio.player.allowed && studio.player.context.currentTime > 0.3")
-    assert midi_notes(one.download("#save-mid")[1]) == one.state("cells[10]")
+    grid = 8 if meter == "2/4" else 4
+    assert midi_notes(one.download("#save-mid")[1], grid) == one.state("cells[10]")
     assert not one.page.is_visible("#fill")
     one.page.click("#to-tune")
     assert len(midi_notes(one.download("#tune-mid")[1])) == len(one.state("cells[10]"))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fairseq_seqvae.core.rewards.base import Reward
+from fairseq_seqvae.core.rewards.ranks import rank_correlation
 from fairseq_seqvae.core.rewards.weighted import Weighted, WeightedRewards
 from fairseq_seqvae.core.rollouts.policy import Completions, Trajectory
 from fairseq_seqvae.core.rollouts.rollout import final_values
@@ -48,7 +49,48 @@ def test_statistics_are_of_the_whole_sequences_that_were_scored_last():
     assert found == {
         **{"rewards/a/sum": 7, "rewards/a/squares": 21, "rewards/a/count": 3},
         **{"rewards/b/sum": 3, "rewards/b/squares": 9, "rewards/b/count": 1},
+        # a alone counts, so it agrees with the sum; one score has no order
+        **{"rewards/a/rank": 3, "rewards/a/rank_count": 3, "rewards/b/rank": 0, "rewards/b/rank_count": 0},
     }
+
+
+def test_a_reward_of_weight_0_is_asked_about_whole_sequences_only():
+    asked = []
+
+    class Watched(Fixed):
+        def score(self, tokens, padding_mask):
+            asked.append(len(tokens))
+            return super().score(tokens, padding_mask)
+
+    both = WeightedRewards([Weighted("a", Fixed(1.0, 2.0, 4.0)), Weighted("b", Watched(3.0, 2.0, 1.0), 0.0)])
+    completions = Completions(TOKENS, torch.tensor([3, 2, 3]), MASK, torch.arange(3), torch.ones(3))
+    assert both.score(TOKENS, MASK).tolist() == both.score_completions(completions, TOKENS).tolist() == [1, 2, 4]
+    assert asked == [3]
+    assert float(both.statistics()["rewards/b/rank"]) == -3  # the opposite order, of three sequences
+
+
+class TestRankCorrelation:
+    def test_by_hand(self):
+        # Ranks 1 2 3 4 and 2 1 4 3: 1 - 6 * (1 + 1 + 1 + 1) / (4 * 15)
+        first, second = torch.tensor([-9.0, 0.0, 1.0, 50.0]), torch.tensor([0.2, 0.1, 0.9, 0.8])
+        correlation, count = rank_correlation(first, second, torch.ones(4, dtype=torch.bool))
+        assert float(correlation) == pytest.approx(0.6) and float(count) == 4
+
+    def test_ties_have_their_mean_rank(self):
+        # Ranks 1.5 1.5 3 and 1 2 3: covariance 1.5, variances 1.5 and 2
+        correlation, _ = rank_correlation(
+            torch.tensor([5.0, 5.0, 7.0]), torch.tensor([1.0, 2.0, 3.0]), torch.ones(3, dtype=torch.bool)
+        )
+        assert float(correlation) == pytest.approx(1.5 / 3**0.5)
+
+    def test_of_the_sequences_that_count(self):
+        counted = torch.tensor([True, False, True, True])
+        scores = torch.tensor([1.0, 0.0, 2.0, 3.0]), torch.tensor([1.0, 99.0, 2.0, 3.0])
+        assert [float(part) for part in rank_correlation(*scores, counted)] == pytest.approx([1, 3])
+
+    def test_of_scores_that_are_all_alike_there_is_none(self):
+        scores = torch.ones(3), torch.tensor([1.0, 2.0, 3.0])
+        assert [float(part) for part in rank_correlation(*scores, torch.ones(3, dtype=torch.bool))] == [0, 0]
 
 
 def test_what_it_needs_and_its_bounds():

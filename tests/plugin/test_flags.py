@@ -78,6 +78,9 @@ MODEL = {
     "--disc-layers": 1,
     "--disc-dropout": 0.25,
     "--disc-spectral-norm": False,
+    "--disc-inputs": "tokens",
+    "--disc-ngrams": 2,
+    "--disc-lm": None,
 }
 PROMISED = {
     "task": {
@@ -159,6 +162,7 @@ PROMISED = {
         "--disc-scoring": "auto",
         "--fake-pool": 0,
         "--fake-reuse": 100,
+        "--disc-real": None,
         "--disc-l2": 0.0,
         "--disc-label-smoothing": 0.0,
         "--pg-group-size": 1,
@@ -178,6 +182,7 @@ PROMISED = {
         "--value": "rollouts",
         "--reward-sources": "discriminator",
         "--reward-weights": None,
+        "--reward-workers": 0,
         "--disc-loss": "cross-entropy",
         "--gradient-penalty": 0.0,
         "--disc-gate": 0.0,

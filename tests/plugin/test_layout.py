@@ -26,7 +26,7 @@ ROOMS = {
     "scoring": {"compat", "options", "oracle"},
     "inference": {"", "core", "options"},
     "models": {"compat", "core", "inference", "options", "support"},
-    "rewards": {"core", "inference", "melody", "metrics", "support"},
+    "rewards": {"core", "inference", "melody", "metrics", "oracle", "support"},
     "criterions": {"compat", "core", "metrics", "options", "rewards", "support"},
     "tasks": {"compat", "core", "inference", "melody", "models", "options", "rewards", "support"},
     "measure": {"", "compat", "core", "inference", "metrics", "support"},
@@ -35,7 +35,7 @@ ROOMS = {
     "estimators": {"", "compat", "core", "oracle", "support"},
     "export": {"support"},
     "runs": set(),  # steps of run scripts: commands, nothing of the package itself
-    "cards": {"compat", "judge", "measure", "metrics", "oracle", "runs", "support"},
+    "cards": {"compat", "core", "judge", "measure", "metrics", "oracle", "rewards", "runs", "support"},
     "tools": {"support"},
     "flags": {"", "inference", "options", "support"},
     "discriminators": {"core"},  # the address that extension files import from

@@ -1,9 +1,12 @@
 """Rewards of users and built-in ones in training: what they are given, what becomes of them, and what is refused."""
 
 import functools
+import gc
 import inspect
 import json
 import math
+import os
+from unittest import mock
 
 import commands
 import pytest
@@ -16,6 +19,8 @@ from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.core.schedules.turns import GENERATOR_PRETRAIN, GENERATOR_TURN
 from fairseq_seqvae.criterions.config import SeqVAEPolicyGradientConfig
 from fairseq_seqvae.rewards import REWARDS, sources
+from fairseq_seqvae.rewards.rule import RewardError, RuleReward
+from fairseq_seqvae.rewards.texts import Texts
 
 CALM = "--dropout 0 --disc-dropout 0"
 
@@ -542,3 +547,87 @@ def test_turns_before_the_policy_gradient_ask_no_reward(toy, rule_file):
     one_turn(training, batch, GENERATOR_PRETRAIN)
     with pytest.raises(ValueError, match="raised RuntimeError: too early"):
         one_turn(training, batch)
+
+
+class TestWorkers:
+    SLOW = """
+import os
+CALLS = []
+def rule(samples, tokens, lengths, references, **kwargs):
+    print("something on standard output")
+    CALLS.append(len(samples))
+    assert len(tokens) == len(lengths) == len(samples)
+    return [None if s == "skip" else n + len(references) for s, n in zip(samples, lengths)]
+def who(samples, **kwargs):
+    return [os.getpid()] * len(samples)
+def fails(samples, **kwargs):
+    if "bad" in samples:
+        return 1 / 0
+    return [1.0] * len(samples)
+def short(samples, **kwargs):
+    return [1.0] * (len(samples) - 1)
+def dies(samples, **kwargs):
+    os._exit(3)
+"""
+
+    @staticmethod
+    def keywords(samples):
+        tokens = [[5] * len(sample) for sample in samples]
+        return {
+            "tokens": tokens,
+            "lengths": list(map(len, tokens)),
+            "ended": [True] * len(samples),
+            "references": ["a"],
+        }
+
+    @pytest.mark.parametrize("count", [1, 2, 3, 7])
+    def test_numbers_are_those_of_one_call(self, rule_file, count):
+        samples = ["a", "bb", "skip", "", "ccc"]
+        rule = sources.load_rule(rule_file(self.SLOW), None, workers=count)
+        for _ in range(2):
+            assert rule(samples, **self.keywords(samples)) == [2, 3, None, 1, 4]
+        assert rule([], **self.keywords([])) == []
+
+    def test_shares_are_even_and_in_other_processes(self, rule_file):
+        rule = sources.load_rule(rule_file(self.SLOW, "who"), None, workers=3)
+        numbers = rule(list("abcdefgh"), **self.keywords("abcdefgh"))
+        assert sorted(map(numbers.count, set(numbers))) == [2, 3, 3] and os.getpid() not in numbers
+        assert numbers == sorted(numbers, key=numbers.index)
+
+    def test_processes_end_with_the_rule(self, rule_file):
+        rule = sources.load_rule(rule_file(self.SLOW, "who"), None, workers=1)
+        (number,) = rule(["a"], **self.keywords("a"))
+        os.kill(number, 0)
+        del rule
+        gc.collect()
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, 0)
+
+    @pytest.mark.parametrize(
+        "name, message",
+        [
+            ("fails", r"raised ZeroDivisionError: division by zero \(rules.py, line 13: return 1 / 0\)"),
+            ("short", "returned 0 numbers for 2 samples"),
+            ("dies", "raised RuntimeError: its process ended with exit status 3"),
+        ],
+    )
+    def test_failures_are_named_as_without(self, toy, rule_file, name, message):
+        source = rule_file(self.SLOW, name)
+        reward = RuleReward(source, sources.load_rule(source, None, workers=2), self.reader(["bad", "good"]))
+        with pytest.raises(RewardError, match=rf"the reward '.*:{name}' of --reward-sources {message}"):
+            reward.score(torch.zeros(2, 1, dtype=torch.long), torch.zeros(2, 1, dtype=torch.bool))
+
+    @staticmethod
+    def reader(texts):
+        found = mock.Mock()
+        found.read.return_value = Texts(texts, [[4], [4]], [True, True])
+        found.references.return_value = []
+        return found
+
+    def test_a_training_is_the_same_with_and_without(self, toy, tmp_path, rule_file):
+        flags = f"--gen-pretrain-updates 0 --reward-sources {rule_file(COUNTS_C)} --max-update 3"
+        for workers in (0, 2):
+            train(toy.folder, tmp_path / str(workers), flags, f"--reward-workers {workers}")
+        first, second = (load_checkpoint(tmp_path / str(workers) / "checkpoint_last.pt") for workers in (0, 2))
+        for key in ("model", "last_optimizer_state"):
+            assert first[key] and not commands.differences(first[key], second[key])

@@ -1,7 +1,9 @@
 """The built-in rewards, each against examples worked out by hand."""
 
 import pytest
+import torch
 
+from fairseq_seqvae.oracle import Oracle, weights
 from fairseq_seqvae.rewards import REWARDS, Run
 
 RUN = Run(dictionary=None, training_texts=lambda: ["a b", "c"])
@@ -57,6 +59,31 @@ def test_novelty_knows_the_training_data():
         judge("novelty:x")
 
 
+class TestOracle:
+    def test_mean_log_probability_of_the_tokens_of_that_oracle(self):
+        twice = Oracle(weights.checked_weights({k: 2 * v for k, v in weights.draw_weights(88).items()}))
+        for source, oracle in {"oracle:88": Oracle.from_seed(88), "oracle:88*2": twice}.items():
+            expected = [-oracle.nll(torch.tensor([row])).item() for row in ([3, 4999, 0], [7])]
+            assert judge(source, "3 4999 0", "7") == pytest.approx(expected, abs=1e-5)
+
+    def test_of_a_file(self, tmp_path):
+        small = Oracle.from_seed(7, 5, 3, 3)
+        small.save_npz(tmp_path / "small.npz")
+        expected = -small.nll(torch.tensor([[4, 1]])).item()
+        assert judge(f"oracle:{tmp_path}/small.npz", "4 1", "5 1") == pytest.approx([expected, -30])
+
+    def test_what_the_oracle_cannot_have_drawn_is_worse_than_all_that_it_can(self):
+        assert judge("oracle:88", "<unk> 1", "", "5000 1", "-1") == [-30] * 4
+
+    def test_bad_arguments_are_explained(self, tmp_path):
+        for source, message in {
+            "oracle": "give the seed of the oracle, such as oracle:88",
+            f"oracle:{tmp_path}/none.npz": "there is no file .*none.npz",
+        }.items():
+            with pytest.raises(ValueError, match=message):
+                judge(source)
+
+
 class TestBleu:
     REFERENCES = ["the cat sat on the mat .", "a dog sat here", "no"]
 
@@ -94,8 +121,8 @@ class TestMelody:
     def test_without_notes_nothing_is_fulfilled(self, name):
         assert judge(name, "_ _ _", ". .", "") == [0, 0, 0]
 
-    def test_there_are_six(self):
-        assert len(MELODY_RULES) == 6
+    def test_there_are_ten(self):
+        assert len(MELODY_RULES) == 10
 
     def test_key(self):
         chromatic = scale(*range(60, 72))
@@ -151,3 +178,27 @@ class TestMelody:
 
     def test_symbols_that_are_no_melody_are_holds(self):
         assert judge("melody-range:1", "60 <unk> 62", "<unk>") == [1 / 2, 0]
+
+
+class TestRulesOfTheTable:
+    def test_the_first_note_is_the_tonic(self):
+        whole = (C, D, E, F, G, A, B)
+        # The notes are those of C major and of A minor alone.
+        assert judge("melody-begin", scale(*whole, D), scale(A, *whole), scale(D, *whole)) == [1, 1, 0]
+        assert judge("melody-begin:D", scale(D, E), scale(D + 12, E), scale(E, D)) == [1, 1, 0]
+
+    def test_a_bar_has_three_pitches(self):
+        # Two bars of 16 steps: four notes of three pitches, then two of two; the last pitch of a bar starts within it.
+        two_bars = melody((0, C), (4, D), (8, E), (15, C), (16, C), (24, D), steps=32)
+        assert judge("melody-variety", two_bars) == [4 / 6]
+        assert judge("melody-variety:8", two_bars) == [0]
+        assert judge("melody-variety:32", two_bars) == [1]
+        with pytest.raises(ValueError, match="melody-variety:x needs a whole number"):
+            judge("melody-variety:x")
+
+    def test_extremes_are_reached_once(self):
+        samples = scale(C, D, E, D, C), scale(C, E, D, E), scale(C)
+        assert judge("melody-highest", *samples) == [1, 0, 1]
+        assert judge("melody-lowest", *samples) == [0, 1, 1]
+        with pytest.raises(ValueError, match="melody-lowest takes no argument, but is given '2'"):
+            judge("melody-lowest:2")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-_BASE = 6364136223846793005  # Knuth's multiplier for arithmetic modulo 2^64
+from fairseq_seqvae.core.sequences import stirred
 
 
 def sequence_numbers(tokens: Tensor, padding_mask: Tensor) -> Tensor:
@@ -21,10 +21,7 @@ def sequence_numbers(tokens: Tensor, padding_mask: Tensor) -> Tensor:
     """
     state = torch.zeros_like(tokens[:, 0])
     for t in range(tokens.size(1)):
-        # The mixing keeps prefixes apart that differ in few bits.
-        mixed = (state ^ (tokens[:, t] + 1)) * _BASE
-        mixed = mixed ^ ((mixed >> 29) & ((1 << 35) - 1))
-        state = torch.where(padding_mask[:, t], state, mixed)
+        state = torch.where(padding_mask[:, t], state, stirred(state, tokens[:, t]))
     return state & ((1 << 52) - 1)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fairseq_seqvae.core.rewards.base import Reward
+from fairseq_seqvae.core.rewards.ranks import rank_correlation
 from fairseq_seqvae.core.rollouts.policy import Completions
 
 
@@ -46,6 +47,7 @@ class WeightedRewards(Reward):
         self.bounds = parts[0].reward.bounds if alone else None
         self._with_discriminator = True
         self._whole: dict[str, Tensor] = {}  # scores of the whole sequences that were scored last
+        self._total = torch.zeros(0)  # their sum
 
     def let_discriminator_count(self, counts: bool) -> None:
         """Whether from now on rewards that need a discriminator enter the sum; what they say is logged in any case."""
@@ -53,18 +55,19 @@ class WeightedRewards(Reward):
 
     def score(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
         """See :meth:`Reward.score`."""
-        total, self._whole = self._sum(lambda reward: reward.score(tokens, padding_mask))
-        return total
+        self._total, self._whole = self._sum(lambda reward: reward.score(tokens, padding_mask), self.parts)
+        return self._total
 
     def score_completions(self, completions: Completions, prefixes: Tensor) -> Tensor:
-        """See :meth:`Reward.score_completions`."""
-        return self._sum(lambda reward: reward.score_completions(completions, prefixes))[0]
+        """See :meth:`Reward.score_completions`; a reward of weight 0, which is only logged, is not asked here."""
+        weighed = [part for part in self.parts if part.weight] or self.parts[:1]
+        return self._sum(lambda reward: reward.score_completions(completions, prefixes), weighed)[0]
 
-    def _sum(self, score: Callable[[Reward], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total (R,) and the scores of each reward, (R,) each, NaN where it abstains."""
-        scores = {part.name: score(part.reward).float() for part in self.parts}
+    def _sum(self, score: Callable[[Reward], Tensor], parts: Sequence[Weighted]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total (R,) and the scores of each of *parts*, (R,) each, NaN where it abstains."""
+        scores = {part.name: score(part.reward).float() for part in parts}
         terms = []
-        for part in self.parts:
+        for part in parts:
             given = scores[part.name]
             if part.reward.may_abstain:
                 given = torch.where(given.isnan(), torch.zeros_like(given), given)
@@ -75,7 +78,8 @@ class WeightedRewards(Reward):
     def statistics(self) -> dict[str, Any]:
         """Sums over the whole sequences that were scored last, to be added up over batches and processes.
 
-        For each reward ``rewards/NAME/`` ``sum``, ``squares`` and ``count``, without sequences that it abstained from.
+        For each reward ``rewards/NAME/`` ``sum``, ``squares`` and ``count``, without sequences that it abstained from;
+        of several rewards also ``rank``, the rank correlation with the weighted sum times ``rank_count``.
         """
         found: dict[str, Any] = {}
         for part in self.parts:
@@ -85,4 +89,7 @@ class WeightedRewards(Reward):
             found[f"rewards/{part.name}/sum"] = scores.sum()
             found[f"rewards/{part.name}/squares"] = scores.square().sum()
             found[f"rewards/{part.name}/count"] = judged.sum()
+            if len(self.parts) > 1:
+                correlation, number = rank_correlation(scores, self._total, judged)
+                found |= {f"rewards/{part.name}/rank": correlation * number, f"rewards/{part.name}/rank_count": number}
         return found

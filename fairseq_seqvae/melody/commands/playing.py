@@ -9,6 +9,7 @@ import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
+from fairseq_seqvae.melody.commands.shared import add_grid_option, meter
 from fairseq_seqvae.support.command_line import Commands, refuse_existing, whole
 from fairseq_seqvae.support.files import whole_file
 
@@ -23,8 +24,9 @@ def add_studio(commands: Commands) -> None:
         action="append",
         type=Path,
         metavar="CHECKPOINT",
-        help="checkpoint of melodies, or folder of studio-model; once per meter (default: the model that ships)",
+        help="checkpoint of melodies, or folder of studio-model; once per meter (default: the models that ship)",
     )
+    added.add_argument("--meter", type=meter, help="such as 6/8: the one that the page begins with (default: 4/4)")
     added.add_argument("--port", type=whole(0), default=8000, help="0: any free one (default: %(default)s)")
     added.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine)")
     added.add_argument("--no-browser", action="store_true", help="open no browser, only print the address")
@@ -43,8 +45,14 @@ def add_studio_model(commands: Commands) -> None:
     added.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file that fairseq-train wrote")
     added.add_argument("--data", type=Path, required=True, metavar="DATA", help="folder of fairseq-preprocess")
     added.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
-    added.add_argument("--meter", help="such as 4/4 or 6/8 (default: the first that divides the length)")
+    added.add_argument("--meter", type=meter, help="such as 4/4 or 6/8 (default: the first that divides the length)")
     added.add_argument("--common-key", action="store_true", help="the data were cut with --common-key")
+    add_grid_option(added)
+    added.add_argument(
+        "--weights-of",
+        metavar="NAME",
+        help="folder beside that of --out that has the weights of this checkpoint already, for another meter",
+    )
     added.add_argument("--origin", default="", help="where the melodies come from, for the card")
     added.add_argument("--force", action="store_true", help="overwrite existing files")
 
@@ -54,12 +62,16 @@ def run_studio(args: argparse.Namespace) -> None:
     # Here, not above: the other commands need none of it.
     from fairseq_seqvae.melody.studio import serving
 
-    paths = serving.model_paths(args.model)
+    paths = serving.model_paths(args.model, _text(args.meter))
     with _quiet():
         if args.export is None:
             _serve(args, paths)
         else:
             _export(args, paths[0])
+
+
+def _text(meter: tuple[int, int] | None) -> str | None:
+    return None if meter is None else f"{meter[0]}/{meter[1]}"
 
 
 @contextlib.contextmanager
@@ -121,13 +133,20 @@ def run_studio_model(args: argparse.Namespace) -> None:
     """Write the folder of a model."""
     from fairseq_seqvae.melody.studio import package
 
-    refuse_existing([args.out / package.WEIGHTS], args.force)
+    refuse_existing([args.out / package.CARD], args.force)
     request = package.Request(
-        args.checkpoint, args.data, args.out, args.meter, origin=args.origin, common_key=args.common_key
+        checkpoint=args.checkpoint,
+        data=args.data,
+        out=args.out,
+        meter=_text(args.meter),
+        origin=args.origin,
+        common_key=args.common_key,
+        weights_of=args.weights_of,
+        steps_per_quarter=args.steps_per_quarter,
     )
     card = package.make(request)
     size = sum(file.stat().st_size for file in args.out.iterdir())
     print(
-        f"{args.out}: {size / 2**20:.1f} MiB; gives back {card['reconstruction']['notes']:.1%} of the notes of "
+        f"{args.out}: {size / 1e6:.1f} MB; gives back {card['reconstruction']['notes']:.1%} of the notes of "
         f"{card['held_out_melodies']} held-out melodies"
     )

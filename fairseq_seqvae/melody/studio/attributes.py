@@ -11,15 +11,16 @@ import numpy as np
 
 from fairseq_seqvae.melody.scales import most_in_one_scale
 from fairseq_seqvae.melody.tokens import HOLD, MAX_PITCH, MIN_PITCH, OFF, Note, canonical, decode_notes
+from fairseq_seqvae.melody.tunes import is_compound
 
 _FEWEST = 100  # melodies that directions are measured on
 
 
 class Melody(NamedTuple):
-    """A melody as the properties see it: its notes, at least one; steps per bar; number of bars."""
+    """A melody as the properties see it: its notes, at least one; `accents` of its meter; number of bars."""
 
     notes: Sequence[Note]
-    steps_per_bar: int
+    accents: Sequence[int]
     bars: int
 
 
@@ -39,21 +40,39 @@ def register(melody: Melody) -> float:
     return float(np.mean([note.pitch for note in melody.notes]))
 
 
-def beat_weight(step: int, steps_per_bar: int) -> int:
-    """How strong a step of a bar is: 0 the bar line, -1 half (or a third) of the bar, then quarters, down to a step."""
-    step, width, weight = step % steps_per_bar, steps_per_bar, 0
-    while step % width:
-        width //= 3 if width % 2 else 2
-        weight -= 1
-    return weight
+def accents(meter: tuple[int, int], steps_per_bar: int) -> tuple[int, ...]:
+    """How many steps the bar, its beats and their parts have, such as (12, 6, 2, 1) in 6/8 and (12, 4, 2, 1) in 3/4."""
+    units = meter[0]
+    beats = units // 3 if is_compound(meter) else units
+    widths = [steps_per_bar]
+
+    def split(parts: int) -> None:
+        """The last width into *parts*, by twos as long as they divide it, as far as there are whole steps."""
+        while parts > 1:
+            by = next(factor for factor in (2, 3, parts) if parts % factor == 0)
+            if widths[-1] % by:
+                return
+            widths.append(widths[-1] // by)
+            parts //= by
+
+    split(beats)
+    split(units // beats)
+    while widths[-1] % 2 == 0:
+        widths.append(widths[-1] // 2)
+    return tuple(widths) if widths[-1] == 1 else (*widths, 1)
+
+
+def beat_weight(step: int, accents: Sequence[int]) -> int:
+    """How strong a step of a bar is: 0 the bar line, -1 half (or a third) of the bar, and so on, down to a step."""
+    return -next(level for level, width in enumerate(accents) if step % width == 0)
 
 
 def syncopation(melody: Melody) -> float:
     """Share of the notes that begin on a weaker step than one that they sound across."""
     count = 0
     for note in melody.notes:
-        own = beat_weight(note.start, melody.steps_per_bar)
-        count += any(beat_weight(step, melody.steps_per_bar) > own for step in range(note.start + 1, note.end))
+        own = beat_weight(note.start, melody.accents)
+        count += any(beat_weight(step, melody.accents) > own for step in range(note.start + 1, note.end))
     return count / len(melody.notes)
 
 
@@ -81,13 +100,9 @@ ATTRIBUTES = (
 )
 
 
-def measure_all(melodies: Sequence[np.ndarray], steps_per_bar: int) -> np.ndarray:
-    """The attributes (N, A) of token melodies; a row of a melody without notes is NaN."""
-    rows = []
-    for tokens in melodies:
-        notes = decode_notes(tokens)
-        melody = Melody(notes, steps_per_bar, max(1, len(tokens) // steps_per_bar))
-        rows.append([attribute.measure(melody) if notes else np.nan for attribute in ATTRIBUTES])
+def measure_all(melodies: Sequence[Melody]) -> np.ndarray:
+    """The attributes (N, A) of melodies; a row of a melody without notes is NaN."""
+    rows = [[a.measure(melody) if melody.notes else np.nan for a in ATTRIBUTES] for melody in melodies]
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(ATTRIBUTES))
 
 

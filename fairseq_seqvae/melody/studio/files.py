@@ -5,6 +5,7 @@ import re
 import threading
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fairseq_seqvae.melody import music
@@ -19,6 +20,7 @@ _MOST_SECONDS = 600  # of sound
 _RATE = 32000  # samples per second
 _one_sound = threading.Lock()
 _TEMPO = (20, 400)  # quarter notes per minute
+_GRIDS = (4, 8)  # steps per quarter note; 8 for 2/4, which the models know in doubled values
 
 WRITERS: dict[str, tuple[str, Callable[[Sequence[Tune], float], bytes]]] = {
     "mid": ("audio/midi", lambda tunes, tempo: music.write_midi(tunes, tempo)),
@@ -28,17 +30,18 @@ WRITERS: dict[str, tuple[str, Callable[[Sequence[Tune], float], bytes]]] = {
 }
 
 
-def read_upload(content: bytes, name: str, voice: str | None = None) -> dict[str, Any]:
+def read_upload(content: bytes, name: str, voice: str | None = None, grid: str = "4") -> dict[str, Any]:
     """The tunes of a file, or, if it has several voices and none is chosen, the voices.
 
-    Each tune has `notes` and `starts`, the steps at which its bars begin.
+    Each tune has `notes` and `starts`, the steps at which its bars begin; *grid* is the steps per quarter note, 4 or 8.
 
     Raises:
         ValueError: the file cannot be used; the sentence names it
     """
     name = wire.text(name, "name") or "file"
+    steps = _grid(int(grid) if grid.isdecimal() and len(grid) < 4 else grid)
     try:
-        tunes = music.read(content, voice=voice, name=name)
+        tunes = music.read(content, voice=voice, name=name, steps_per_quarter=steps)
     except VoicesError as error:
         voices = [
             {"id": voice.id, "name": voice.name, "notes": len(voice.sounds), "chords": voice.is_chordal}
@@ -53,6 +56,7 @@ def _described(tune: Tune) -> dict[str, Any]:
         "name": tune.name,
         "meter": f"{tune.meter[0]}/{tune.meter[1]}",
         "steps_per_bar": tune.steps_per_bar,
+        "steps_per_quarter": tune.steps_per_quarter,
         "tempo": tune.tempo,
         "key": tune.key,
         "voice": tune.voice,
@@ -79,20 +83,20 @@ def write_download(body: Any) -> tuple[bytes, str, str]:
 
     Args:
         body: `format` (mid, abc, wav or zip), `tunes` (each with `notes`, `steps` and perhaps `name`), `tempo`,
-            `meter`, `name`
+            `meter`, `steps_per_quarter` (4 or 8), `name`
 
     Raises:
         ValueError: a field is wrong
     """
-    fields = wire.known_fields(body, "format", "tunes", "tempo", "meter", "name")
+    fields = wire.known_fields(body, "format", "tunes", "tempo", "meter", "steps_per_quarter", "name")
     kind = fields.get("format")
     if not isinstance(kind, str) or kind not in WRITERS:
         raise ValueError(f"`format` must be one of {', '.join(WRITERS)} but is {str(kind)[:40]!r}")
     tempo = wire.number(fields.get("tempo", 120), "tempo", *_TEMPO)
-    meter = _meter(fields.get("meter", "4/4"))
+    meter, grid = _meter(fields.get("meter", "4/4")), _grid(fields.get("steps_per_quarter", 4))
     items = wire.listed(fields.get("tunes"), "tunes", 1, MOST_TUNES)
-    tunes = [_tune(item, number, meter, tempo) for number, item in enumerate(items, start=1)]
-    seconds = sum(tune.length for tune in tunes) * 15 / tempo
+    tunes = [replace(_tune(item, n, meter, tempo), steps_per_quarter=grid) for n, item in enumerate(items, start=1)]
+    seconds = sum(tune.length for tune in tunes) * 60 / (grid * tempo)
     if kind == "wav" and seconds > _MOST_SECONDS:
         raise ValueError(f"the sound would last {seconds:.0f} s, more than {_MOST_SECONDS} s: choose fewer tunes")
     content_type, write = WRITERS[kind]
@@ -112,6 +116,12 @@ def _meter(value: Any) -> tuple[int, int]:
     if not found:
         raise ValueError(f"`meter` must be a text such as 4/4 or 6/8 but is {str(value)[:40]!r}")
     return int(found[1]), int(found[2])
+
+
+def _grid(value: Any) -> int:
+    if isinstance(value, bool) or value not in _GRIDS:
+        raise ValueError(f"`steps_per_quarter` must be 4 or 8 but is {str(value)[:40]!r}")
+    return value
 
 
 def _plain(name: Any) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fairseq_seqvae.inference import hub, latents
 from fairseq_seqvae.melody.keys import common_key_shift
-from fairseq_seqvae.melody.studio.attributes import ATTRIBUTES
+from fairseq_seqvae.melody.studio import attributes
 from fairseq_seqvae.melody.tokens import (
     HOLD,
     MAX_PITCH,
@@ -25,39 +25,51 @@ from fairseq_seqvae.melody.tokens import (
     format_line,
     parse_line,
 )
+from fairseq_seqvae.melody.tunes import bar_steps
 from fairseq_seqvae.melody.windows import dictionary_path
 from fairseq_seqvae.support import checkpoints
 
 WEIGHTS, CARD, DIRECTIONS, TUNES = "model.pt", "card.json", "directions.json", "tunes.json"
+PRIOR = "prior.pt"  # in place of weights: those of the folder beside it that the card names, with this prior
+FITTED = "fitted_prior."  # how the names of its tensors begin
 # Steps per bar that a model without a card is taken to have: the first that its length is a multiple of.
 _BARS = {16: "4/4", 12: "3/4", 18: "9/8"}
 
 
 class Shape(NamedTuple):
-    """What a model's melodies look like: meter such as "4/4", number of bars, steps per bar (4 steps per quarter)."""
+    """What a model's melodies look like: meter such as "4/4", number of bars, steps per bar and per quarter note."""
 
     meter: str
     bars: int
     steps_per_bar: int
+    steps_per_quarter: int = 4
 
     @property
     def steps(self) -> int:
         """T, the length of a melody."""
         return self.bars * self.steps_per_bar
 
+    def melody(self, notes: Sequence[Note]) -> attributes.Melody:
+        """*notes* as attributes measure them."""
+        return attributes.Melody(notes, attributes.accents(_numbers(self.meter), self.steps_per_bar), self.bars)
 
-def shape_of(steps: int, meter: str | None = None) -> Shape:
+
+def _numbers(meter: str) -> tuple[int, int]:
+    beats, _, unit = meter.partition("/")
+    return int(beats), int(unit)
+
+
+def shape_of(steps: int, meter: str | None = None, steps_per_quarter: int = 4) -> Shape:
     """The shape of melodies of *steps* steps; without a *meter*, the first of 4/4, 3/4 and 9/8 that divides them.
 
     Raises:
-        ValueError: no whole number of bars has so many steps
+        ValueError: no whole number of bars has so many steps, or the grid is too coarse for the meter
     """
     if meter is not None:
-        numerator, _, denominator = meter.partition("/")
-        width = int(numerator) * 16 // int(denominator)
+        width = bar_steps(_numbers(meter), steps_per_quarter)
         if steps % width:
             raise ValueError(f"melodies of {steps} steps are no whole number of bars of {meter}, which have {width}")
-        return Shape(meter, steps // width, width)
+        return Shape(meter, steps // width, width, steps_per_quarter)
     for width, name in _BARS.items():
         if steps % width == 0:
             return Shape(name, steps // width, width)
@@ -170,19 +182,44 @@ def open_model(path: str | PathLike, meter: str | None = None) -> StudioModel:
 
 
 def _open_folder(folder: Path) -> StudioModel:
-    for name in (WEIGHTS, CARD, DIRECTIONS, TUNES):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder} is no model of the studio, for it has no {name}: make one by studio-model, or give a "
-                "checkpoint to --model"
-            )
-    card, found, tunes = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (CARD, DIRECTIONS, TUNES))
-    interface = hub.load_hub_interface(folder, WEIGHTS, folder)
-    refuse_unsuited(interface, folder / WEIGHTS)
-    known = {attribute.name for attribute in ATTRIBUTES}
+    card, found, tunes = (read_json(folder, name) for name in (CARD, DIRECTIONS, TUNES))
+    source = weights_folder(folder, card)
+    _there(source, WEIGHTS)
+    interface = hub.load_hub_interface(source, WEIGHTS, source)
+    refuse_unsuited(interface, source / WEIGHTS)
+    if source != folder:
+        prior = checkpoints.load(_there(folder, PRIOR))["model"]
+        own = {name: value for name, value in interface.model.state_dict().items() if not name.startswith(FITTED)}
+        interface.model.load_state_dict(own | prior)
+    known = {attribute.name for attribute in attributes.ATTRIBUTES}
     sliders = [Slider(name, torch.tensor(item["vector"]), item["std"]) for name, item in found.items() if name in known]
-    shape = shape_of(interface.model.decoder.fixed_length, card["meter"])
+    shape = shape_of(interface.model.decoder.fixed_length, card["meter"], card.get("steps_per_quarter", 4))
     return StudioModel(interface, shape, sliders, tunes["tunes"], card)
+
+
+def _there(folder: Path, name: str) -> Path:
+    """A file of the folder of a model; a FileNotFoundError that says what to do if it is missing."""
+    if not (folder / name).is_file():
+        raise FileNotFoundError(
+            f"{folder} is no model of the studio, for it has no {name}: make one by studio-model, or give a "
+            "checkpoint to --model"
+        )
+    return folder / name
+
+
+def read_json(folder: Path, name: str) -> Any:
+    """The content of a file of the folder of a model."""
+    return json.loads(_there(folder, name).read_text(encoding="utf-8"))
+
+
+def weights_folder(folder: Path, card: dict[str, Any]) -> Path:
+    """The folder that has the weights of a model: its own, or the one beside it that its card names."""
+    name = card.get("weights_of")
+    if name is None:
+        return folder
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"{folder / CARD} has `weights_of` {name!r}: it must be the name of a folder beside {folder}")
+    return folder.resolve().parent / name
 
 
 def _dictionary_folder(path: Path, state: dict[str, Any], empty: Path) -> Path:

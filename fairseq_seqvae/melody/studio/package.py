@@ -1,10 +1,13 @@
-"""The folder of a model that ships: weights in half precision, dictionary, sliders, tunes to begin with, a card."""
+"""The folder of a model that ships: weights of 8 bits, dictionary, sliders, tunes to begin with, a card.
+
+Meters that one model was trained on share its weights: the folder of the second has a prior of its own in their place.
+"""
 
 import io
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +24,8 @@ from fairseq_seqvae.melody.studio import attributes, wire
 from fairseq_seqvae.melody.studio.model import (
     CARD,
     DIRECTIONS,
+    FITTED,
+    PRIOR,
     TUNES,
     WEIGHTS,
     Shape,
@@ -28,16 +33,18 @@ from fairseq_seqvae.melody.studio.model import (
     open_model,
     refuse_unsuited,
     shape_of,
+    weights_folder,
 )
-from fairseq_seqvae.melody.studio.service import between_corners, draw_in_key
+from fairseq_seqvae.melody.studio.service import TRIES, between_corners, most_in_key
 from fairseq_seqvae.melody.studio.sliding import slide
 from fairseq_seqvae.melody.tokens import Note, canonical, decode_notes, format_line, parse_line
 from fairseq_seqvae.melody.windows import dictionary_path
-from fairseq_seqvae.support import checkpoints
+from fairseq_seqvae.support import checkpoints, eight_bits
 from fairseq_seqvae.support.files import whole_file
 
-LARGEST = 5 * 2**20  # bytes of the folder
-_COMPONENTS = 10  # of the fitted prior
+LARGEST = 5_000_000  # bytes of the folder
+_COMPONENTS = 10  # of the fitted prior at most,
+_EACH = 1000  # melodies for each of them
 _BATCH = 256
 _SIDE = 7  # cells of a side of the grid that the page begins with
 _SHIFT = 1.5  # standard deviations, at which the card measures what a slider does
@@ -55,6 +62,8 @@ class Request(NamedTuple):
     tunes:      how many held-out melodies come along
     origin:     where the melodies come from, for the card
     common_key: the data are in a common key
+    weights_of: name of the folder beside *out* that has the weights of this checkpoint already, for another meter
+    steps_per_quarter: grid of the data; 8 for music in doubled values
     """
 
     checkpoint: Path
@@ -64,30 +73,39 @@ class Request(NamedTuple):
     tunes: int = 40
     origin: str = ""
     common_key: bool = False
+    weights_of: str | None = None
+    steps_per_quarter: int = 4
+
+    @property
+    def first_card(self) -> dict[str, Any]:
+        """What of the card is needed to open the model; the figures come later."""
+        named = {} if self.weights_of is None else {"weights_of": self.weights_of}
+        return {"common_key": self.common_key, "steps_per_quarter": self.steps_per_quarter, **named}
 
 
 def make(request: Request) -> dict[str, Any]:
     """Write the folder; its card.
 
     Raises:
-        ValueError: the checkpoint or the data do not fit, or the folder would be larger than 5 MiB
+        ValueError: the checkpoint or the data do not fit, or the folder would be larger than 5 MB
     """
     state = checkpoints.load(request.checkpoint)
     interface = hub.load_hub_interface(request.checkpoint.parent, request.checkpoint.name, request.data)
     refuse_unsuited(interface, request.checkpoint)
     interface.eval()
-    shape = shape_of(interface.model.decoder.fixed_length, request.meter)
+    shape = shape_of(interface.model.decoder.fixed_length, request.meter, request.steps_per_quarter)
     train = _distinct(_melodies(interface, "train"))
     held_out = _distinct(_melodies(interface, "test"))
     moved = train if request.common_key else attributes.spread_over_keys(train, *_pitches(interface))
     z = _encode(interface, moved)
-    found = attributes.directions(z.numpy(), attributes.measure_all(moved, shape.steps_per_bar))
+    found = attributes.directions(
+        z.numpy(), attributes.measure_all([shape.melody(decode_notes(tokens)) for tokens in moved])
+    )
     request.out.mkdir(parents=True, exist_ok=True)
-    _write_weights(state, interface, request)
-    shutil.copyfile(dictionary_path(request.data), dictionary_path(request.out))
+    _write_weights(state, interface, train, request)
     _write_json(request.out / DIRECTIONS, _named(found))
     _write_json(request.out / TUNES, {"tunes": [], "grid": None})
-    _write_json(request.out / CARD, {"meter": shape.meter, "common_key": request.common_key})
+    _write_json(request.out / CARD, {"meter": shape.meter, **request.first_card})
     model = open_model(request.out)  # what ships is what is measured
     tunes = _collection(model, held_out, request.tunes)
     _write_json(request.out / TUNES, {"tunes": tunes, "grid": _first_grid(model, tunes)})
@@ -95,9 +113,7 @@ def make(request: Request) -> dict[str, Any]:
     _write_json(request.out / CARD, card, indent=2)
     size = sum(file.stat().st_size for file in request.out.iterdir())
     if size > LARGEST:
-        raise ValueError(
-            f"{request.out} has {size / 2**20:.1f} MiB, more than {LARGEST / 2**20:g}: train a smaller model"
-        )
+        raise ValueError(f"{request.out} has {size / 1e6:.1f} MB, more than {LARGEST / 1e6:g}: train a smaller model")
     return card
 
 
@@ -130,23 +146,48 @@ def _encode(interface: Any, melodies: Sequence[np.ndarray]) -> Tensor:
     return torch.cat(parts).double().cpu()
 
 
-def _write_weights(state: dict[str, Any], interface: Any, request: Request) -> None:
-    """The state in half precision, but for the fitted prior, which is fitted here if the checkpoint has none."""
+def _write_weights(state: dict[str, Any], interface: Any, melodies: Sequence[np.ndarray], request: Request) -> None:
+    """The state at 8 bits, and the fitted prior: that of the checkpoint, or one fitted to *melodies*."""
     if not state["optimizer_history"]:
         raise ValueError(f"{request.checkpoint} is no checkpoint of fairseq-train, for it has no optimizer_history")
     small = inference_state(state)
     small["cfg"] = without_folders(small["cfg"])
-    model = interface.model
-    small["model"] = {name: _half(value) for name, value in small["model"].items()}
-    prior = model.fitted_prior
-    if prior is None:
-        mixture.refuse_unsuited(model)
-        points = _encode(interface, _distinct(_melodies(interface, "train"))).numpy()
-        prior = mixture.fit(points, min(_COMPONENTS, len(points)), "full", 1)
-    small["model"] |= {f"fitted_prior.{name}": value for name, value in prior.state_dict().items()}
+    small["model"] = {name: value for name, value in small["model"].items() if not name.startswith(FITTED)}
+    prior = {f"{FITTED}{name}": _half(value) for name, value in _fitted(interface, melodies, request).items()}
+    for name in (WEIGHTS, PRIOR):
+        (request.out / name).unlink(missing_ok=True)
+    if request.weights_of is None:
+        shutil.copyfile(dictionary_path(request.data), dictionary_path(request.out))
+        _save(request.out / WEIGHTS, {**small, "model": eight_bits.pack(small["model"]) | prior})
+    else:
+        _refuse_other_weights(small["model"], request)
+        _save(request.out / PRIOR, {"model": prior})
+
+
+def _fitted(interface: Any, melodies: Sequence[np.ndarray], request: Request) -> dict[str, Tensor]:
+    """The tensors of the prior of the checkpoint, or of one fitted to *melodies*, which those of a meter always are."""
+    prior = interface.model.fitted_prior
+    if prior is None or request.weights_of is not None:
+        mixture.refuse_unsuited(interface.model)
+        points = _encode(interface, melodies).numpy()
+        components = max(1, min(_COMPONENTS, len(points) // _EACH))
+        prior = mixture.fit(points, components, "full", 1)
+    return prior.state_dict()
+
+
+def _refuse_other_weights(parameters: dict[str, Tensor], request: Request) -> None:
+    """Raise a ValueError unless the folder that is to give the weights has those of the checkpoint."""
+    folder = weights_folder(request.out, request.first_card)
+    theirs = checkpoints.load(folder / WEIGHTS)["model"]
+    for name, value in eight_bits.unpack(eight_bits.pack(parameters)).items():
+        if name not in theirs or not torch.equal(theirs[name].float(), value.float()):
+            raise ValueError(f"--weights-of {folder} has not the weights of {request.checkpoint}: leave the flag out")
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
-    torch.save(small, buffer)
-    with whole_file(request.out / WEIGHTS) as partial:
+    torch.save(content, buffer)
+    with whole_file(path) as partial:
         partial.write_bytes(buffer.getbuffer())
 
 
@@ -190,12 +231,15 @@ def _first_grid(model: StudioModel, tunes: Sequence[dict[str, Any]]) -> dict[str
     step = len(tunes) // 4
     corners = [tunes[number * step] for number in range(4)]
     z = [model.encode([wire.notes(tune["notes"], model.shape.steps)]) for tune in corners]
-    cells = model.decode(between_corners(model, z, _SIDE, _SIDE))
+    cells = [wire.as_lists(cell) for cell in model.decode(between_corners(model, z, _SIDE, _SIDE))]
+    # As on the page, a corner shows the melody that it was given.
+    for cell, tune in zip((0, _SIDE - 1, _SIDE * (_SIDE - 1), _SIDE * _SIDE - 1), corners, strict=True):
+        cells[cell] = tune["notes"]
     return {
         "corners": [{"name": tune["name"], "notes": tune["notes"]} for tune in corners],
         "rows": _SIDE,
         "columns": _SIDE,
-        "tunes": [wire.as_lists(cell) for cell in cells],
+        "tunes": cells,
     }
 
 
@@ -213,7 +257,7 @@ def _card(
     return {
         "meter": shape.meter,
         "bars": shape.bars,
-        "common_key": request.common_key,
+        **request.first_card,
         "latent_dim": model.dim,
         "training_melodies": trained_on,
         "held_out_melodies": len(held_out),
@@ -260,9 +304,15 @@ def _in_one_scale(
     model: StudioModel, held_out: Sequence[Sequence[Note]], z: Tensor, drawn: Sequence[Sequence[Note]]
 ) -> dict[str, float | None]:
     """Shares of melodies that lie wholly in one major scale, for held-out ones with vectors *z* (N, Z), and others."""
-    best = _decode(model, torch.cat([draw_in_key(model, seed) for seed in range(1, 201)]))
+    tried = torch.cat([model.draw(seed, TRIES) for seed in range(1, 201)])
+    parts = zip(tried.split(TRIES), _grouped(_decode(model, tried), TRIES), strict=True)
+    best = _decode(model, torch.cat([most_in_key(model, rows, melodies) for rows, melodies in parts]))
     found = {"held_out": held_out, "drawn": drawn, "best_of_draws": best, "inside_grids": _inside_grids(model, z)}
     return {name: _short(_share_in_one_scale(melodies)) for name, melodies in found.items()}
+
+
+def _grouped(melodies: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [melodies[start : start + size] for start in range(0, len(melodies), size)]
 
 
 def _share_in_one_scale(melodies: Sequence[Sequence[Note]]) -> float:
@@ -286,13 +336,9 @@ def _decode(model: StudioModel, z: Tensor) -> list[Any]:
     return [melody for part in z.split(_BATCH) for melody in model.decode(part)]
 
 
-def _values(melodies: Sequence[Any], shape: Shape) -> np.ndarray:
+def _values(melodies: Iterable[Sequence[Note]], shape: Shape) -> np.ndarray:
     """Attributes (N, A) of melodies given as notes."""
-    rows = []
-    for notes in melodies:
-        melody = attributes.Melody(notes, shape.steps_per_bar, shape.bars)
-        rows.append([a.measure(melody) if notes else np.nan for a in attributes.ATTRIBUTES])
-    return np.array(rows)
+    return attributes.measure_all([shape.melody(notes) for notes in melodies])
 
 
 def _short(value: Any) -> float | None:

@@ -4,14 +4,14 @@ docs/studio.md describes the requests. A *point* is a melody to be: `{"seed": 7}
 or `{"z": [...]}`, each with `"sliders"` if wanted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fairseq_seqvae.melody.studio import wire
-from fairseq_seqvae.melody.studio.attributes import ATTRIBUTES, Melody, in_key
+from fairseq_seqvae.melody.studio.attributes import ATTRIBUTES, in_key
 from fairseq_seqvae.melody.studio.model import StudioModel, transposed
 from fairseq_seqvae.melody.studio.sliding import slide
 from fairseq_seqvae.melody.studio.worker import Worker
@@ -58,6 +58,7 @@ class Service:
             "meter": model.shape.meter,
             "bars": model.shape.bars,
             "steps_per_bar": model.shape.steps_per_bar,
+            "steps_per_quarter": model.shape.steps_per_quarter,
             "dim": model.dim,
             "sliders": [
                 {"name": a.name, "label": a.label, "low": a.low, "high": a.high}
@@ -90,7 +91,8 @@ class Service:
         fields = wire.known_fields(body, "model", "points")
         worker = self._worker(body)
         points = wire.listed(fields.get("points"), "points", 1, MOST_TUNES)
-        places = worker.call(lambda model: [_place(model, point) for point in points])
+        drawn = _drawn(worker, points)
+        places = worker.call(lambda model: [_place(model, point, drawn) for point in points])
         z = torch.cat([place.z for place in places])
         melodies = zip(worker.decode(z), places, strict=True)
         tunes = [transposed(melody, -place.shift) for melody, place in melodies]
@@ -107,9 +109,10 @@ class Service:
         rows = wire.whole_number(fields.get("rows", 7), "rows", 2, MOST_CELLS)
         columns = wire.whole_number(fields.get("columns", 7), "columns", 2, MOST_CELLS)
         corners = wire.listed(fields.get("corners"), "corners", 4, 4)
+        drawn = _drawn(worker, corners)
 
         def between(model: StudioModel) -> tuple[list[_Place], Tensor]:
-            places = [_place(model, corner) for corner in corners]
+            places = [_place(model, corner, drawn) for corner in corners]
             return places, between_corners(model, [place.z for place in places], rows, columns)
 
         places, z = worker.call(between)
@@ -124,9 +127,10 @@ class Service:
         steps = wire.whole_number(fields.get("steps", 7), "steps", 2, MOST_TUNES)
         if "from" not in fields or "to" not in fields:
             raise ValueError("a blend needs the fields `from` and `to`")
+        drawn = _drawn(worker, [fields["from"], fields["to"]])
 
         def way(model: StudioModel) -> tuple[int, Tensor]:
-            start, end = _place(model, fields["from"]), _place(model, fields["to"])
+            start, end = _place(model, fields["from"], drawn), _place(model, fields["to"], drawn)
             weight = torch.linspace(0, 1, steps)
             return start.shift, model.walk(start.z.expand(steps, -1), end.z.expand(steps, -1), weight)
 
@@ -140,19 +144,21 @@ class Service:
         temperature of 0 each of its steps is drawn, too.
         """
         fields = wire.known_fields(body, "model", "point", "count", "distance", "temperature", "seed")
+        worker, point = self._worker(body), fields.get("point")
         count = wire.whole_number(fields.get("count", 6), "count", 1, MOST_TUNES)
         distance = wire.number(fields.get("distance", 0.3), "distance", 0, 1)
         temperature = wire.number(fields.get("temperature", 0), "temperature", 0, 2)
         seed = wire.whole_number(fields.get("seed", 1), "seed", 0, wire.LARGEST_SEED)
+        drawn = _drawn(worker, [point])
 
         def around(model: StudioModel) -> list[list[Note]]:
-            place = _place(model, fields.get("point"))
+            place = _place(model, point, drawn)
             start = place.z.expand(count, -1)
             ends = torch.cat([model.draw((seed + number) % 2**32) for number in range(count)])
             z = model.walk(start, ends, torch.full((count,), distance))
             return [transposed(m, -place.shift) for m in model.decode(z, **_sampling(temperature, seed))]
 
-        return _tunes(self._worker(body).call(around))
+        return _tunes(worker.call(around))
 
     def continuation(self, body: Any) -> dict[str, Any]:
         """`notes`, `bars`, `count`, `temperature`, `seed` -> `tunes`: the new bars alone.
@@ -188,13 +194,29 @@ class _Place(NamedTuple):
     shift: int = 0
 
 
-def _place(model: StudioModel, point: Any) -> _Place:
+def _drawn(worker: Worker, points: Sequence[Any]) -> dict[int, Tensor]:
+    """The vector (1, Z) of each seed among *points*, as :func:`draw_in_key` has it.
+
+    Their draws are decoded together, and together with those of other requests.
+    """
+    found = [point["seed"] for point in points if isinstance(point, dict) and "seed" in point]
+    seeds = sorted({wire.whole_number(seed, "seed", 0, wire.LARGEST_SEED) for seed in found})
+    if not seeds:
+        return {}
+    model = worker.call(lambda model: model)
+    z = worker.call(lambda model: torch.cat([model.draw(seed, TRIES) for seed in seeds]))
+    melodies = worker.decode(z)
+    parts = zip(seeds, z.split(TRIES), strict=True)
+    return {seed: most_in_key(model, part, melodies[n * TRIES :]) for n, (seed, part) in enumerate(parts)}
+
+
+def _place(model: StudioModel, point: Any, drawn: Mapping[int, Tensor]) -> _Place:
     fields = wire.known_fields(point, "seed", "notes", "z", "sliders")
     kinds = fields.keys() & {"seed", "notes", "z"}
     if len(kinds) != 1:
         raise ValueError(f"a point has one of the fields seed, notes and z, but this one has {len(kinds)} of them")
     if "seed" in fields:
-        place = _Place(draw_in_key(model, wire.whole_number(fields["seed"], "seed", 0, wire.LARGEST_SEED)))
+        place = _Place(drawn[fields["seed"]])
     elif "notes" in fields:
         notes = wire.notes(fields["notes"], model.shape.steps)
         shift = model.shift_of(notes)
@@ -208,9 +230,13 @@ def _place(model: StudioModel, point: Any) -> _Place:
 def draw_in_key(model: StudioModel, seed: int) -> Tensor:
     """Of `TRIES` draws the one, (1, Z), whose melody stays in a key best: draws leave it more often than tunes do."""
     z = model.draw(seed, TRIES)
-    shape = model.shape
-    melodies = [Melody(notes, shape.steps_per_bar, shape.bars) for notes in model.decode(z)]
-    best = max(range(TRIES), key=lambda n: in_key(melodies[n]) if melodies[n].notes else -1.0)
+    return most_in_key(model, z, model.decode(z))
+
+
+def most_in_key(model: StudioModel, z: Tensor, melodies: Sequence[Sequence[Note]]) -> Tensor:
+    """The row (1, Z) of *z* whose melody stays in a key best."""
+    found = [in_key(model.shape.melody(notes)) if notes else -1.0 for notes in melodies[: len(z)]]
+    best = max(range(len(z)), key=found.__getitem__)
     return z[best : best + 1]
 
 

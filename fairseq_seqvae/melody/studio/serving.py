@@ -12,6 +12,7 @@ from fairseq_seqvae.melody.studio.server import Reply, Routes, Upload, as_json
 from fairseq_seqvae.melody.studio.wire import BusyError
 
 SHIPPED = Path(__file__).parent / "model"
+_FIRST = "4-4"  # of the models that ship
 PATIENCE = 60.0  # seconds that a request waits for the models to be opened
 OPERATIONS = ("decode", "grid", "blend", "variations", "continue")
 _TYPES = {
@@ -21,19 +22,36 @@ _TYPES = {
 }
 
 
-def model_paths(named: Sequence[Path] | None) -> list[Path]:
-    """The checkpoints or folders that --model names, or else the folders that ship.
+def model_paths(named: Sequence[Path] | None, meter: str | None = None) -> list[Path]:
+    """The checkpoints or folders that --model names, or else the folders that ship; those in *meter* come first.
 
     Raises:
         FileNotFoundError: one of them does not exist, or none ships
+        ValueError: none is known to be in *meter*
     """
-    paths = list(named or sorted(path for path in SHIPPED.glob("*") if path.is_dir()))
+    paths = list(named or sorted((path for path in SHIPPED.glob("*") if path.is_dir()), key=_place))
     if not paths:
         raise FileNotFoundError("no model ships with this installation: give a checkpoint to --model")
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"there is no model {path}: give a checkpoint, or a folder of studio-model")
-    return paths
+    if meter is None:
+        return paths
+    meters = [_meter(path) for path in paths]
+    if meter not in meters:
+        known = ", ".join(sorted({found for found in meters if found})) or "none that is known"
+        raise ValueError(f"no model is in --meter {meter}: there is {known}")
+    return sorted(paths, key=lambda path: _meter(path) != meter)
+
+
+def _place(path: Path) -> tuple[bool, str]:
+    return path.name != _FIRST, path.name
+
+
+def _meter(path: Path) -> str | None:
+    """The meter of a folder of studio-model; that of a checkpoint is not known before it is open."""
+    card = path / "card.json"
+    return json.loads(card.read_text(encoding="utf-8"))["meter"] if card.is_file() else None
 
 
 def first_grids(paths: Sequence[Path]) -> dict[str, Any]:
@@ -44,7 +62,8 @@ def first_grids(paths: Sequence[Path]) -> dict[str, Any]:
             grid = json.loads((path / "tunes.json").read_text(encoding="utf-8")).get("grid")
             card = json.loads((path / "card.json").read_text(encoding="utf-8"))
             if grid:
-                found[name] = {"meter": card["meter"], "bars": card["bars"], "grid": grid}
+                steps = card.get("steps_per_quarter", 4)
+                found[name] = {"meter": card["meter"], "bars": card["bars"], "steps_per_quarter": steps, "grid": grid}
     return found
 
 
@@ -66,7 +85,8 @@ def routes(opening: "Opening") -> Routes:
     def read(upload: Upload) -> Reply:
         from fairseq_seqvae.melody.studio.files import read_upload
 
-        return as_json(read_upload(upload.body, upload.name, upload.options.get("voice")))
+        steps = upload.options.get("steps_per_quarter", "4")
+        return as_json(read_upload(upload.body, upload.name, upload.options.get("voice"), steps))
 
     def operation(name: str) -> Callable[[Any], Reply]:
         return lambda body: as_json(opening.service().operations[name](body))
@@ -108,15 +128,17 @@ class Opening:
 
     def _open(self) -> None:
         try:
-            from fairseq_seqvae.melody.studio.model import open_model
             from fairseq_seqvae.melody.studio.service import Service
             from fairseq_seqvae.melody.studio.worker import Worker
 
-            workers = {}
+            workers: dict[str, Worker] = {}
             for name, path in zip(names_of(self.paths), self.paths, strict=True):
-                workers[name] = Worker(partial(open_model, path))
-                workers[name].model.result()  # one after the other: what fairseq sets up is the process's
+                before = list(workers.values())[-1:]
+                workers[name] = Worker(partial(_open_after, before, path))
             self._service = Service(workers)
+            self._there.set()
+            for worker in workers.values():
+                worker.model.result()
             print("ready", flush=True)
         except Exception as error:  # whatever it is, the studio ends with it
             self.problem = str(error) or type(error).__name__
@@ -140,6 +162,15 @@ class Opening:
         return {"models": [{"name": name, "ready": False, **problem} for name in names_of(self.paths)]}
 
 
+def _open_after(others: Sequence[Any], path: Path) -> Any:
+    """The model, opened when the *others* are: what fairseq sets up is the process's, and the first is waited for."""
+    from fairseq_seqvae.melody.studio.model import open_model
+
+    for other in others:
+        other.model.result()
+    return open_model(path)
+
+
 def drawn_grid(path: Path) -> dict[str, Any]:
     """A grid between four draws of a model that has no grid with it."""
     from fairseq_seqvae.melody.studio import wire
@@ -154,6 +185,7 @@ def drawn_grid(path: Path) -> dict[str, Any]:
     return {
         "meter": model.shape.meter,
         "bars": model.shape.bars,
+        "steps_per_quarter": model.shape.steps_per_quarter,
         "grid": {
             "corners": [{"name": f"Draw {seed}", "notes": cells[end]} for seed, end in enumerate(ends, start=1)],
             "rows": side,

@@ -55,9 +55,7 @@ def _cost(model: StudioModel, before: Sequence[Note], after: Sequence[Note], val
     """How far a melody is from what was asked for, in squared standard deviations."""
     if not after:
         return float("inf")
-    shape, cost = model.shape, 0.0
-    was = attributes.Melody(before, shape.steps_per_bar, shape.bars)
-    now = attributes.Melody(after, shape.steps_per_bar, shape.bars)
+    cost, was, now = 0.0, model.shape.melody(before), model.shape.melody(after)
     for attribute in attributes.ATTRIBUTES:
         if attribute.name in model.sliders:
             change = (attribute.measure(now) - attribute.measure(was)) / model.sliders[attribute.name].std

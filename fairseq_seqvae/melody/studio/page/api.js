@@ -32,8 +32,8 @@ export async function tell(path, body) {
   return (await post(path, body)).json();
 }
 
-export async function sendFile(file, voice) {
-  const query = new URLSearchParams({ name: file.name.slice(-150) });
+export async function sendFile(file, voice, stepsPerQuarter) {
+  const query = new URLSearchParams({ name: file.name.slice(-150), steps_per_quarter: stepsPerQuarter });
   if (voice) query.set("voice", voice);
   const headers = { "Content-Type": "application/octet-stream" };
   return (await answer(await reach(`api/read?${query}`, { method: "POST", headers, body: file }))).json();

@@ -2,7 +2,7 @@
 
 import { $, htmlElement, miniRoll } from "./draw.js";
 import { sendFile } from "./api.js";
-import { cutNotes, describeMelody } from "./notes.js";
+import { cutNotes, describeMelody, sameMeter } from "./notes.js";
 
 // Which melody a corner shall be. `on` has: random(), file(), selected(), drawn(), tune(tune)
 export class SeedDialog {
@@ -41,7 +41,7 @@ export class SeedDialog {
   }
 }
 
-// Voice, tune and bars of a file. `on` has: model(), take(melody, target), listen(melody), quiet(), fail(sentence)
+// Voice, tune and bars of a file. `on` has: model(), models(), take(melody, target, model), listen(melody), quiet(), fail(sentence)
 export class FileDialog {
   constructor(on) {
     this.on = on;
@@ -58,7 +58,7 @@ export class FileDialog {
     $("file-play").addEventListener("click", () => on.listen(this.melody));
     $("file-take").addEventListener("click", () => {
       this.dialog.close();
-      on.take(this.melody, this.target);
+      on.take(this.melody, this.target, this.model);
     });
     this.dialog.addEventListener("close", () => on.quiet());
   }
@@ -72,8 +72,9 @@ export class FileDialog {
   async read(file) {
     this.file = file;
     this.model = this.on.model();
+    this.voice = null;
     try {
-      const found = await sendFile(file, null);
+      const found = await sendFile(file, null, 4);
       $("file-voice-field").hidden = !found.voices;
       $("file-title").textContent = file.name;
       if (found.voices) {
@@ -85,7 +86,7 @@ export class FileDialog {
         const melodic = found.voices.find((voice) => !voice.chords) || found.voices[0];
         $("file-voice").value = found.likely || melodic.id;
         await this.readVoice();
-      } else this.showTunes(found.tunes);
+      } else await this.showTunes(found.tunes);
     } catch (error) {
       this.on.fail(error.message);
     }
@@ -93,24 +94,51 @@ export class FileDialog {
 
   async readVoice() {
     try {
-      const found = await sendFile(this.file, $("file-voice").value);
+      this.voice = $("file-voice").value;
+      const found = await sendFile(this.file, this.voice, 4);
       if (!found.tunes) throw new Error("this voice cannot be told from another one: name the voices differently");
-      this.showTunes(found.tunes);
+      await this.showTunes(found.tunes);
     } catch (error) {
       this.on.fail(error.message);
     }
   }
 
-  showTunes(tunes) {
-    this.tunes = tunes;
+  async showTunes(tunes) {
+    this.tunes = { 4: tunes };
     $("file-tune-field").hidden = tunes.length < 2;
     $("file-tune").replaceChildren(...tunes.map((tune, i) => htmlElement("option", { value: i, textContent: tune.name })));
-    this.showTune();
+    await this.showTune();
     if (!this.dialog.open) this.dialog.showModal();
   }
 
-  showTune() {
-    const tune = this.tunes[Number($("file-tune").value) || 0];
+  // The model of the tune's meter: the one in use, if it is of this meter, or else the first; null: there is none.
+  fitting(meter) {
+    return [this.on.model(), ...this.on.models()].find((one) => sameMeter(one.meter, meter)) || null;
+  }
+
+  // The tune on the grid of a model.
+  async tuneFor(number, model) {
+    const steps = model.steps_per_quarter;
+    if (!this.tunes[steps]) {
+      const found = await sendFile(this.file, this.voice, steps);
+      this.tunes[steps] = found.tunes;
+    }
+    return this.tunes[steps][number] || this.tunes[4][number];
+  }
+
+  async showTune() {
+    try {
+      const number = Number($("file-tune").value) || 0;
+      const fitting = this.fitting(this.tunes[4][number].meter);
+      const model = fitting || this.on.model();
+      this.showBarsOf(await this.tuneFor(number, model), model, fitting !== null);
+    } catch (error) {
+      this.on.fail(error.message);
+    }
+  }
+
+  showBarsOf(tune, model, fits) {
+    this.model = model;
     const length = this.model.bars * this.model.steps_per_bar;
     const full = tune.starts.filter((start) => start + length <= tune.steps && cutNotes(tune.notes, start, start + length).length);
     this.starts = full.length ? full : [tune.starts[0] || 0];
@@ -120,8 +148,11 @@ export class FileDialog {
     $("file-bar").value = Math.max(0, this.starts.findIndex((start) => tune.notes.some((note) => note[1] === start)));
     $("file-bar-field").hidden = this.starts.length < 2;
     const remarks = [...tune.remarks];
-    if (tune.steps_per_bar !== this.model.steps_per_bar) {
-      remarks.unshift(`The tune is in ${tune.meter}, but this model knows ${this.model.meter}: its bars will not fit.`);
+    if (!fits) {
+      const known = [...new Set(this.on.models().map((one) => one.meter))].join(", ") || model.meter;
+      remarks.unshift(`The tune is in ${tune.meter}, which no model here knows (there is ${known}): its bars are counted as ${model.meter} and will not fit.`);
+    } else if (model.name !== this.on.model().name) {
+      remarks.unshift(`The tune is in ${tune.meter}: the studio changes to this meter, with a grid of its own.`);
     }
     $("file-remarks").replaceChildren(...remarks.slice(0, 8).map((text) => htmlElement("li", { textContent: text })));
     this.showBars();

@@ -7,7 +7,7 @@ import { Player, SOUND_NAMES } from "./sound.js";
 import { Store, hashToState, stateToHash } from "./store.js";
 import { FileDialog, SeedDialog } from "./dialogs.js";
 import { ask, fetchFile, saveBlob, tell } from "./api.js";
-import { cutNotes, describeMelody, isMelody, sameMelody } from "./notes.js";
+import { cutNotes, describeMelody, isCompound, isMelody, sameMelody } from "./notes.js";
 import { midiFile } from "./midi.js";
 import { resetSliders, showOutputs, showSliders, showTabs } from "./tools.js";
 import { scoreInWords, scoreOf } from "./score.js";
@@ -15,12 +15,15 @@ import { scoreInWords, scoreOf } from "./score.js";
 const CORNER_NAMES = ["upper left", "upper right", "lower left", "lower right"];
 const SIDES = [3, 5, 7, 9, 11];
 const POLL = 400; // milliseconds
+const TEMPOS = { "2/4": 100, "3/4": 150, "6/8": 180, "9/8": 180 }; // quarter notes per minute, to begin with
+const TEMPO = 160; // of other meters
 
 const arrived = location.hash.slice(1); // the link that led here, before the page writes its own
 const kept = $("studio-data") ? JSON.parse($("studio-data").textContent) : null;
 const player = new Player();
-let model = { name: null, meter: "4/4", bars: 4, steps_per_bar: 16, sliders: [], tunes: [], ready: false };
-let models = [];
+let model = { name: null, meter: "4/4", bars: 4, steps_per_bar: 16, steps_per_quarter: 4, sliders: [], tunes: [], ready: false };
+let models = []; // those that are open
+let firsts = {}; // grids that were decoded beforehand, by the name of the model
 let results = [];
 let drawing = false;
 let busy = 0;
@@ -40,7 +43,7 @@ const store = new Store({
   timeline: [],
   path: [],
   pathBars: 4,
-  tempo: 160,
+  tempo: TEMPO,
   loop: true,
   hover: true,
 });
@@ -271,10 +274,12 @@ function seedChip(number) {
 
 const files = new FileDialog({
   model: () => model,
+  models: () => models,
   listen: (melody) => hear([melody], { kind: "file" }),
   quiet: () => player.playing && player.tag.kind === "file" && player.stop(),
   fail: (sentence) => say(sentence, "bad"),
-  take(melody, target) {
+  async take(melody, target, chosen) {
+    if (chosen.name !== model.name) await changeModel(chosen);
     if (target === null) {
       select(melody);
       hearSelected();
@@ -326,21 +331,25 @@ const roll = new Roll({
   },
 });
 
+// Steps of a beat: a dotted quarter of 6/8, a quarter of 3/4.
 function beat() {
   const [beats, unit] = model.meter.split("/").map(Number);
-  return beats % 3 === 0 && beats > 3 && unit === 8 ? 6 : 16 / unit;
+  return ((isCompound(beats) ? 3 : 1) * 4 * model.steps_per_quarter) / unit;
 }
 
 // Steps that share a beam: half a bar of 4/4, a dotted quarter of 6/8, or else a quarter.
 function beamed() {
-  return model.meter === "4/4" || model.meter === "2/2" ? 8 : Math.max(4, beat());
+  return model.meter === "4/4" || model.meter === "2/2" ? model.steps_per_bar / 2 : Math.max(model.steps_per_quarter, beat());
 }
 
 function showScore() {
   const { selected } = store.state;
   const box = $("score");
   box.setAttribute("aria-label", scoreInWords(selected.notes));
-  box.replaceChildren(scoreOf(selected.notes, selected.steps, model.meter, model.steps_per_bar, beat(), beamed(), Math.max(260, box.clientWidth)));
+  const scale = 4 / model.steps_per_quarter; // the score counts in sixteenths
+  const notes = selected.notes.map(([pitch, start, length]) => [pitch, start * scale, length * scale]);
+  const widths = [model.steps_per_bar, beat(), beamed()].map((width) => width * scale);
+  box.replaceChildren(scoreOf(notes, selected.steps * scale, model.meter, ...widths, Math.max(260, box.clientWidth)));
 }
 
 async function slideTo(values) {
@@ -534,7 +543,7 @@ async function save(format, tunes, name) {
     return;
   }
   if (kept) {
-    saveBlob(new Blob([midiFile(heard, store.state.tempo, model.meter)], { type: "audio/midi" }), `${name}.mid`);
+    saveBlob(new Blob([midiFile(heard, store.state.tempo, model.meter, model.steps_per_quarter)], { type: "audio/midi" }), `${name}.mid`);
     return;
   }
   const body = {
@@ -542,6 +551,7 @@ async function save(format, tunes, name) {
     name,
     tempo: store.state.tempo,
     meter: model.meter,
+    steps_per_quarter: model.steps_per_quarter,
     tunes: heard.map((tune) => ({ name: tune.name || "Melody", notes: tune.notes, steps: tune.steps })),
   };
   const file = await working("Writing …", () => fetchFile(body));
@@ -558,6 +568,7 @@ function gridTunes() {
 let linkTimer = 0;
 store.listeners.push((state, before) => {
   const changed = (...names) => names.some((name) => state[name] !== before[name]);
+  if (state.model !== model.name) adopt(models.find((one) => one.name === state.model) || model); // undone, or redone
   player.tempo = state.tempo;
   player.loop = state.loop;
   grid.show(state);
@@ -643,7 +654,7 @@ function connect() {
   $("sound").addEventListener("change", () => (player.sound = $("sound").value));
   $("path-bars").addEventListener("change", () => store.set({ pathBars: Number($("path-bars").value) }, false));
   $("size").addEventListener("change", () => resize(Number($("size").value)));
-  $("meter").addEventListener("change", () => useModel(models.find((one) => one.name === $("meter").value), true));
+  $("meter").addEventListener("change", () => changeModel(models.find((one) => one.name === $("meter").value)));
   document.addEventListener("keydown", shortcut);
   document.addEventListener("dragover", (event) => event.dataTransfer.types.includes("Files") && event.preventDefault());
   document.addEventListener("drop", (event) => {
@@ -721,42 +732,80 @@ function fillSelects() {
   );
 }
 
-function showGrid(name, shape, given) {
-  const count = shape.bars * shape.steps_per_bar;
+function showGrid(given, undoable = false) {
+  const count = model.bars * model.steps_per_bar;
   store.set(
     {
-      model: name,
+      model: model.name,
       steps: count,
       corners: given.corners.map((corner) => ({ ...corner, steps: count })),
       side: given.rows,
       cells: given.tunes,
       edits: {},
       path: [],
+      timeline: [],
       filled: true,
       cell: 0,
       selected: { name: given.corners[0].name || "Melody", notes: given.tunes[0], steps: count },
+      tempo: TEMPOS[model.meter] || TEMPO,
     },
-    false,
+    undoable,
   );
 }
 
 function shapeOf(first) {
   const [beats, unit] = first.meter.split("/").map(Number);
-  return { meter: first.meter, bars: first.bars, steps_per_bar: (beats * 16) / unit };
+  const quarter = first.steps_per_quarter || 4;
+  return { meter: first.meter, bars: first.bars, steps_per_quarter: quarter, steps_per_bar: (beats * 4 * quarter) / unit };
 }
 
-async function useModel(chosen, anew) {
+// What follows is asked of this model. The state stays as it is.
+function adopt(chosen) {
+  player.stop();
   model = chosen;
-  $("about").textContent = aboutModel(chosen);
-  showSliders(model.sliders, slideTo);
-  if (!anew && store.state.cells.length && store.state.steps === model.bars * model.steps_per_bar) return;
+  player.stepsPerQuarter = model.steps_per_quarter;
+  blendEnds = [null, null];
+  showBlendEnds();
+  showResults([]);
+  if (model.ready) {
+    $("about").textContent = aboutModel(model);
+    showSliders(model.sliders, slideTo);
+    $("meter").value = model.name;
+  }
+}
+
+// Another meter: its own grid takes the place of this one, until that is undone.
+async function changeModel(chosen) {
+  const first = firsts[chosen.name];
+  adopt(chosen);
+  if (first) {
+    showGrid(first.grid, true);
+    say(`Now in ${model.meter}. Undo brings back what was there.`);
+  } else await fillAnew();
+}
+
+async function fillAnew() {
   const count = model.bars * model.steps_per_bar;
   const corners = [0, 1, 2, 3].map((i) => {
     const tune = model.tunes[Math.floor((i * model.tunes.length) / 4)];
     return tune ? { name: tune.name, notes: tune.notes, steps: count } : { seed: i + 1 };
   });
-  store.set({ model: model.name, steps: count, edits: {}, path: [], timeline: [], cell: 0 }, false);
+  const { side } = store.state;
+  const tempo = TEMPOS[model.meter] || TEMPO;
+  const cells = Array.from({ length: side * side }, () => []);
+  store.set({ model: model.name, steps: count, corners, cells, edits: {}, path: [], timeline: [], cell: 0, filled: false, tempo });
   await fill(corners);
+}
+
+function showMeters() {
+  $("meter-field").hidden = models.length < 2;
+  $("meter").replaceChildren(...models.map((one) => htmlElement("option", { value: one.name, textContent: meterName(one) })));
+  $("meter").value = model.name;
+}
+
+// Two models of one meter are told apart by their names.
+function meterName(one) {
+  return models.filter((other) => other.meter === one.meter).length > 1 ? `${one.meter} (${one.name})` : one.meter;
 }
 
 function aboutModel(one) {
@@ -766,15 +815,28 @@ function aboutModel(one) {
   return `A SeqVAE of ${one.bars} bars in ${one.meter}, ${one.dim} numbers per melody${trained}.${back}`;
 }
 
-async function waitForModels() {
+// Until the model of this name is open (null: the first of all); the others come to the menu when they are.
+async function waitForModel(name) {
   for (;;) {
     const found = (await ask("models")).models;
     const bad = found.find((one) => one.error);
     if (bad) throw new Error(bad.error);
-    if (found.every((one) => one.ready)) return found;
+    models = found.filter((one) => one.ready);
+    const wanted = models.find((one) => one.name === (name || found[0].name));
+    if (wanted) {
+      if (models.length < found.length) setTimeout(() => waitForOthers(), POLL);
+      return wanted;
+    }
     say("The model is warming up …", "wait");
     await new Promise((resolve) => setTimeout(resolve, POLL));
   }
+}
+
+async function waitForOthers() {
+  const found = (await ask("models")).models;
+  models = found.filter((one) => one.ready);
+  showMeters();
+  if (models.length < found.length && !found.some((one) => one.error)) setTimeout(() => waitForOthers(), POLL);
 }
 
 async function start() {
@@ -793,23 +855,24 @@ async function start() {
   connect();
   showPlaying();
   if (kept) {
-    model = { ...model, ...shapeOf(kept) };
-    showGrid(null, model, kept.grid);
+    adopt({ ...model, ...shapeOf(kept) });
+    showGrid(kept.grid);
     restore();
     $("about").textContent = "This page plays by itself: it needs no network and no server.";
     return;
   }
   try {
-    const first = Object.entries(await ask("first"))[0];
-    if (first) {
-      model = { ...model, name: first[0], ...shapeOf(first[1]) };
-      showGrid(first[0], model, first[1].grid);
+    firsts = await ask("first");
+    const linked = arrived ? hashToState(arrived) : null;
+    const name = linked && firsts[linked.model] ? linked.model : Object.keys(firsts)[0] || null;
+    if (name) {
+      adopt({ ...model, name, ...shapeOf(firsts[name]) });
+      showGrid(firsts[name].grid);
     }
-    models = await waitForModels();
+    adopt(await waitForModel(name));
     sayNothing();
-    $("meter-field").hidden = models.length < 2;
-    $("meter").replaceChildren(...models.map((one) => htmlElement("option", { value: one.name, textContent: one.meter })));
-    await useModel(models[0], !first);
+    showMeters();
+    if (!name) await fillAnew();
     await restore();
     document.body.classList.add("ready");
   } catch (error) {
@@ -819,7 +882,7 @@ async function start() {
 
 // Bring back what the link holds.
 async function restore() {
-  const found = arrived ? hashToState(arrived, steps()) : null;
+  const found = arrived ? hashToState(arrived) : null;
   if (!found) return;
   if (kept) {
     const { timeline, path, tempo, loop } = found;
@@ -827,7 +890,13 @@ async function restore() {
     return;
   }
   const { filled, edits, selected, cell, ...rest } = found;
-  if (rest.corners.some((corner) => "notes" in corner && !isMelody(corner.notes, steps()))) return;
+  const wanted = models.find((one) => one.name === rest.model);
+  if (rest.model !== null && !wanted) {
+    say(`The link is of another model (${rest.model}), which is not open here.`, "bad");
+    return;
+  }
+  const known = [...rest.corners.filter((corner) => "notes" in corner).map((corner) => corner.notes), ...Object.values(edits)];
+  if (!known.every((notes) => isMelody(notes, steps()))) return;
   store.set({ ...rest, model: model.name }, false);
   await fill(rest.corners);
   store.set({ edits, selected, cell, filled }, false);

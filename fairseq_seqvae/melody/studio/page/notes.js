@@ -24,6 +24,18 @@ export function isMelody(notes, steps) {
   return true;
 }
 
+// Whether beats are counted in threes: 6/8 and 9/8, but not 3/4.
+export function isCompound(beats) {
+  return beats % 3 === 0 && beats > 3;
+}
+
+// Whether bars are of one length and counted alike: 4/4 and 2/2 are, 3/4 and 6/8 are not.
+export function sameMeter(one, other) {
+  const [beats, unit] = one.split("/").map(Number);
+  const [otherBeats, otherUnit] = other.split("/").map(Number);
+  return beats * otherUnit === otherBeats * unit && isCompound(beats) === isCompound(otherBeats);
+}
+
 export function sameMelody(a, b) {
   return a === b || JSON.stringify(a) === JSON.stringify(b);
 }

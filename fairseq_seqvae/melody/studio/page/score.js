@@ -10,7 +10,8 @@ const NATURAL = [0, 2, 4, 5, 7, 9, 11];
 const SHARP_PLACES = [8, 5, 9, 6, 3, 7, 4]; // of key signatures: half spaces above the lowest line
 const FLAT_PLACES = [4, 7, 3, 6, 2, 5, 1];
 const SHARP_ORDER = [3, 0, 4, 1, 5, 2, 6]; // letters
-const LENGTHS = [16, 12, 8, 6, 4, 3, 2, 1];
+const LENGTHS = [16, 12, 8, 6, 4, 3, 2, 1.5, 1, 0.5]; // in sixteenths
+const DOTTED = [12, 6, 3, 1.5];
 const CLEF =
   "M.52 .62C-.15 .62-.2-.42.42-.5C1.3-.6 1.55.98.4 1.05C-.95 1.1-1.3-.3-.62-1.25C-.05-2.05.95-2.75.92-3.95C.9-5.1.2-5.05.02-4.2" +
   "C-.1-3.6.05-2.9.2-2.1L.78 1.75C.95 2.75-.1 2.95-.35 2.35";
@@ -37,10 +38,12 @@ function inSignature(letter, fifths) {
 function eventsOf(notes, from, to, beat) {
   const events = [];
   let now = from;
+  // In 6/8 what goes on after a beat is tied to it, unless it lasts whole beats.
+  const fits = (value) => beat % 3 > 0 || value <= beat || value % beat === 0;
   const write = (pitch, start, end, tiedOn) => {
     for (let at = start; at < end; ) {
       const room = (at - from) % beat ? beat - ((at - from) % beat) : end - at;
-      const length = LENGTHS.find((value) => value <= Math.min(end - at, room));
+      const length = LENGTHS.find((value) => value <= Math.min(end - at, room) && fits(value));
       events.push({ pitch, start: at, length, tied: pitch !== null && (at + length < end || tiedOn) });
       at += length;
     }
@@ -93,7 +96,7 @@ class Staff {
     const open = length >= 8;
     const shape = { cx: x, cy: y, rx: UNIT * (open ? 0.56 : 0.62), ry: UNIT * 0.43, transform: `rotate(-22 ${x} ${y})` };
     this.group.append(svgElement("ellipse", { ...shape, class: open ? "open" : "ink" }));
-    if ([3, 6, 12].includes(length)) this.dot(x + UNIT * 1.15, place % 2 ? y : y - UNIT / 2);
+    if (DOTTED.includes(length)) this.dot(x + UNIT * 1.15, place % 2 ? y : y - UNIT / 2);
   }
 
   dot(x, y) {
@@ -101,7 +104,7 @@ class Staff {
   }
 
   rest(x, length) {
-    const plain = LENGTHS.find((value) => value <= length && ![3, 6, 12].includes(value));
+    const plain = LENGTHS.find((value) => value <= length && !DOTTED.includes(value));
     const y = 2 * UNIT;
     if (plain >= 8) {
       const top = plain === 16 ? y - UNIT : y - UNIT / 2;
@@ -111,7 +114,7 @@ class Staff {
     } else {
       this.path("M-.45-.5C-.35-.1.25-.15.5-.55L0 1.1", "rest", x, y, UNIT);
       this.group.append(svgElement("circle", { cx: x - 0.4 * UNIT, cy: y - 0.55 * UNIT, r: 0.24 * UNIT, class: "ink" }));
-      if (plain === 1) {
+      if (plain <= 1) {
         this.path("M-.55.4C-.45.8.1.75.3.3", "rest", x, y, UNIT);
         this.group.append(svgElement("circle", { cx: x - 0.52 * UNIT, cy: y + 0.35 * UNIT, r: 0.24 * UNIT, class: "ink" }));
       }
@@ -128,7 +131,7 @@ class Staff {
     const reach = up ? Math.min(...group.map((n) => this.y(n.place))) - 3 * UNIT : Math.max(...group.map((n) => this.y(n.place))) + 3 * UNIT;
     const end = up ? Math.min(reach, 2 * UNIT) : Math.max(reach, 2 * UNIT);
     for (const note of group) this.line(note.x + side, this.y(note.place), note.x + side, end, "stem");
-    const flags = (note) => (note.length < 2 ? 2 : note.length < 4 ? 1 : 0);
+    const flags = (note) => (note.length < 1 ? 3 : note.length < 2 ? 2 : note.length < 4 ? 1 : 0);
     if (group.length === 1) {
       const [note] = group;
       for (let flag = 0; flag < flags(note); flag += 1) {
@@ -144,16 +147,18 @@ class Staff {
       this.group.append(svgElement("rect", { x: x1, y, width: x2 - x1, height, class: "ink" }));
     };
     bar(group[0].x + side - 0.6, group[group.length - 1].x + side + 0.6, 0);
-    group.forEach((note, number) => {
-      if (flags(note) < 2) return;
-      const next = group[number + 1];
-      if (next && flags(next) === 2) bar(note.x + side - 0.6, next.x + side + 0.6, 1);
-      else if (!(number > 0 && flags(group[number - 1]) === 2)) {
-        const stub = next ? 1 : -1;
-        const x = note.x + side;
-        bar(Math.min(x, x + stub * UNIT), Math.max(x, x + stub * UNIT), 1);
-      }
-    });
+    for (const level of [1, 2]) {
+      group.forEach((note, number) => {
+        if (flags(note) <= level) return;
+        const next = group[number + 1];
+        if (next && flags(next) > level) bar(note.x + side - 0.6, next.x + side + 0.6, level);
+        else if (!(number > 0 && flags(group[number - 1]) > level)) {
+          const stub = next ? 1 : -1;
+          const x = note.x + side;
+          bar(Math.min(x, x + stub * UNIT), Math.max(x, x + stub * UNIT), level);
+        }
+      });
+    }
     return up;
   }
 

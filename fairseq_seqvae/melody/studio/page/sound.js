@@ -15,7 +15,8 @@ export const SOUND_NAMES = Object.keys(SOUNDS);
 export class Player {
   constructor() {
     this.context = null;
-    this.tempo = 160;
+    this.tempo = 160; // quarter notes per minute
+    this.stepsPerQuarter = 4;
     this.loop = true;
     this.sound = SOUND_NAMES[0];
     this.onMove = () => {};
@@ -25,6 +26,10 @@ export class Player {
     this.waves = new Map();
     this.timer = 0;
     this.marks = [];
+  }
+
+  get secondsPerStep() {
+    return 60 / (this.tempo * this.stepsPerQuarter);
   }
 
   get playing() {
@@ -109,7 +114,7 @@ export class Player {
         }
         this.step = 0;
       }
-      const seconds = 15 / this.tempo;
+      const seconds = this.secondsPerStep;
       const note = this.index.get(this.step);
       if (note) this.sing(note[0], this.due, note[2] * seconds);
       this.marks.push([this.due, this.step]);
@@ -122,7 +127,7 @@ export class Player {
     const now = this.context.currentTime;
     while (this.marks.length > 1 && this.marks[1][0] <= now) this.marks.shift();
     if (!this.marks.length || this.marks[0][0] > now) return;
-    let step = this.marks[0][1] + Math.min(1, ((now - this.marks[0][0]) * this.tempo) / 15);
+    let step = this.marks[0][1] + Math.min(1, (now - this.marks[0][0]) / this.secondsPerStep);
     for (let number = 0; number < this.parts.length; number += 1) {
       if (step < this.parts[number].steps || number === this.parts.length - 1) {
         this.onMove(this.tag, number, step);

@@ -3,6 +3,7 @@
 import { isMelody } from "./notes.js";
 
 const MOST_UNDO = 100;
+const LONGEST = 1024; // steps of a melody of a link
 const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 export class Store {
@@ -37,13 +38,15 @@ export class Store {
     this.step(this.future, this.past);
   }
 
-  // Tempo, sound and the like stay as they are.
+  // Tempo, sound and the like stay as they are; but each meter has its own tempo.
   step(from, to) {
     if (!from.length) return;
     const before = this.state;
     to.push(before);
-    const { tempo, loop, sound, hover, pathBars } = before;
-    this.state = { ...from.pop(), tempo, loop, sound, hover, pathBars };
+    const { loop, sound, hover, pathBars } = before;
+    const found = from.pop();
+    const { tempo } = found.model === before.model ? before : found;
+    this.state = { ...found, tempo, loop, sound, hover, pathBars };
     this.tell(before);
   }
 }
@@ -56,7 +59,7 @@ function packNotes(notes) {
   return notes.map((note) => note.map(digits).join("")).join("");
 }
 
-function unpackNotes(text, steps) {
+function unpackNotes(text, steps = LONGEST) {
   const values = [];
   for (let i = 0; i + 1 < text.length; i += 2) values.push(DIGITS.indexOf(text[i]) * 64 + DIGITS.indexOf(text[i + 1]));
   const notes = [];
@@ -70,7 +73,7 @@ function packTune(tune) {
 }
 
 function unpackTune([name, text, steps]) {
-  if (!Number.isInteger(steps) || steps < 1 || steps > 1024) throw new Error("no length");
+  if (!Number.isInteger(steps) || steps < 1 || steps > LONGEST) throw new Error("no length");
   return { name: String(name).slice(0, 80), notes: unpackNotes(String(text), steps), steps };
 }
 
@@ -96,7 +99,7 @@ export function stateToHash(state) {
 }
 
 // The fields of a link, or null if it is none of ours.
-export function hashToState(hash, steps) {
+export function hashToState(hash) {
   try {
     const text = atob(hash.replaceAll("-", "+").replaceAll("_", "/"));
     const packed = JSON.parse(new TextDecoder().decode(Uint8Array.from(text, (char) => char.charCodeAt(0))));
@@ -108,7 +111,7 @@ export function hashToState(hash, steps) {
       corners: packed.c.map((c) => (Array.isArray(c) ? unpackTune(c) : { seed: Math.abs(Math.trunc(Number(c))) % 2 ** 32 })),
       side,
       filled: packed.f === 1,
-      edits: Object.fromEntries(packed.e.filter(([c]) => isCell(c)).map(([c, notes]) => [c, unpackNotes(notes, steps)])),
+      edits: Object.fromEntries(packed.e.filter(([c]) => isCell(c)).map(([c, notes]) => [c, unpackNotes(notes)])),
       selected: unpackTune(packed.s),
       cell: isCell(packed.k) ? packed.k : null,
       timeline: packed.t.slice(0, 64).map(unpackTune),
