@@ -18,17 +18,7 @@ HYBRID = {"encoder": "convolutional", "decoder": "hybrid", "conv_channels": "5,6
 HIERARCHICAL = {"decoder": "hierarchical", "segment_length": 3, "conductor_dim": 6, "latent_positions": 8}
 LOOKBACK = {**HIERARCHICAL, "lookback": "1,2"}
 STEPWISE = {"decoder": "stepwise", "latent_positions": 4}
-<<<<<<< HEAD
-KINDS = {
-    "recurrent": {},
-    "hybrid": HYBRID,
-    "hierarchical": HIERARCHICAL,
-    "lookback": LOOKBACK,
-    "stepwise": STEPWISE,
-}
-=======
 KINDS = {"recurrent": {}, "hybrid": HYBRID, "hierarchical": HIERARCHICAL, "lookback": LOOKBACK, "stepwise": STEPWISE}
->>>>>>> main
 VARIANTS = [{}, {"latent_input": True}, {"latent_output": True, "decoder_layers": 2, "decoder_residual": True}]
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
