@@ -208,11 +208,6 @@ class SeqVAEConfig(FairseqDataclass):
             "--disc-lm {disc_lm} needs --disc-inputs with likelihood, not {disc_inputs}.",
         ),
         Relation(
-            ("disc_inputs", "labels"),
-            lambda names, labels: names == "tokens" or not labels,
-            "--disc-inputs {disc_inputs} knows no labels: omit it, or --labels {labels}.",
-        ),
-        Relation(
             ("disc_spectral_norm", "discriminator"),
             lambda normalised, discriminator: not normalised or discriminator != "rnn",
             "--disc-spectral-norm is for --discriminator cnn, not {discriminator}: omit it.",

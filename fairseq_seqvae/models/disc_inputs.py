@@ -27,11 +27,13 @@ def informed(build_reader: Callable[[], nn.Module], cfg: Any, task: Any, decoder
         prior: its p(z)
 
     Raises:
-        ValueError: the language model of ``disc_lm`` is none
+        ValueError: the language model of ``disc_lm`` is none, or the sequences have labels
     """
     given = disc_inputs(getattr(cfg, "disc_inputs", "tokens"))
     if given == ["tokens"]:
         return build_reader()
+    if getattr(task, "labels", None) is not None:
+        raise ValueError(f"--disc-inputs {cfg.disc_inputs} knows no labels: omit it, or --labels {task.cfg.labels}.")
     features: list[nn.Module] = []
     if "ngrams" in given:
         features.append(NgramCounts(_training_data(task), cfg.disc_ngrams))

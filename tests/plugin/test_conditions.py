@@ -418,6 +418,17 @@ def test_a_folder_that_is_not_there_is_refused(labelled, flags, message):
         make_training(labelled.folder, flags, criterion=ELBO)
 
 
+def test_counts_of_ngrams_know_no_labels(labelled):
+    with pytest.raises(ValueError, match="--disc-inputs ngrams knows no labels: omit it, or --labels label"):
+        make_training(labelled.folder, LABELS, "--disc-inputs ngrams")
+
+
+def test_a_real_sentence_of_another_split_has_its_label(labelled):
+    training = make_training(labelled.folder, LABELS, "--gen-pretrain-updates 0 --disc-real valid")
+    training.update(training.batches()[0])
+    assert training.trainer.get_num_updates() == 1
+
+
 def test_a_condition_needs_a_model_that_knows_it(labelled, toy, tmp_path):
     with pytest.raises(ValueError, match="--condition 'x' is no label of this model: give one of"):
         generate(labelled, "--gen-subset prior --num-draws 2 --beam 1 --condition x")
