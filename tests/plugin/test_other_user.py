@@ -52,7 +52,7 @@ def program(name):
     return Path(sys.executable).parent / f"fairseq-{name}"
 
 
-def test_trains_generates_and_exports(as_nobody, installed, toy, tmp_path):
+def test_trains_generates_measures_and_exports(as_nobody, installed, toy, tmp_path):
     plugin = ("--user-dir", installed / "fairseq_seqvae")
     own, before = tmp_path / "own", sorted(installed.rglob("*"))
     training = commands.training_flags(toy.folder, own / "ck", "--max-update 2", criterion=ELBO)
@@ -64,6 +64,9 @@ def test_trains_generates_and_exports(as_nobody, installed, toy, tmp_path):
     status, said = as_nobody(program("generate"), commands.generation_flags(toy.folder, checkpoint), drawing, *plugin)
     assert status == 0 and len(commands.hypotheses(said)) == 3, said[-3000:]
     export = (sys.executable, "-m", "fairseq_seqvae", "export", checkpoint, "--out")
+    measure = sys.executable, "-m", "fairseq_seqvae", "measure", toy.folder, "--path", checkpoint, "--cpu"
+    status, said = as_nobody(*measure, "--importance-samples 2 --walks 0")
+    assert status == 0 and "nats per token" in said, said[-3000:]
     status, said = as_nobody(*export, own / "small.pt")
     assert status == 0 and (own / "small.pt").exists(), said
     status, said = as_nobody(*export, tmp_path / "small.pt")
