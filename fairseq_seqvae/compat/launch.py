@@ -69,7 +69,12 @@ def launch_by_torchrun_on_cpus(original: Function) -> Function:
 
 
 def distribute_on_cpus(original: Function) -> Function:
-    """Name no GPU to torch's wrapper of a model on the CPU."""
+    """Name no GPU to torch's wrapper of a model on the CPU, and let it sum gradients in one order throughout.
+
+    After the first update of a run, torch sorts the gradients by their arrival, and so the order in which those of more
+    than two processes are summed; in a resumed run that update is another one. Where it looks for unused parameters,
+    it sorts nothing.
+    """
 
     @functools.wraps(original, updated=())
     def distributed_data_parallel(
@@ -77,6 +82,7 @@ def distribute_on_cpus(original: Function) -> Function:
     ) -> Any:
         if not any(p.is_cuda for p in module.parameters()):
             device_ids = output_device = None
+            kwargs["find_unused_parameters"] = True
         return original(module, device_ids=device_ids, output_device=output_device, **kwargs)
 
     return distributed_data_parallel

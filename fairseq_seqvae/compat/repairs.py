@@ -131,7 +131,8 @@ REPAIRS = (
         launch.distribute_on_cpus,
         module="fairseq.models.distributed_fairseq_model",
         attribute="DistributedDataParallel",
-        without="Several processes on CPUs with `--ddp-backend pytorch_ddp` end in a `ValueError` about `device_ids`.",
+        without="Several processes on CPUs with `--ddp-backend pytorch_ddp` end in a `ValueError` about `device_ids`. "
+        "More than two do not resume exactly: torch sums gradients in another order after the first update of a run.",
         line="fairseq/models/distributed_fairseq_model.py:62",
         code="device_ids=[args.device_id]",
         since=OLDEST,

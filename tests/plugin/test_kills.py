@@ -257,10 +257,7 @@ def kill_often(plan: Plan, data, folder: Path, processes: int, kills: int) -> No
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize(
-    "processes",
-    [1, 2, pytest.param(4, marks=pytest.mark.xfail(reason="does not end as a run not killed"))],
-)
+@pytest.mark.parametrize("processes", [1, 2, 4])
 def test_training_survives_many_kills(toy, tmp_path, processes):
     print("\n| processes | phase | killed | kills | updates made again |")
     plan = Plan("", gen_pretrain=10, disc_pretrain=10, max_update=30)

@@ -1,4 +1,4 @@
-"""Training in two processes: that of one process with twice the batches, bit for bit; mistaken launches are refused."""
+"""Training in several processes: that of one with larger batches, bit for bit; mistaken launches are refused."""
 
 import commands
 import pytest
@@ -48,6 +48,16 @@ def test_two_processes_train_like_one_with_twice_the_batches(toy, tmp_path, back
         lines = [without_speed(line) for line in json_lines(both, tag)]
         assert lines == [without_speed(line) for line in json_lines(alone, tag)] and len(lines) == count
     assert both.count("Saved checkpoint") == alone.count("Saved checkpoint") == 5
+
+
+@pytest.mark.slow
+def test_four_processes_resume_exactly(toy, tmp_path):
+    # For more than two, the order of a sum of gradients depends on how they are bundled.
+    for folder, stops in (("whole", [9]), ("resumed", [6, 9])):
+        for stop in stops:
+            flags = f"--max-update {stop} --gen-pretrain-updates 3 --disc-pretrain-updates 2"
+            run("train", training_flags(toy.folder, tmp_path / folder, flags, distributed(4)), processes=4)
+    assert_same_training(*(tmp_path / folder / "checkpoint_last.pt" for folder in ("whole", "resumed")))
 
 
 @pytest.mark.slow
