@@ -131,7 +131,7 @@ def read_methods(config: Path) -> dict[str, Any]:
     file = config / "methods.yaml"
     if not file.is_file():
         raise ValueError(f"--config {config} has no methods.yaml: give a folder such as examples/oracle/config.")
-    return s.read_yaml(file)
+    return s.read_yaml(file, groups=False)
 
 
 class Cells:

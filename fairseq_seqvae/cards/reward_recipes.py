@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fairseq_seqvae.runs import steps as s
 
 BASE = "base"  # the model before the rewards, and what can be had from it without training
@@ -62,7 +60,7 @@ class Recipes:
             raise ValueError(
                 f"--config {folder} has no {', '.join(missing)}: give a folder such as examples/rewards/recipes."
             )
-        models, rules, policies = (yaml.safe_load((folder / name).read_text(encoding="utf-8")) for name in _FILES)
+        models, rules, policies = (s.read_yaml(folder / name, groups=False) for name in _FILES)
         found = {name: _rule(recipe, policies["policies"]) for name, recipe in rules.items()}
         for name, rule in found.items():
             if rule.model not in models:

@@ -26,8 +26,12 @@ class Interrupted(StepError):
     """The user stopped a step."""
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, groups: bool = True) -> dict[str, Any]:
     """The mapping in a YAML file, of plain values.
+
+    Args:
+        path: the file
+        groups: its values must be mappings, too
 
     Raises:
         ValueError: the file holds anything else
@@ -38,7 +42,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())[:200]}): correct it.") from None
-    if not isinstance(found, dict) or not all(isinstance(value, dict) for value in found.values()):
+    if not isinstance(found, dict) or (groups and not all(isinstance(value, dict) for value in found.values())):
         raise ValueError(f"{path} must hold names with options below each, as in examples/names/config/seqvae.yaml.")
     return found
 
