@@ -14,6 +14,7 @@ from fairseq_seqvae.cards.latent_recipes import Recipes
 from fairseq_seqvae.runs import steps
 
 EXAMPLES = commands.ROOT / "examples"
+HEAVY = pytest.mark.heavy  # says little beside the others
 CONFIGS = [path for path in sorted(EXAMPLES.glob("*/config/*.yaml")) if path.name != "methods.yaml"]
 
 
@@ -164,7 +165,7 @@ def test_one_command_makes_a_model_of_the_studio(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["bars2", "bars16", "jigs", "slipjigs"])
+@pytest.mark.parametrize("recipe", ["bars16", "slipjigs", *(pytest.param(r, marks=HEAVY) for r in ("bars2", "jigs"))])
 def test_the_melody_example_runs_with_windows_of_other_lengths(recipe, tmp_path):
     pytest.importorskip("mido")
     run_example("melody", tmp_path, "--recipe", recipe)

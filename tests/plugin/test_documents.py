@@ -76,7 +76,7 @@ def known_flags() -> set[str]:
     for group in ("task", "model", "criterion", "optimizer", "lr_scheduler"):
         found |= {f"--{key.replace('_', '-')}" for key in configs[group]}
     sources = [*(ROOT / "fairseq_seqvae").rglob("*.py"), *(file for file in (ROOT / "scripts").iterdir())]
-    sources += [*(ROOT / "examples").glob("*/run"), ROOT / "examples" / "oracle" / "card"]
+    sources += [file for file in (ROOT / "examples").glob("*/*") if not file.suffix]  # scripts
     for file in sources:
         if file.is_file():
             found |= set(re.findall(r"[\"'](--[a-z][\w-]+)[\"']", file.read_text(encoding="utf-8")))
