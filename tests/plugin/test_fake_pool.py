@@ -32,7 +32,8 @@ def model():
     decoder = SeqVAEDecoder(dictionary, embedding, options)
     with torch.no_grad():
         decoder.output.weight.mul_(8)
-    return types.SimpleNamespace(decoder=decoder, prior=StandardNormal(LATENT), dictionary=dictionary)
+    prior = StandardNormal(LATENT)
+    return types.SimpleNamespace(decoder=decoder, prior=prior, dictionary=dictionary, conditions=None)
 
 
 def criterion(model, plan=(2, 100, 1, 5), **values):
