@@ -31,7 +31,7 @@ def read_yaml(path: Path, groups: bool = True) -> dict[str, Any]:
 
     Args:
         path: the file
-        groups: its values must be mappings, too
+        groups: its values must be mappings, not lists of names
 
     Raises:
         ValueError: the file holds anything else
@@ -42,7 +42,12 @@ def read_yaml(path: Path, groups: bool = True) -> dict[str, Any]:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())[:200]}): correct it.") from None
-    if not isinstance(found, dict) or (groups and not all(isinstance(value, dict) for value in found.values())):
+
+    def fits(value: Any) -> bool:
+        names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+        return isinstance(value, dict) or (names and not groups)
+
+    if not isinstance(found, dict) or not all(map(fits, found.values())):
         raise ValueError(f"{path} must hold names with options below each, as in examples/names/config/seqvae.yaml.")
     return found
 

@@ -82,7 +82,7 @@ class TestFit:
 class TestEncode:
     def test_means_and_samples(self, trained):
         model, task = figures.load(trained.checkpoint, trained.folder)
-        ids, tokens, lengths = figures.read_split(task, "test", 7)
+        ids, tokens, lengths, _ = figures.read_split(task, "test", 7)
         posterior = model.encoder.posterior(tokens, lengths)
         means, samples = (encode(model, task, "test", 7, source) for source in ("means", "samples"))
         np.testing.assert_allclose(means, posterior.mean.detach().numpy(), rtol=1e-5)

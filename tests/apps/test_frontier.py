@@ -38,8 +38,8 @@ def test_both_kinds_have_as_many_updates_and_differ_by_the_reward(frontier, plan
     longer, reward = found.values()
     assert longer.optimization == reward.optimization and longer.lr_scheduler == reward.lr_scheduler
     turns = reward.task.gen_pretrain_updates, reward.task.disc_pretrain_updates
-    assert turns == (0, plan["discriminator_first"])
-    assert reward.optimization.max_update == 2 * plan["turns"] + plan["discriminator_first"]
+    assert turns == (0, plan["updates"]["discriminator_first"])
+    assert reward.optimization.max_update == 2 * plan["updates"]["turns"] + plan["updates"]["discriminator_first"]
     assert reward.criterion.pg_latent == "prior" and reward.model.decoder == longer.model.decoder == "hybrid"
 
 

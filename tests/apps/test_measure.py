@@ -52,7 +52,7 @@ def test_the_figures_are_means_of_the_values_of_each_sequence(trained, capsys, t
 def test_likelihoods_are_those_of_the_model_that_fairseq_runs(fixture, request):
     trained = request.getfixturevalue(fixture)
     model, task = figures.load(trained.checkpoint, trained.folder)
-    ids, tokens, lengths = figures.read_split(task, "test", 4)
+    ids, tokens, lengths, _ = figures.read_split(task, "test", 4)
     sample = task.dataset("test").collater([task.dataset("test")[int(i)] for i in ids])
     with torch.no_grad():
         logits, _ = model(**sample["net_input"])  # z is the mean of the posterior
