@@ -156,7 +156,7 @@ class TestWhatARuleIsGiven:
         samples, given = json.loads(seen.read_text())
         trajectory = trajectory_of(training, batch)
         assert samples == written(training, trajectory.tokens) and len(set(samples)) > 1
-        assert given.keys() == {"tokens", "lengths", "ended", "references"}
+        assert given.keys() == {"tokens", "lengths", "ended", "references", "labels"} and given["labels"] is None
         assert given["references"] == written(training, batch["target"])
         assert all(reference in toy.train for reference in given["references"])
         for sample, tokens, length, ended, row in zip(
