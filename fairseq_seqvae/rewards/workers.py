@@ -56,9 +56,9 @@ class Workers:
         busy = list(zip(self._processes, shares, strict=False))
         for process, share in busy:
             assert process.stdin is not None
-            # References belong to the batch, everything else to a sample each.
-            own = {k: v if k == "references" else v[share] for k, v in keywords.items()}
-            with contextlib.suppress(BrokenPipeError):  # a process that has ended is told of below
+            # References belong to the batch, everything else to a sample each; labels may be missing.
+            own = {k: v if k == "references" or v is None else v[share] for k, v in keywords.items()}
+            with contextlib.suppress(BrokenPipeError):  # `_answer` reports a process that has ended
                 callee.write(process.stdin, ((samples[share],), own))
         answers = [self._answer(process) for process, _ in busy]  # of all, so that none is left for the next call
         numbers: list[Any] = []

@@ -594,6 +594,12 @@ def dies(samples, **kwargs):
         assert sorted(map(numbers.count, set(numbers))) == [2, 3, 3] and os.getpid() not in numbers
         assert numbers == sorted(numbers, key=numbers.index)
 
+    def test_each_sample_goes_with_its_label(self, rule_file):
+        source = rule_file("def rule(samples, labels, **given):\n    return [a == b for a, b in zip(samples, labels)]\n")
+        rule = sources.load_rule(source, None, workers=2)
+        keywords = {**self.keywords("abc"), "labels": list("abx")}
+        assert rule(list("abc"), **keywords) == [True, True, False]
+
     def test_processes_end_with_the_rule(self, rule_file):
         rule = sources.load_rule(rule_file(self.SLOW, "who"), None, workers=1)
         (number,) = rule(["a"], **self.keywords("a"))
@@ -622,6 +628,7 @@ def dies(samples, **kwargs):
         found = mock.Mock()
         found.read.return_value = Texts(texts, [[4], [4]], [True, True])
         found.references.return_value = []
+        found.labels = None
         return found
 
     def test_a_training_is_the_same_with_and_without(self, toy, tmp_path, rule_file):
