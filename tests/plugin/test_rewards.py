@@ -595,7 +595,8 @@ def dies(samples, **kwargs):
         assert numbers == sorted(numbers, key=numbers.index)
 
     def test_each_sample_goes_with_its_label(self, rule_file):
-        source = rule_file("def rule(samples, labels, **given):\n    return [a == b for a, b in zip(samples, labels)]\n")
+        same = "def rule(samples, labels, **given):\n    return [a == b for a, b in zip(samples, labels)]\n"
+        source = rule_file(same)
         rule = sources.load_rule(source, None, workers=2)
         keywords = {**self.keywords("abc"), "labels": list("abx")}
         assert rule(list("abc"), **keywords) == [True, True, False]
