@@ -68,6 +68,11 @@ def split_flags(*flags) -> list[str]:
     return words
 
 
+def value_of(flags: list[str], flag: str) -> str:
+    """What stands after *flag*."""
+    return flags[flags.index(flag) + 1]
+
+
 # --- the toy language -------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,8 @@
 """Data and checkpoints that the tests of the fairseq shell share, made once a session (pytest-xdist: once a worker)."""
 
 import importlib.util
+import logging
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -169,3 +171,12 @@ def studio_address():
 
     with commands.running_studio() as address:
         yield address
+
+
+@pytest.fixture
+def what_a_command_changes_in_its_process():
+    """A card silences logs and takes SIGTERM for Ctrl-C."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    logging.disable(logging.NOTSET)

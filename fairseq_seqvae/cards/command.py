@@ -76,6 +76,16 @@ def parse(
     return args
 
 
+def choose(parser: argparse.ArgumentParser, args: argparse.Namespace, **known: Sequence[str]) -> None:
+    """Let each argument without a value be all *known* names; exits with 2 where one is unknown."""
+    for argument, names_known in known.items():
+        given = getattr(args, argument) or list(names_known)
+        setattr(args, argument, given)
+        if unknown := [name for name in given if name not in names_known]:
+            flag = argument.replace("_", "-")
+            parser.error(f"--{flag}: {', '.join(unknown)} is none of {', '.join(names_known)}")
+
+
 def make_each(cells: Iterable[C], make: Callable[[C], None], report: Callable[[], None]) -> list[str]:
     """Make one cell after the other and report after each; the names of those that failed.
 

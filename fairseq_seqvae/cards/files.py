@@ -1,8 +1,9 @@
-"""Files of JSON that are written as a whole or not at all, and made once."""
+"""Files of JSON that are written as a whole or not at all, and made once; tables as CSV."""
 
+import csv
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,3 +28,12 @@ def once(path: Path, made_with: dict, make: Callable[[], dict]) -> dict:
     content = {**make(), "made_with": made_with}
     write_json(path, content)
     return content
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> None:
+    """A CSV file with a line for each of *rows* and a column for each key, those of *first* before the others."""
+    names = dict.fromkeys([*first, *(name for row in rows for name in row)])
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(names))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -15,7 +15,7 @@ from typing import Any
 
 from fairseq_seqvae.cards import latent_cells as c
 from fairseq_seqvae.cards import latent_report as r
-from fairseq_seqvae.cards.command import make_each, names, new_parser, parse, raise_failures
+from fairseq_seqvae.cards.command import choose, make_each, names, new_parser, parse, raise_failures
 from fairseq_seqvae.cards.files import write_json
 from fairseq_seqvae.cards.latent_recipes import Recipes
 from fairseq_seqvae.cards.spreads import plain
@@ -174,11 +174,7 @@ def main(argv: Sequence[str] | None = None, config: Path | None = None, root: Pa
         args.recipes = Recipes.read(args.config)
     except ValueError as error:
         parser.error(str(error))
-    for flag, known in (("data_sets", [*args.recipes.data_sets]), ("methods", [c.REAL, *args.recipes.methods])):
-        given = getattr(args, flag) or known
-        setattr(args, flag, given)
-        if unknown := [name for name in given if name not in known]:
-            parser.error(f"--{flag.replace('_', '-')}: {', '.join(unknown)} is none of {', '.join(known)}")
+    choose(parser, args, data_sets=[*args.recipes.data_sets], methods=[c.REAL, *args.recipes.methods])
     return s.main(body, args)
 
 

@@ -5,24 +5,19 @@ Every finished part leaves a file that is written as a whole or not at all; what
 
 import itertools
 import json
-import os
-import resource
-import shlex
 import shutil
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fairseq_seqvae.cards.files import is_made_with, once, write_json
+from fairseq_seqvae.cards import making
+from fairseq_seqvae.cards.files import is_made_with, once
 from fairseq_seqvae.cards.latent_recipes import LANGUAGE_MODEL, Recipes
 from fairseq_seqvae.cards.self_bleu import self_bleu
 from fairseq_seqvae.runs import steps as s
 
 REAL = "real"  # the row of real sentences: no model, judged as samples are
-_CHECKPOINT = Path("checkpoints", "checkpoint_last.pt")
 _WALKS, _WALK_POINTS = 20, 8
 _JUDGED = ("accuracy", "accuracy_standard_error", "distinct", "copies", "in_one_scale", "leaps", "bar_returns")
 
@@ -62,21 +57,6 @@ class Cell(NamedTuple):
     seed: int
 
 
-@contextmanager
-def counted(path: Path) -> Iterator[None]:
-    """Add the CPU seconds of the processes that end meanwhile to a file, which also counts how often this was begun."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"seconds": 0.0, "runs": 0}
-    found["runs"] += 1
-    write_json(path, found)
-    try:
-        yield
-    finally:
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        found["seconds"] += after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-        write_json(path, found)
-
-
 class Cells:
     """Makes the cells of a card in one folder.
 
@@ -95,23 +75,10 @@ class Cells:
 
     def make_data(self, name: str) -> Path:
         """Write and binarise a data set."""
-        folder, recipe = self.out / name, self.recipes.data_sets[name]
-        steps, data = s.Steps(folder, self.steps.root, self.steps), folder / "data"
-        text = self._text(name)
-        if "folder" not in recipe:
-            words = recipe["smoke" if self.settings.smoke and "smoke" in recipe else "command"]
-            places = {"text": text, "here": self.recipes.folder}
-            command = [os.path.normpath(word.format(**places)) if "{" in word else word for word in shlex.split(words)]
-            steps.run("write the data", [sys.executable, "-m", "fairseq_seqvae", *command])
-        files = {split: text / f"{split}.txt" for split in ("train", "valid", "test")}
-        dictionary = ["--srcdict", text / "dict.txt"] if (text / "dict.txt").exists() else []
-        splits = [part for split, file in files.items() for part in (f"--{split}pref", file)]
-        steps.run(
-            "binarise the data",
-            ["fairseq-preprocess", "--only-source", *dictionary, "--destdir", data, *splits],
-            inputs=list(files.values()),
-        )
-        return data
+        recipe = self.recipes.data_sets[name]
+        steps = s.Steps(self.out / name, self.steps.root, self.steps)
+        command = recipe.get("smoke" if self.settings.smoke and "smoke" in recipe else "command")
+        return making.make_data(steps, self._text(name), command, self.recipes.folder)
 
     def make(self, cell: Cell) -> None:
         """Train and measure what has not been yet."""
@@ -175,7 +142,7 @@ class Cells:
     def _made_with(self, cell: Cell) -> dict[str, Any]:
         """What must be the same for a cell to be the same: settings, flags, and the checkpoint if there is one."""
         stages = self._stages(cell)
-        checkpoint = self._stage_folder(cell, len(stages)) / _CHECKPOINT
+        checkpoint = self._stage_folder(cell, len(stages)) / making.CHECKPOINT
         trained = checkpoint.stat().st_mtime if checkpoint.exists() else None
         return {**asdict(self.settings), "flags": stages, "trained": trained}
 
@@ -185,19 +152,13 @@ class Cells:
         for number, flags in enumerate(self._stages(cell), start=1):
             folder = self._stage_folder(cell, number)
             start = [self.recipes.methods[cell.method]["start"], checkpoint] if checkpoint else []
-            self._fairseq_train(folder, f"train {', '.join(map(str, cell))}, stage {number}", data, [*flags, *start])
-            checkpoint = folder / _CHECKPOINT
+            name = f"train {', '.join(map(str, cell))}, stage {number}"
+            checkpoint = self._fairseq_train(folder, name, data, [*flags, *start])
         assert checkpoint is not None
         return checkpoint
 
-    def _fairseq_train(self, folder: Path, name: str, data: Path, flags: Sequence[object]) -> None:
-        steps = s.Steps(folder, self.steps.root, self.steps)
-        command = ["fairseq-train", data, "--user-dir", s.PACKAGE, *flags, "--save-dir", folder / "checkpoints"]
-        if steps.is_done(name):
-            steps.run(name, command, training=True)  # says so, or that it was another command
-            return
-        with counted(folder / "cpu.json"):
-            steps.run(name, command, training=True)
+    def _fairseq_train(self, folder: Path, name: str, data: Path, flags: Sequence[object]) -> Path:
+        return making.fairseq_train(s.Steps(folder, self.steps.root, self.steps), name, data, flags)
 
     def _training(self, cell: Cell) -> dict[str, Any]:
         """CPU seconds of all stages, and whether one of them was interrupted."""
@@ -272,10 +233,10 @@ class Cells:
 
         from fairseq_seqvae.measure import figures as measure
 
-        model, task = self._load(reverse.folder / _CHECKPOINT, data)
+        model, task = self._load(reverse.folder / making.CHECKPOINT, data)
         held_out_set = measure.read_split(task, "test", settings.sequences)
         figures, _ = measure.measure_held_out(model, held_out_set, [1.0], 1, cell.seed)
-        drawn = measure.read_split(self._load(reverse.folder / _CHECKPOINT, own)[1], "train")
+        drawn = measure.read_split(self._load(reverse.folder / making.CHECKPOINT, own)[1], "train")
         return {"reverse_nll": figures["nll"][0], **likeness, **measure.variety(drawn.tokens, drawn.lengths)}
 
     def _samples(self, cell: Cell, data: Path, folder: Path, checkpoint: Path | None) -> Path:

@@ -1,6 +1,5 @@
 """From the cells of the card of latents to its numbers: distance from the language model, means over seeds."""
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fairseq_seqvae.cards.files import write_rows
 from fairseq_seqvae.cards.latent_cells import REAL
 from fairseq_seqvae.cards.latent_recipes import LANGUAGE_MODEL, PLAIN
 from fairseq_seqvae.cards.panels import legend, panels, styled
@@ -285,11 +285,7 @@ def write_csv(path: Path, cells: Sequence[Mapping[str, Any]]) -> None:
         lm, plain = (by_place.get((cell["data_set"], other, cell["seed"])) for other in (LANGUAGE_MODEL, PLAIN))
         measured = {name: value for name, value in cell.items() if not isinstance(value, list)}
         rows.append({**measured, **derived(cell, lm, plain)})
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(path, rows)
 
 
 # -- as pictures --

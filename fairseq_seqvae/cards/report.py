@@ -1,12 +1,12 @@
 """From the cells of the card to its numbers: means over seeds, distance from maximum likelihood, time to quality."""
 
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fairseq_seqvae.cards.files import write_rows
 from fairseq_seqvae.cards.panels import legend, panels, styled
 from fairseq_seqvae.cards.references import MIXTURE_WEIGHTS, best_likelihood, mixed_curve, temperature_mixture, value_at
 from fairseq_seqvae.cards.spreads import Spread, gap, number, share, spread, table
@@ -246,11 +246,7 @@ def write_csv(path: Path, cells: list[dict[str, Any]], baselines: list[dict[str,
         {"method": row["name"], **{key: value for key, value in row.items() if key not in ("name", "what")}}
         for row in baselines
     ]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(path, rows)
 
 
 # -- as pictures --

@@ -15,7 +15,7 @@ from typing import Any
 
 from fairseq_seqvae.cards import reward_cells as c
 from fairseq_seqvae.cards import reward_report as r
-from fairseq_seqvae.cards.command import make_each, names, new_parser, numbers, parse, raise_failures
+from fairseq_seqvae.cards.command import choose, make_each, names, new_parser, numbers, parse, raise_failures
 from fairseq_seqvae.cards.files import write_json
 from fairseq_seqvae.cards.reward_recipes import BASE, Recipes
 from fairseq_seqvae.cards.spreads import plain
@@ -131,11 +131,7 @@ def main(argv: Sequence[str] | None = None, config: Path | None = None, root: Pa
         args.recipes = Recipes.read(args.config)
     except ValueError as error:
         parser.error(str(error))
-    for flag, known in (("rules", [*args.recipes.rules]), ("policies", [BASE, *args.recipes.policies])):
-        given = getattr(args, flag) or known
-        setattr(args, flag, given)
-        if unknown := [name for name in given if name not in known]:
-            parser.error(f"--{flag}: {', '.join(unknown)} is none of {', '.join(known)}")
+    choose(parser, args, rules=[*args.recipes.rules], policies=[BASE, *args.recipes.policies])
     return s.main(body, args)
 
 

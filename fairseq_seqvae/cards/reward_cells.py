@@ -4,20 +4,15 @@ Every finished part leaves a file that is written as a whole or not at all; what
 """
 
 import json
-import os
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fairseq_seqvae.cards import making
 from fairseq_seqvae.cards.files import is_made_with, once
-from fairseq_seqvae.cards.latent_cells import counted
 from fairseq_seqvae.cards.reward_recipes import BASE, Recipes
 from fairseq_seqvae.runs import steps as s
-
-_CHECKPOINT = Path("checkpoints", "checkpoint_last.pt")
 
 
 @dataclass(frozen=True)
@@ -74,10 +69,9 @@ class Cells:
         if cell.policy == BASE:
             once(self._file(cell), self._made_with(cell), lambda: self._without_training(cell, data, base))
             return
-        folder = self._folder(cell)
         flags = [*self._flags(cell), "--finetune-from-model", base]
-        self._fairseq_train(folder, f"train {', '.join(map(str, cell))}", data, flags)
-        once(self._file(cell), self._made_with(cell), lambda: self._policy(cell, data, base, folder / _CHECKPOINT))
+        trained = self._fairseq_train(self._folder(cell), f"train {', '.join(map(str, cell))}", data, flags)
+        once(self._file(cell), self._made_with(cell), lambda: self._policy(cell, data, base, trained))
 
     def finished(self) -> tuple[list[dict[str, Any]], list[Cell]]:
         """Finished cells in the order of the recipes, and those that other settings or recipes, or none, have made."""
@@ -103,24 +97,9 @@ class Cells:
         recipe = self.recipes.models[model]["data"]
         if "binarised" in recipe:
             return (self.recipes.folder / recipe["binarised"]).resolve()
-        folder = self.out / "data" / recipe["name"]
-        steps, text, data = s.Steps(folder, self.steps.root, self.steps), folder / "text", folder / "data"
-        if "folder" in recipe:
-            text = (self.recipes.folder / recipe["folder"]).resolve()
-        else:
-            places = {"text": text, "here": self.recipes.folder}
-            words = [word.format(**places) if "{" in word else word for word in shlex.split(recipe["command"])]
-            command = [os.path.normpath(word) if os.sep in word else word for word in words]
-            steps.run("write the data", [sys.executable, "-m", "fairseq_seqvae", *command])
-        files = {split: text / f"{split}.txt" for split in ("train", "valid", "test")}
-        dictionary = ["--srcdict", text / "dict.txt"] if (text / "dict.txt").exists() else []
-        splits = [part for split, file in files.items() for part in (f"--{split}pref", file)]
-        steps.run(
-            "binarise the data",
-            ["fairseq-preprocess", "--only-source", *dictionary, "--destdir", data, *splits],
-            inputs=list(files.values()),
-        )
-        return data
+        steps = s.Steps(self.out / "data" / recipe["name"], self.steps.root, self.steps)
+        text = (self.recipes.folder / recipe["folder"]).resolve() if "folder" in recipe else steps.folder / "text"
+        return making.make_data(steps, text, recipe.get("command"), self.recipes.folder)
 
     def _train_base(self, model: str, seed: int, data: Path) -> Path:
         """The model before the rewards, trained unless it names its checkpoint."""
@@ -128,22 +107,15 @@ class Cells:
             return self._base(model, seed)
         folder = self.out / "models" / f"{model}-{seed}"
         flags = self.recipes.base_flags(model, seed, self.settings.smoke)
-        self._fairseq_train(folder, f"train {model}, {seed}, by likelihood", data, flags)
-        return self._base(model, seed)
+        return self._fairseq_train(folder, f"train {model}, {seed}, by likelihood", data, flags)
 
     def _base(self, model: str, seed: int) -> Path:
         given = self.recipes.models[model].get("checkpoint")
-        own = self.out / "models" / f"{model}-{seed}" / _CHECKPOINT
+        own = self.out / "models" / f"{model}-{seed}" / making.CHECKPOINT
         return (self.recipes.folder / given.format(seed=seed)).resolve() if given else own
 
-    def _fairseq_train(self, folder: Path, name: str, data: Path, flags: Sequence[object]) -> None:
-        steps = s.Steps(folder, self.steps.root, self.steps)
-        command = ["fairseq-train", data, "--user-dir", s.PACKAGE, *flags, "--save-dir", folder / "checkpoints"]
-        if steps.is_done(name):
-            steps.run(name, command, training=True)  # says so, or that it was another command
-            return
-        with counted(folder / "cpu.json"):
-            steps.run(name, command, training=True)
+    def _fairseq_train(self, folder: Path, name: str, data: Path, flags: Sequence[object]) -> Path:
+        return making.fairseq_train(s.Steps(folder, self.steps.root, self.steps), name, data, flags)
 
     def _flags(self, cell: Cell) -> list[str]:
         return self.recipes.policy_flags(cell.rule, cell.policy, cell.seed, self.settings.smoke)
@@ -158,7 +130,7 @@ class Cells:
         """What must be the same for a cell to be the same: settings, rule, flags, and the checkpoints."""
         rule = self.recipes.rules[cell.rule]
         base = self._base(rule.model, cell.seed)
-        paths = [base] if cell.policy == BASE else [base, self._folder(cell) / _CHECKPOINT]
+        paths = [base] if cell.policy == BASE else [base, self._folder(cell) / making.CHECKPOINT]
         return {
             **asdict(self.settings),
             "sources": list(rule.sources),

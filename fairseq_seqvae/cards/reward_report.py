@@ -1,6 +1,5 @@
 """From the cells of the card of rewards to its numbers, its table and its figure."""
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fairseq_seqvae.cards.best_of import draws_needed, least_divergence, usual_bound
+from fairseq_seqvae.cards.files import write_rows
 from fairseq_seqvae.cards.panels import COLOURS, legend, panels
 from fairseq_seqvae.cards.reward_recipes import BASE
 from fairseq_seqvae.cards.spreads import Spread, number, spread, table
@@ -169,12 +169,7 @@ def write_csv(path: Path, cells: Sequence[Mapping[str, Any]]) -> None:
             sources = {f"mean of {source}": value for source, value in row["sources"].items()}
             own = {"rule": cell["rule"], "kind": kind, "name": name, "seed": cell["seed"]}
             lines.append({**plain, **sources, **own})
-    names = ["rule", "kind", "name", "seed"]
-    names += [name for name in dict.fromkeys(name for line in lines for name in line) if name not in names]
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(lines)
+    write_rows(path, lines, first=("rule", "kind", "name", "seed"))
 
 
 # -- as a picture --

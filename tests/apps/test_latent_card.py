@@ -2,20 +2,18 @@
 
 import csv
 import json
-import logging
 import math
 import re
 import shutil
-import signal
 import subprocess
 import sys
 
 import commands
 import pytest
 import yaml
+from commands import value_of
 
-from fairseq_seqvae.cards import latent_card
-from fairseq_seqvae.cards import latent_cells as cells_module
+from fairseq_seqvae.cards import latent_card, making
 from fairseq_seqvae.cards import latent_report as report
 from fairseq_seqvae.cards.latent_recipes import Recipes, resolve
 from fairseq_seqvae.cards.self_bleu import self_bleu
@@ -27,17 +25,7 @@ FOLDER = commands.ROOT / "examples" / "latents"
 RECIPES = Recipes.read(FOLDER / "recipes")
 
 
-@pytest.fixture(autouse=True)
-def what_a_command_changes_in_its_process():
-    """A card silences logs and takes SIGTERM for Ctrl-C."""
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    logging.disable(logging.NOTSET)
-
-
-def value_of(flags, flag):
-    return flags[flags.index(flag) + 1]
+pytestmark = pytest.mark.usefixtures("what_a_command_changes_in_its_process")
 
 
 class TestRecipes:
@@ -339,7 +327,7 @@ def test_cpu_time_of_processes_adds_up_over_starts(tmp_path):
     path = tmp_path / "cpu.json"
     burn = "import time\nwhile time.process_time() < 0.2: pass"
     for runs in (1, 2):
-        with cells_module.counted(path):
+        with making.counted(path):
             assert json.loads(path.read_text())["runs"] == runs  # known before a process could be killed
             subprocess.run([sys.executable, "-c", burn], check=True)
         assert json.loads(path.read_text())["seconds"] >= 0.2 * runs

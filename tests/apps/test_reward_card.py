@@ -3,16 +3,15 @@
 import csv
 import itertools
 import json
-import logging
 import math
 import shutil
-import signal
 import subprocess
 
 import commands
 import numpy as np
 import pytest
 import yaml
+from commands import value_of
 
 from fairseq_seqvae.cards import reward_card
 from fairseq_seqvae.cards import reward_report as report
@@ -23,17 +22,7 @@ FOLDER = commands.ROOT / "examples" / "rewards"
 RECIPES = Recipes.read(FOLDER / "recipes")
 
 
-@pytest.fixture(autouse=True)
-def what_a_command_changes_in_its_process():
-    """A card silences logs and takes SIGTERM for Ctrl-C."""
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    logging.disable(logging.NOTSET)
-
-
-def value_of(flags, flag):
-    return flags[flags.index(flag) + 1]
+pytestmark = pytest.mark.usefixtures("what_a_command_changes_in_its_process")
 
 
 class TestBestOf:
