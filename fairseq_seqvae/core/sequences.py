@@ -33,6 +33,17 @@ def stirred(state: Tensor, tokens: Tensor) -> Tensor:
     return mixed ^ ((mixed >> 29) & ((1 << 35) - 1))
 
 
+def sequence_codes(tokens: Tensor, mask: Tensor) -> Tensor:
+    """A number for each sequence of *tokens* (B, T), whatever it is padded with, (B,) int64; *mask*, True = padding.
+
+    Equal for equal sequences, and else by rare chance.
+    """
+    codes = torch.zeros_like(tokens[:, 0])
+    for t in range(tokens.size(1)):
+        codes = torch.where(mask[:, t], codes, stirred(codes, tokens[:, t]))
+    return codes
+
+
 def token_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
     """Log-probability of each token, (B, T), nats, float32, 0 at padding.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from fairseq_seqvae.core.sequences import padding_mask, stirred
+from fairseq_seqvae.core.sequences import padding_mask, sequence_codes, stirred
 
 _ROWS_AT_A_TIME = 4096
 _START = -1  # stands before the first token as often as an n-gram reaches beyond it
@@ -37,14 +37,6 @@ def ngram_codes(tokens: Tensor, order: int) -> Tensor:
     codes = torch.full_like(tokens, order)
     for first in range(order):
         codes = stirred(codes, padded[:, first : first + length])
-    return codes
-
-
-def sequence_codes(tokens: Tensor, mask: Tensor) -> Tensor:
-    """A number for each sequence, (B,) int64, whatever it is padded with."""
-    codes = torch.zeros_like(tokens[:, 0])
-    for t in range(tokens.size(1)):
-        codes = torch.where(mask[:, t], codes, stirred(codes, tokens[:, t]))
     return codes
 
 

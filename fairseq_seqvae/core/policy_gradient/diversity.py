@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from fairseq_seqvae.core.sequences import stirred
+from fairseq_seqvae.core.sequences import sequence_codes
 
 
 def sequence_numbers(tokens: Tensor, padding_mask: Tensor) -> Tensor:
@@ -19,10 +19,7 @@ def sequence_numbers(tokens: Tensor, padding_mask: Tensor) -> Tensor:
         tokens: (B, T)
         padding_mask: (B, T), True = padding
     """
-    state = torch.zeros_like(tokens[:, 0])
-    for t in range(tokens.size(1)):
-        state = torch.where(padding_mask[:, t], state, stirred(state, tokens[:, t]))
-    return state & ((1 << 52) - 1)
+    return sequence_codes(tokens, padding_mask) & ((1 << 52) - 1)
 
 
 class SeenSequences:
