@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from fairseq_seqvae import options
 from fairseq_seqvae.core.discriminators.gradient_penalty import gradient_penalty
-from fairseq_seqvae.core.discriminators.likelihood import TokenLikelihood
 from fairseq_seqvae.core.latents.base import Posterior, Prior
 from fairseq_seqvae.core.latents.mixture import GaussianMixturePrior
 from fairseq_seqvae.core.networks.batch_moments import BatchMoments
@@ -30,6 +29,7 @@ from fairseq_seqvae.core.schedules.turns import (
     ENCODER,
     GENERATOR_PARTS,
 )
+from fairseq_seqvae.models.companions import GENERATOR, REFERENCE, Companions, tag
 from fairseq_seqvae.models.conditions import Conditions, check_labels
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
 from fairseq_seqvae.models.decoders import hierarchical, hybrid, stepwise  # noqa: F401
@@ -39,7 +39,7 @@ from fairseq_seqvae.models.disc_inputs import informed
 from fairseq_seqvae.models.discriminators import chosen_discriminator
 from fairseq_seqvae.models.encoders import convolutional, recurrent  # noqa: F401
 from fairseq_seqvae.models.encoders.encoder import SeqVAEEncoder
-from fairseq_seqvae.models.lagging import LaggingCopy, copy_parameters, frozen_copy
+from fairseq_seqvae.models.lagging import LaggingCopy
 from fairseq_seqvae.models.registry import DECODERS, chosen
 from fairseq_seqvae.models.saved import check_saved
 from fairseq_seqvae.models.warm_start import warm_start
@@ -48,8 +48,6 @@ from fairseq_seqvae.support.extensions import import_module_files
 
 logger = logging.getLogger(__name__)
 
-# The players as fairseq's optimizer `composite` names them, and as `forward` does.
-GENERATOR = "generator"
 # How the names of the rollout policy's exact parameters begin in a checkpoint of a run in half precision.
 EXACT_ROLLOUT = "exact_rollout."
 # The same of what a run has found besides parameters.
@@ -57,10 +55,6 @@ RUN_STATE = "run_state."
 FITTED_PRIOR = "fitted_prior."
 # What starts as a copy where a checkpoint does not have it.
 _COPIES = {"rollout_decoder": "decoder", "reference_decoder": "decoder", "kept_discriminator": "discriminator"}
-# Of the run state: number of the update in which the reference was taken.
-REFERENCE = "reference"
-# The same of the discriminator's language model.
-LANGUAGE_MODEL = "disc_lm"
 PRESETS = (SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig)
 
 
@@ -112,7 +106,7 @@ def shift_right(tokens: Tensor, mask: Tensor, first: int, pad: int) -> Tensor:
 
 
 @register_model("seqvae", dataclass=SeqVAEConfig)
-class SeqVAEModel(FairseqEncoderDecoderModel):
+class SeqVAEModel(Companions, FairseqEncoderDecoderModel):
     """Sequence variational autoencoder with policy gradient (Gao, Cui, Ding 2021).
 
     Besides encoder and decoder it holds what is needed to train them against each other: the ``discriminator`` and
@@ -156,7 +150,7 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         # Embeddings that encoder and decoder share belong to the decoder, which comes later here.
         parts = (encoder, ENCODER), (decoder, DECODER), (self.rollout_decoder, DECODER), (discriminator, DISCRIMINATOR)
         for module, part in parts:
-            _tag(module, part)
+            tag(module, part)
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> "SeqVAEModel":
@@ -332,77 +326,6 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
         zeros = [p.flatten()[:1].sum() * 0 for p in self.parameters() if p.requires_grad and p.part in parts]
         return sum(zeros) if zeros else 0.0
 
-    # -- the rollout policy, and the reference --
-
-    def drop_adversary(self) -> None:
-        """Leave out what only adversarial training needs."""
-        self.drop_discriminator()
-        self.rollout_decoder = self.lagging = self.reference_decoder = self.critic = None
-
-    def drop_discriminator(self) -> None:
-        """Leave out the discriminator, of a training whose rewards do without."""
-        self.discriminator = self.kept_discriminator = None
-
-    def add_kept_discriminator(self) -> None:
-        """Hold a copy of the discriminator, too, which is part of checkpoints; the criterion says what it is worth."""
-        self.kept_discriminator = frozen_copy(self.discriminator)
-        _tag(self.kept_discriminator, DISCRIMINATOR)
-
-    @torch.no_grad()
-    def keep_discriminator(self) -> None:
-        """Let that copy be the discriminator as it is now."""
-        copy_parameters(self.discriminator, self.kept_discriminator)
-
-    @torch.no_grad()
-    def restore_discriminator(self) -> None:
-        """Let the discriminator be as that copy is."""
-        copy_parameters(self.kept_discriminator, self.discriminator)
-
-    def add_reference(self) -> None:
-        """Hold a reference policy, too: a frozen copy of the decoder that :meth:`keep_reference` takes."""
-        self.reference_decoder = frozen_copy(self.decoder)
-        _tag(self.reference_decoder, DECODER)
-
-    def add_critic(self) -> None:
-        """Have a critic, too: it predicts the reward of a sequence from the decoder's features, at first 0."""
-        self.critic = nn.Linear(self.decoder.hidden_dim, 1)
-        nn.init.zeros_(self.critic.weight)
-        nn.init.zeros_(self.critic.bias)
-        _tag(self.critic, CRITIC)
-
-    def keep_reference(self, update: int, since: int) -> None:
-        """Let the reference be the decoder as it is now, unless there is one of this run already.
-
-        Args:
-            update: number of the update that is being made
-            since: of the first adversarial update; a reference that was taken before it, or not before *update*, is
-                that of another run, which this one began with the parameters of
-        """
-        if self._takes_now(REFERENCE, update, since):
-            copy_parameters(self.decoder, self.reference_decoder)
-
-    def keep_language_model(self, update: int, since: int) -> None:
-        """Let the language model of the discriminator, if it has the decoder's, be the decoder as it is now.
-
-        Args:
-            update: see :meth:`keep_reference`
-            since: of the first update of the discriminator
-        """
-        judges = [part for part in (self.discriminator, self.kept_discriminator) if part is not None]
-        parts = [part for judge in judges for part in judge.modules() if isinstance(part, TokenLikelihood)]
-        own = [part for part in parts if part.of_start]
-        if own and self._takes_now(LANGUAGE_MODEL, update, since):
-            for part in own:
-                copy_parameters(self.decoder, part.policy)
-
-    def _takes_now(self, name: str, update: int, since: int) -> bool:
-        """Whether the copy *name* of the decoder is still to be taken in this run; if so, it is noted."""
-        taken = self.run_state.get(name)
-        if taken is not None and since <= taken[0] < update:
-            return False
-        self.run_state.set(name, (update,))
-        return True
-
     @torch.no_grad()
     def reference_logits(self, trajectory: Trajectory) -> Tensor:
         """Logits (B, T, V) of the reference for *trajectory*, given the z that it was drawn with."""
@@ -492,14 +415,6 @@ class SeqVAEModel(FairseqEncoderDecoderModel):
                 "the checkpoint was trained with a dictionary of the same size but of other symbols, or in another "
                 "order: use the data folder (dict.txt) that the model was trained with."
             )
-
-
-def _tag(module: nn.Module | None, part: str) -> None:
-    """Tag all parameters with their part of the model and their player."""
-    for parameter in module.parameters() if module is not None else ():
-        tagged: Any = parameter
-        tagged.part = part
-        tagged.param_group = DISCRIMINATOR if part == DISCRIMINATOR else GENERATOR
 
 
 def _embedding(cfg: Any, dictionary: Any) -> nn.Embedding:
