@@ -248,6 +248,14 @@ def test_nothing_in_the_package_imports_its_tests_or_examples():
         assert not tops & {"tests", "examples", "scripts", "oracles", "toys"}, file
 
 
+def test_files_of_tests_differ_in_their_names():
+    # pytest imports them by their name alone, and cannot import a second one.
+    files = [file for file in (PACKAGE.parent / "tests").rglob("test_*.py") if not (file.parent / "__init__.py").exists()]
+    names = [file.name for file in files]
+    assert len(names) > 100
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_no_file_changes_where_python_looks_for_modules():
     """Neither the package nor the run scripts of the examples; a test may."""
     root = PACKAGE.parent
