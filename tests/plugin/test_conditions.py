@@ -143,11 +143,11 @@ class TestDecoders:
 
         def completed(code):
             trajectory = Trajectory(tokens, lengths, tokens.eq(decoder.pad), code, torch.arange(3))
-            found = rollout.complete_prefixes(decoder, trajectory, RolloutPlan(4, 2, 9), Draws(1, 3))
+            found = rollout.complete_prefixes(decoder, trajectory, RolloutPlan(100, 2, 9), Draws(1, 3))
             return {(row, *given) for c in found for row, given in zip(c.rows.tolist(), c.tokens.tolist(), strict=True)}
 
         with torch.no_grad():
-            decoder.label_embedding.weight[1] = 20.0  # of the last row, whose completions alone may change
+            decoder.label_embedding.weight[1] = 20.0  # of the last row: of its completions, and of no others, some change
         before, after = completed(code), completed(joined(code[:, :4], torch.tensor([2, 0, 0])))
         assert {c for c in before if c[0] < 2} == {c for c in after if c[0] < 2}
         assert {c for c in before if c[0] == 2} != {c for c in after if c[0] == 2}
