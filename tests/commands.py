@@ -259,6 +259,36 @@ def run(command: str, *arguments, check=True, processes=1, **environment) -> sub
 
 
 @contextlib.contextmanager
+def fork_server(folder: Path):
+    """Environment variables with which `python` and fairseq's programs run in forks of one process, see tests/forking.
+
+    Where processes cannot be forked so, they are those with which the programs run as they are.
+    """
+    real = Path(sys.executable).parent
+    environment = {**os.environ, **ENVIRONMENT, "PATH": f"{real}{os.pathsep}{os.environ['PATH']}"}
+    if not sys.platform.startswith("linux"):
+        yield environment
+        return
+    address, client = str(folder / "socket"), (ROOT / "tests" / "forking" / "client.py").read_text()
+    client = client.replace("@socket of the server@", address).replace("@folder of the programs@", str(real))
+    for name in ("python", *(program.name for program in real.glob("fairseq-*"))):
+        stand_in = folder / "bin" / name
+        stand_in.parent.mkdir(exist_ok=True)
+        stand_in.write_text(f"#!{sys.executable} -IS\n{client}")
+        stand_in.chmod(0o755)
+    command = [sys.executable, ROOT / "tests" / "forking" / "server.py", address]
+    server = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **ENVIRONMENT}
+    )
+    try:
+        assert server.stdout.readline() == "ready\n"
+        yield environment | {"PATH": f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"}
+    finally:
+        server.stdin.close()
+        server.wait()
+
+
+@contextlib.contextmanager
 def running_studio(*flags):
     """The address of a melody studio in a process of its own."""
     command = [sys.executable, "-m", "fairseq_seqvae.melody", "studio", "--port", "0", "--no-browser", *flags]

@@ -165,6 +165,15 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def quick_programs(tmp_path_factory):
+    """Environment variables with which programs start without the seconds of their imports."""
+    import commands
+
+    with commands.fork_server(tmp_path_factory.mktemp("forking")) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="session")
 def studio_address():
     """That of a studio that plays the model that ships."""
     import commands

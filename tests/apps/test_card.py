@@ -6,7 +6,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import commands
@@ -365,7 +364,7 @@ class TestReport:
         assert new["seconds_to_target"] == pytest.approx(card_report.spread([41.0, 42.0, 43.0]))
 
 
-def card(folder, *flags):
+def card(folder, environment, *flags):
     command = [
         FOLDER / "card",
         "--smoke",
@@ -378,11 +377,7 @@ def card(folder, *flags):
         *flags,
     ]
     return subprocess.Popen(
-        [sys.executable, *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        ["python", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", env=environment
     )
 
 
@@ -393,8 +388,8 @@ def finished(process) -> str:
 
 
 @pytest.mark.slow
-def test_the_card_goes_on_after_an_interruption_and_is_complete(tmp_path):
-    process = card(tmp_path)
+def test_the_card_goes_on_after_an_interruption_and_is_complete(tmp_path, quick_programs):
+    process = card(tmp_path, quick_programs)
     checkpoints = tmp_path / "T8" / "train" / "ml-1" / "checkpoints"
     while not (checkpoints / "checkpoint_last.pt").exists():
         assert process.poll() is None, process.stdout.read()
@@ -405,7 +400,7 @@ def test_the_card_goes_on_after_an_interruption_and_is_complete(tmp_path):
     logs = tmp_path / "T8" / "train" / "ml-1" / "logs"
     was_training = not (logs / "train-ml-t-8-seed-1.done").exists()
 
-    first = finished(card(tmp_path))
+    first = finished(card(tmp_path, quick_programs))
     assert "[done already] binarise the data" in first
     if was_training:  # else it was too fast to be hit
         assert "Loaded checkpoint" in (logs / "train-ml-t-8-seed-1.log").read_text()
@@ -443,7 +438,7 @@ def test_the_card_goes_on_after_an_interruption_and_is_complete(tmp_path):
     assert "fairseq-train" in (tmp_path / "commands.sh").read_text()
 
     # Another command adds to the card of the folder.
-    more = finished(card(tmp_path, "--methods", "vae"))
+    more = finished(card(tmp_path, quick_programs, "--methods", "vae"))
     assert "train vae" in more and "measuring vae" in more
     wider = json.loads((tmp_path / "card.json").read_text())
     assert {cell["method"] for cell in wider["cells"]} == {"ml", "vae", "seqvae_1"}
@@ -454,12 +449,12 @@ def test_the_card_goes_on_after_an_interruption_and_is_complete(tmp_path):
     vae = tmp_path / "T8" / "train" / "vae-1" / "checkpoints" / "checkpoint_best.pt"
     times = vae.stat().st_atime_ns, vae.stat().st_mtime_ns
     os.utime(vae)
-    finished(card(tmp_path, "--methods", "ml"))
+    finished(card(tmp_path, quick_programs, "--methods", "ml"))
     assert {cell["method"] for cell in json.loads((tmp_path / "card.json").read_text())["cells"]} == {"ml"}
-    finished(card(tmp_path))  # has seen that its content is still the same
+    finished(card(tmp_path, quick_programs))  # has seen that its content is still the same
     assert {cell["method"] for cell in json.loads((tmp_path / "card.json").read_text())["cells"]} == {"ml", "seqvae_1"}
     os.utime(vae, ns=times)
 
-    again = finished(card(tmp_path))
+    again = finished(card(tmp_path, quick_programs))
     assert "  $ " not in again and "measuring" not in again and "scoring" not in again
     assert json.loads((tmp_path / "card.json").read_text()) == found

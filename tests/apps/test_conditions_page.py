@@ -1,10 +1,7 @@
 """The page on conditions: its rule is right, and its commands run in their order, but smaller."""
 
-import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import commands
 import pytest
@@ -48,7 +45,7 @@ def test_the_rule_tells_jigs_from_waltzes():
 
 
 @pytest.mark.slow
-def test_its_commands_run(tmp_path):
+def test_its_commands_run(tmp_path, quick_programs):
     use, rules = python_blocks()
     (tmp_path / RULES).parent.mkdir(parents=True)
     (tmp_path / RULES).write_text(rules)
@@ -60,9 +57,7 @@ def test_its_commands_run(tmp_path):
     show = "\nassert len(waltzes) == len(jigs) == 5 and all(len(tune.split()) == 24 for tune in waltzes)\n"
     (tmp_path / "use.py").write_text(use + show)
     script += "\npython use.py"
-    folder = Path(sys.executable).parent
-    environment = {**os.environ, **commands.ENVIRONMENT, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
-    environment["PYTHONPATH"] = str(commands.ROOT)
+    environment = {**quick_programs, "PYTHONPATH": str(commands.ROOT)}
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
     )

@@ -1,6 +1,5 @@
 """The examples: their YAML files mean the same to both of fairseq's training commands, their run scripts run."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -122,13 +121,13 @@ class TestSteps:
         assert not output.exists()
 
 
-def run_example(example: str, folder: Path, *arguments: str) -> str:
+def run_example(environment: dict[str, str], example: str, folder: Path, *arguments: str) -> str:
     result = subprocess.run(
-        [sys.executable, EXAMPLES / example / "run", "--smoke", "--out", folder, *arguments],
+        ["python", EXAMPLES / example / "run", "--smoke", "--out", folder, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=environment,
         timeout=600,
     )
     assert result.returncode == 0, result.stdout
@@ -136,8 +135,8 @@ def run_example(example: str, folder: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_text_example_runs_and_a_second_time_does_nothing(tmp_path):
-    first = run_example("names", tmp_path)
+def test_the_text_example_runs_and_a_second_time_does_nothing(tmp_path, quick_programs):
+    first = run_example(quick_programs, "names", tmp_path)
     new = [line for line in (tmp_path / "new.txt").read_text().splitlines() if line.startswith("D-")]
     assert len(new) == 100
     for name in ("reconstructed", "interpolated", "continued"):
@@ -145,19 +144,20 @@ def test_the_text_example_runs_and_a_second_time_does_nothing(tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert "fairseq-train" in (tmp_path / "commands.sh").read_text()
     assert "done already" not in first
-    assert run_example("names", tmp_path).count("[done already]") == 7
+    assert run_example(quick_programs, "names", tmp_path).count("[done already]") == 7
 
 
 @pytest.mark.heavy
 @pytest.mark.slow
-def test_one_command_makes_a_model_of_the_studio(tmp_path):
+def test_one_command_makes_a_model_of_the_studio(tmp_path, quick_programs):
     pytest.importorskip("sklearn")
     from fairseq_seqvae.melody.studio.model import open_model
 
-    command = [sys.executable, EXAMPLES / "melody" / "ship"]
+    command = ["python", EXAMPLES / "melody" / "ship"]
     trained, models = tmp_path / "trained", tmp_path / "models"
     for meter in ("6/8", "3/4"):
-        subprocess.run([*command, meter, "--smoke", "--out", trained, "--models", models], check=True, timeout=600)
+        words = [*command, meter, "--smoke", "--out", trained, "--models", models]
+        subprocess.run(words, env=quick_programs, check=True, timeout=600)
     jig, waltz = open_model(models / "6-8"), open_model(models / "3-4")
     assert [model.shape[:3] for model in (jig, waltz)] == [("6/8", 4, 12), ("3/4", 4, 12)]
     assert not (models / "3-4" / "model.pt").exists()
@@ -166,9 +166,9 @@ def test_one_command_makes_a_model_of_the_studio(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["bars16", "slipjigs", *(pytest.param(r, marks=HEAVY) for r in ("bars2", "jigs"))])
-def test_the_melody_example_runs_with_windows_of_other_lengths(recipe, tmp_path):
+def test_the_melody_example_runs_with_windows_of_other_lengths(recipe, tmp_path, quick_programs):
     pytest.importorskip("mido")
-    run_example("melody", tmp_path, "--recipe", recipe)
+    run_example(quick_programs, "melody", tmp_path, "--recipe", recipe)
     back = [line for line in (tmp_path / "reconstruction.txt").read_text().splitlines() if line.startswith("D-")]
     assert len(back) == len((tmp_path / "text" / "test.txt").read_text().splitlines())
     assert "greedy reconstruction gives back" in (tmp_path / "measure.txt").read_text()

@@ -1,10 +1,7 @@
 """The tutorial on rewards: its code is taken from the document, and its commands run in their order, but smaller."""
 
-import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import commands
 import pytest
@@ -41,7 +38,7 @@ def test_the_rules_do_what_the_text_says():
 
 
 @pytest.mark.slow
-def test_its_commands_run(tmp_path):
+def test_its_commands_run(tmp_path, quick_programs):
     (code,) = blocks("python")
     (tmp_path / "runs" / "seven").mkdir(parents=True)
     (tmp_path / "runs" / "seven" / "rules.py").write_text(code)
@@ -50,9 +47,7 @@ def test_its_commands_run(tmp_path):
     for said, run in SMALL.items():
         assert said in script, f"the document does not say {said!r} any more"
         script = script.replace(said, run)
-    folder = Path(sys.executable).parent
-    environment = {**os.environ, **commands.ENVIRONMENT, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
-    environment["PYTHONPATH"] = str(commands.ROOT)
+    environment = {**quick_programs, "PYTHONPATH": str(commands.ROOT)}
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
     )

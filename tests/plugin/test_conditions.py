@@ -147,7 +147,7 @@ class TestDecoders:
             return {(row, *given) for c in found for row, given in zip(c.rows.tolist(), c.tokens.tolist(), strict=True)}
 
         with torch.no_grad():
-            decoder.label_embedding.weight[1] = 20.0  # of the last row: of its completions, and of no others, some change
+            decoder.label_embedding.weight[1] = 20.0  # of the last row, of whose completions alone some change
         before, after = completed(code), completed(joined(code[:, :4], torch.tensor([2, 0, 0])))
         assert {c for c in before if c[0] < 2} == {c for c in after if c[0] < 2}
         assert {c for c in before if c[0] == 2} != {c for c in after if c[0] == 2}

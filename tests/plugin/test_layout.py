@@ -250,8 +250,8 @@ def test_nothing_in_the_package_imports_its_tests_or_examples():
 
 def test_files_of_tests_differ_in_their_names():
     # pytest imports them by their name alone, and cannot import a second one.
-    files = [file for file in (PACKAGE.parent / "tests").rglob("test_*.py") if not (file.parent / "__init__.py").exists()]
-    names = [file.name for file in files]
+    tests = PACKAGE.parent / "tests"
+    names = [file.name for file in tests.rglob("test_*.py") if not (file.parent / "__init__.py").exists()]
     assert len(names) > 100
     assert sorted(set(names)) == sorted(names)
 
