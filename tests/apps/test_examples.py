@@ -1,5 +1,6 @@
 """The examples: their YAML files mean the same to both of fairseq's training commands, their run scripts run."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,23 @@ def test_the_text_example_runs_and_a_second_time_does_nothing(tmp_path, quick_pr
     assert "fairseq-train" in (tmp_path / "commands.sh").read_text()
     assert "done already" not in first
     assert run_example(quick_programs, "names", tmp_path).count("[done already]") == 7
+
+
+@pytest.mark.slow
+def test_the_systems_are_trained_and_measured_with_one_budget(tmp_path, quick_programs):
+    command = ["python", EXAMPLES / "rewards" / "systems", "--smoke", "--out", tmp_path]
+    done = subprocess.run(command, env=quick_programs, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads((tmp_path / "systems-1.json").read_text())
+    names = ["base", "elbo", "scheduled", "bleu", "bleu-critic", "bleu-actor", "discriminator", "wasserstein"]
+    assert list(figures) == names
+    for name, row in figures.items():
+        # Each begins with the model that was trained first, and what is printed is what is written.
+        assert name == "base" or row["NLL"] != figures["base"]["NLL"]
+        assert f"| {name} | {' | '.join(f'{value:.3f}' for value in row.values())} |" in done.stdout
+        assert 0.3 < row["judge"] <= 1 and 0 <= row["copies"] < row["distinct"] <= 1
+    logs = "".join(log.read_text() for log in tmp_path.glob("*-1/logs/train-*.log"))
+    assert logs.count(str(tmp_path / "base-1" / "checkpoints" / "checkpoint_last.pt")) >= 7
 
 
 @pytest.mark.heavy
