@@ -18,9 +18,12 @@ import random
 import re
 import resource
 import shlex
+import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
+import time
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -49,6 +52,8 @@ ADVERSARIAL = (
     "--adv-g-steps 2 --adv-d-steps 1"
 )
 ELBO = "--criterion seqvae_elbo"
+# Seconds after which a command hangs, on any machine.
+PATIENCE = 3600
 # Of commands in processes of their own.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
@@ -240,22 +245,79 @@ def program(command: str, processes: int = 1) -> list:
     return [*launcher, folder / f"fairseq-{command}"]
 
 
-def run(command: str, *arguments, check=True, processes=1, **environment) -> subprocess.CompletedProcess:
-    """Run the program fairseq-<command> in processes of its own; stdout and stderr together, in `stdout`."""
+def run(command: str, *arguments, check=True, processes=1, as_user=False, **environment) -> subprocess.CompletedProcess:
+    """Run the program fairseq-<command> in processes of its own; stdout and stderr together, in `stdout`.
+
+    They are forks, for whose imports nobody waits, unless they are to be started as a user starts them.
+    """
     arguments = split_flags(*arguments)
     if command not in ("preprocess", "hydra-train"):
         arguments += ["--user-dir", USER_DIR]
-    result = subprocess.run(
-        [*program(command, processes), *arguments],
-        env={**os.environ, **ENVIRONMENT, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        timeout=300,
-    )
+    if not as_user:
+        result = run_forks(command, arguments, processes, environment)
+    else:
+        result = subprocess.run(
+            [*program(command, processes), *arguments],
+            env={**os.environ, **ENVIRONMENT, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            timeout=PATIENCE,
+        )
     if check:
         assert result.returncode == 0, result.stdout[-5000:]
     return result
+
+
+def run_forks(command: str, arguments: list, processes: int, environment: dict) -> subprocess.CompletedProcess:
+    """Run fairseq-<command> in one or several processes, with the variables that torchrun sets."""
+    environment = QUICK.environment() | environment
+    if processes > 1:
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = str(free.getsockname()[1])
+        environment |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        started = [
+            subprocess.Popen(
+                [f"fairseq-{command}", *arguments],
+                env=environment | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            for rank in range(processes)
+        ]
+        deadline = time.monotonic() + PATIENCE
+        while None in (codes := [process.poll() for process in started]) and not any(codes):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for process in started:  # those that wait for one that failed
+            process.terminate()
+            process.wait()
+        log.seek(0)
+        return subprocess.CompletedProcess(arguments, next(filter(None, codes), 0), log.read())
+
+
+class QuickPrograms:
+    """A fork server that is started when it is needed for the first time."""
+
+    def __init__(self):
+        self.folder: Path | None = None  # for its files
+        self._stack = contextlib.ExitStack()
+        self._environment: dict[str, str] | None = None
+
+    def environment(self) -> dict[str, str]:
+        """Variables with which programs start without the seconds of their imports."""
+        if self._environment is None:
+            self._environment = self._stack.enter_context(fork_server(self.folder))
+        return dict(self._environment)
+
+    def close(self) -> None:
+        self._environment = None
+        self._stack.close()
+
+
+QUICK = QuickPrograms()  # its folder is set by conftest.py
 
 
 @contextlib.contextmanager

@@ -164,13 +164,20 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture(scope="session")
-def quick_programs(tmp_path_factory):
-    """Environment variables with which programs start without the seconds of their imports."""
+@pytest.fixture(scope="session", autouse=True)
+def fork_server(tmp_path_factory):
+    """Has a folder, and is stopped at the end."""
     import commands
 
-    with commands.fork_server(tmp_path_factory.mktemp("forking")) as environment:
-        yield environment
+    commands.QUICK.folder = tmp_path_factory.mktemp("forking")
+    yield commands.QUICK
+    commands.QUICK.close()
+
+
+@pytest.fixture
+def quick_programs(fork_server):
+    """Environment variables with which programs start without the seconds of their imports."""
+    return fork_server.environment()
 
 
 @pytest.fixture(scope="session")

@@ -382,7 +382,7 @@ def card(folder, environment, *flags):
 
 
 def finished(process) -> str:
-    output, _ = process.communicate(timeout=900)
+    output, _ = process.communicate(timeout=commands.PATIENCE)
     assert process.returncode == 0, output[-5000:]
     return output
 
@@ -395,7 +395,7 @@ def test_the_card_goes_on_after_an_interruption_and_is_complete(tmp_path, quick_
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=commands.PATIENCE)
     assert process.returncode == 130 and "run the same command again, and it continues" in output
     logs = tmp_path / "T8" / "train" / "ml-1" / "logs"
     was_training = not (logs / "train-ml-t-8-seed-1.done").exists()

@@ -59,7 +59,7 @@ def test_its_commands_run(tmp_path, quick_programs):
     script += "\npython use.py"
     environment = {**quick_programs, "PYTHONPATH": str(commands.ROOT)}
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=commands.PATIENCE
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     drawn = (tmp_path / "runs" / "meter" / "waltzes.txt").read_text()

@@ -129,7 +129,7 @@ def run_example(environment: dict[str, str], example: str, folder: Path, *argume
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         env=environment,
-        timeout=600,
+        timeout=commands.PATIENCE,
     )
     assert result.returncode == 0, result.stdout
     return result.stdout
@@ -151,7 +151,7 @@ def test_the_text_example_runs_and_a_second_time_does_nothing(tmp_path, quick_pr
 @pytest.mark.slow
 def test_the_systems_are_trained_and_measured_with_one_budget(tmp_path, quick_programs):
     command = ["python", EXAMPLES / "rewards" / "systems", "--smoke", "--out", tmp_path]
-    done = subprocess.run(command, env=quick_programs, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, env=quick_programs, capture_output=True, text=True, timeout=commands.PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads((tmp_path / "systems-1.json").read_text())
     names = ["base", "elbo", "scheduled", "bleu", "bleu-critic", "bleu-actor", "discriminator", "wasserstein"]
@@ -175,7 +175,7 @@ def test_one_command_makes_a_model_of_the_studio(tmp_path, quick_programs):
     trained, models = tmp_path / "trained", tmp_path / "models"
     for meter in ("6/8", "3/4"):
         words = [*command, meter, "--smoke", "--out", trained, "--models", models]
-        subprocess.run(words, env=quick_programs, check=True, timeout=600)
+        subprocess.run(words, env=quick_programs, check=True, timeout=commands.PATIENCE)
     jig, waltz = open_model(models / "6-8"), open_model(models / "3-4")
     assert [model.shape[:3] for model in (jig, waltz)] == [("6/8", 4, 12), ("3/4", 4, 12)]
     assert not (models / "3-4" / "model.pt").exists()
@@ -188,7 +188,7 @@ def test_the_melody_example_runs_with_windows_of_other_lengths(recipe, tmp_path,
     pytest.importorskip("mido")
     run_example(quick_programs, "melody", tmp_path, "--recipe", recipe)
     back = [line for line in (tmp_path / "reconstruction.txt").read_text().splitlines() if line.startswith("D-")]
-    assert len(back) == len((tmp_path / "text" / "test.txt").read_text().splitlines())
+    assert len(back) == len((tmp_path / "few" / "test.txt").read_text().splitlines())
     assert "greedy reconstruction gives back" in (tmp_path / "measure.txt").read_text()
 
 

@@ -48,7 +48,7 @@ def test_signals_reach_them(number, quick_programs):
         os.kill(own, number)
     else:
         process.send_signal(number)
-    assert process.wait(timeout=60) == -number
+    assert process.wait(timeout=commands.PATIENCE) == -number
     with pytest.raises(ProcessLookupError):
         os.kill(own, 0)
 

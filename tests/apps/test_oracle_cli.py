@@ -175,7 +175,7 @@ def test_needs_no_fairseq(here):
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(here), root])},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=3600,
     )
     assert result.returncode == 0, result.stderr
     assert "--data-seed" in result.stdout

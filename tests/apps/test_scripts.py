@@ -214,7 +214,7 @@ def run_setup_env(*arguments, **environment):
         ["bash", str(ROOT / "scripts" / "setup-env"), *arguments],
         env={**kept, **environment},
         capture_output=True,
-        timeout=120,
+        timeout=3600,
     )
 
 
@@ -239,7 +239,7 @@ def test_setup_env_takes_an_active_environment_that_has_all():
     # Found wherever the tests import it from; and if it is not, nothing must be installed.
     environment = {**inherited, "VIRTUAL_ENV": sys.prefix, "PYTHONPATH": str(ROOT), "SEQVAE_PYTHON": "no-such-python"}
     command = ["bash", str(ROOT / "scripts" / "setup-env")]
-    result = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+    result = subprocess.run(command, env=environment, capture_output=True, timeout=3600)
     assert (result.returncode, result.stdout.decode().strip()) == (0, sys.prefix), result.stderr.decode()
 
 

@@ -139,7 +139,7 @@ class TestHelp:
         return {line.split()[0].rstrip(",") for line in text.splitlines() if line.startswith("  -")}
 
     def test_of_the_real_command(self):
-        result = commands.run("train", self.FLAGS)  # without a data folder
+        result = commands.run("train", self.FLAGS, as_user=True)  # without a data folder
         assert set(self.OURS) <= self.options_in(result.stdout)
         assert "--max-update" in self.options_in(result.stdout) and "\n  data " in result.stdout
         assert "Traceback" not in result.stdout and "error" not in result.stdout.splitlines()[-1]

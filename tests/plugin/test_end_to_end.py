@@ -36,8 +36,9 @@ class Pipeline:
         prefs = []
         for split, lines in self.lines.items():
             prefs += [f"--{split}pref", write_lines(folder / f"{split}.txt", lines)]
-        run("preprocess", "--only-source --destdir", self.data, "--workers 2", *prefs)
-        self.log = run("train", training_flags(self.data, folder / "whole", "--max-update 14")).stdout
+        run("preprocess", "--only-source --destdir", self.data, "--workers 2", *prefs, as_user=True)
+        whole = training_flags(self.data, folder / "whole", "--max-update 14")
+        self.log = run("train", whole, as_user=True).stdout
         self.checkpoint = folder / "whole" / "checkpoint_last.pt"
 
     def generate(self, *flags) -> str:
@@ -63,7 +64,7 @@ class TestTraining:
         folder = pipeline.folder / "resumed"
         run("train", training_flags(pipeline.data, folder, "--max-update 7"))
         assert load_checkpoint(folder / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"] == 7
-        run("train", training_flags(pipeline.data, folder, "--max-update 14"))
+        run("train", training_flags(pipeline.data, folder, "--max-update 14"), as_user=True)
         assert_same_training(folder / "checkpoint_last.pt", pipeline.checkpoint)
 
     # 300 sentences are 11 batches: 13 is within the second epoch.
@@ -75,7 +76,7 @@ class TestTraining:
 
     def test_hydra_trains_the_same(self, pipeline):
         folder = pipeline.folder / "hydra"
-        run("hydra-train", commands.hydra_flags(pipeline.data, folder))
+        run("hydra-train", commands.hydra_flags(pipeline.data, folder), as_user=True)
         assert_same_training(folder / "checkpoint_last.pt", pipeline.checkpoint)
 
     def test_an_optimizer_for_each_player(self, pipeline, tmp_path):
@@ -122,6 +123,7 @@ class TestTraining:
             pipeline.data,
             "--task seqvae --cpu --batch-size 32 --log-format json --path",
             pipeline.checkpoint,
+            as_user=True,
         ).stdout
         (found,) = json_lines(output, "valid")
         expected = json_lines(pipeline.log, "valid")[-1]
@@ -140,7 +142,7 @@ class TestGeneration:
 
     def test_draws_from_the_prior(self, pipeline):
         flags = "--gen-subset prior --num-draws 9 --sampling --beam 1"
-        output = run("generate", generation_flags(pipeline.data, pipeline.checkpoint), flags).stdout
+        output = run("generate", generation_flags(pipeline.data, pipeline.checkpoint), flags, as_user=True).stdout
         assert texts(output).keys() == set(range(9))
         assert all(len(group) == 1 for group in texts(output).values())
         # Another process, the same seed.
@@ -160,7 +162,7 @@ class TestGeneration:
     def test_interactive_reconstruction(self, pipeline, tmp_path):
         lines = pipeline.lines["test"][:4]
         flags = ("--beam 3 --buffer-size 4 --batch-size 4 --input", write_lines(tmp_path / "prompts", lines))
-        output = run("interactive", generation_flags(pipeline.data, pipeline.checkpoint), *flags).stdout
+        output = run("interactive", generation_flags(pipeline.data, pipeline.checkpoint), *flags, as_user=True).stdout
         assert commands.lines_of_kind(output, "S") == dict(enumerate(lines))
         generated = texts(pipeline.generate("--gen-subset test --beam 3"))
         assert texts(output) == {n: generated[n] for n in range(4)}

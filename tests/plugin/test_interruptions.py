@@ -199,7 +199,7 @@ class TestProcesses:
         process = self.start("train", flags, "--keep-interval-updates 1")
         self.output_until(process, "Saved checkpoint")
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=120)
+        rest, _ = process.communicate(timeout=commands.PATIENCE)
         assert process.returncode == -signal.SIGINT
         assert "the same fairseq-train command continues from the last one" in rest and "Traceback" not in rest
         for file in tmp_path.glob("*.pt"):
@@ -213,7 +213,7 @@ class TestProcesses:
         )
         self.output_until(process, "D-0")
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=120)
+        rest, _ = process.communicate(timeout=commands.PATIENCE)
         assert process.returncode == -signal.SIGINT
         assert "interrupted: " in rest and "Traceback" not in rest
 
@@ -232,7 +232,9 @@ class TestProcesses:
             "PYTHONWARNINGS": "ignore",
             "PYTHONPATH": str(commands.ROOT),
         }
-        subprocess.run(["bash", "-c", line], env=environment, stdout=subprocess.PIPE, timeout=120, check=True)
+        subprocess.run(
+            ["bash", "-c", line], env=environment, stdout=subprocess.PIPE, timeout=commands.PATIENCE, check=True
+        )
         errors = (tmp_path / "errors").read_text()
         assert "Traceback" not in errors and "BrokenPipe" not in errors, errors
 
@@ -240,14 +242,14 @@ class TestProcesses:
         flags = commands.training_flags(toy.folder, tmp_path, "--max-update 1000000 --save-interval-updates 5")
         process = self.start("train", flags, "--num-workers 1 --keep-interval-updates 1")
         self.output_until(process, "Saved checkpoint")
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + commands.PATIENCE
         while process.poll() is None and time.monotonic() < deadline:
             # A worker lives for an epoch.
             for worker in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
                 with contextlib.suppress(ProcessLookupError):  # it has ended by itself meanwhile
                     os.kill(int(worker), signal.SIGKILL)
             time.sleep(0.01)
-        rest, _ = process.communicate(timeout=120)
+        rest, _ = process.communicate(timeout=commands.PATIENCE)
         assert process.returncode == 1
         assert "DataLoader worker" in rest and "use fewer --num-workers" in rest
         for file in tmp_path.glob("*.pt"):

@@ -93,7 +93,7 @@ class HaltingCommand:
 
     def kill(self) -> None:
         """Where it halts."""
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + commands.PATIENCE
         while not self.halted.exists():
             assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()[-3000:]
             time.sleep(0.02)
@@ -102,7 +102,7 @@ class HaltingCommand:
         workers = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
         for pid in (launcher, *workers):
             os.kill(pid, signal.SIGKILL)
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=commands.PATIENCE)
 
 
 class Forks:
@@ -127,14 +127,14 @@ class Forks:
 
     def wait(self) -> bool:
         for process in self.processes:
-            process.join(timeout=300)
+            process.join(timeout=commands.PATIENCE)
         return all(process.exitcode == 0 for process in self.processes)
 
     def kill(self) -> None:
         for process in self.processes:
             process.kill()
         for process in self.processes:
-            process.join(timeout=60)
+            process.join(timeout=commands.PATIENCE)
 
 
 def train_here(arguments: list, log: Path, environment: dict[str, str]) -> None:
@@ -212,7 +212,7 @@ def test_training_survives_kills(toy, tmp_path, processes, kills):
         stump = {"updating": None, "writing": "checkpoint*.tmp", "copying": ".partial-*"}[doing]
         assert stump is None or list(killed.glob(stump))
         assert 0 <= update - updates_saved(killed) <= 2
-    commands.run("train", arguments, processes=processes)
+    commands.run("train", arguments, processes=processes, as_user=True)
     last = "checkpoint_last.pt"
     assert_same_training(whole / last, killed / last, same_batches=processes == 1)
 

@@ -42,7 +42,9 @@ def as_nobody(installed, tmp_path):
 
     def run(*words):
         words = commands.split_flags(BECOME, *words)
-        done = subprocess.run(words, cwd="/", env=environment, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(
+            words, cwd="/", env=environment, capture_output=True, text=True, timeout=commands.PATIENCE
+        )
         return done.returncode, done.stdout + done.stderr
 
     return run

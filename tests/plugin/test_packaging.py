@@ -35,7 +35,7 @@ def run_python(*arguments, path=None):
         cwd=path or ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=3600,
     )
 
 

@@ -37,7 +37,7 @@ def test_two_processes_train_like_one_with_twice_the_batches(toy, tmp_path, back
     flags = f"{WITHOUT_DROPOUT} {flags} --max-update 14 --save-interval-updates 5"
     alone = commands.train(toy.folder, tmp_path / "alone", flags, "--update-freq 2")
     command = training_flags(toy.folder, tmp_path / "both", flags, distributed(2), "--ddp-backend", backend)
-    both = run("train", command, processes=2).stdout
+    both = run("train", command, processes=2, as_user=backend == "pytorch_ddp").stdout
 
     saved = {file.name for file in (tmp_path / "alone").iterdir()}
     assert saved == {file.name for file in (tmp_path / "both").iterdir()} >= {"checkpoint_1_5.pt", "checkpoint_2_10.pt"}
@@ -88,7 +88,7 @@ def test_two_processes_of_hydra(toy, tmp_path):
     """
     options = "+model.dropout=0 +model.disc_dropout=0 checkpoint.save_interval_updates=5"
     command = hydra_flags(toy.folder, tmp_path / "both", *split_flags(launch, options))
-    run("hydra-train", command, processes=2)
+    run("hydra-train", command, processes=2, as_user=True)
     flags = f"{WITHOUT_DROPOUT} --max-update 14 --save-interval-updates 5 --update-freq 2"
     commands.train(toy.folder, tmp_path / "alone", flags)
     for name in ("checkpoint_1_5.pt", "checkpoint_last.pt"):
