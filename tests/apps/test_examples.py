@@ -148,6 +148,7 @@ def test_the_text_example_runs_and_a_second_time_does_nothing(tmp_path, quick_pr
     assert run_example(quick_programs, "names", tmp_path).count("[done already]") == 7
 
 
+@pytest.mark.heavy
 @pytest.mark.slow
 def test_the_systems_are_trained_and_measured_with_one_budget(tmp_path, quick_programs):
     command = ["python", EXAMPLES / "rewards" / "systems", "--smoke", "--out", tmp_path]
