@@ -262,7 +262,7 @@ def test_the_benchmark_writes_what_it_measured(tmp_path):
 def test_the_benchmark_compares_estimators_at_equal_signal(tmp_path):
     pytest.importorskip("fairseq")
     file = tmp_path / "results.json"
-    small = "--length 5 --vocab-size 20 --batch-size 4 --disc-updates 2 --seconds 0 --every 2 --repeats 1"
+    small = "--length 20 --vocab-size 20 --batch-size 4 --disc-updates 2 --seconds 0 --every 2 --repeats 1"
     result = run_script("bench", "--signal", *small.split(), "--json", file)
     assert result.returncode == 0, result.stderr.decode()
     rows = json.loads(file.read_text())
