@@ -304,16 +304,16 @@ class QuickPrograms:
     def __init__(self):
         self.folder: Path | None = None  # for its files
         self._stack = contextlib.ExitStack()
-        self._environment: dict[str, str] | None = None
+        self._programs: Path | None = None
 
     def environment(self) -> dict[str, str]:
-        """Variables with which programs start without the seconds of their imports."""
-        if self._environment is None:
-            self._environment = self._stack.enter_context(fork_server(self.folder))
-        return dict(self._environment)
+        """Those of this process, with programs that start without the seconds of their imports."""
+        if self._programs is None:
+            self._programs = self._stack.enter_context(fork_server(self.folder))
+        return {**os.environ, **ENVIRONMENT, "PATH": f"{self._programs}{os.pathsep}{os.environ['PATH']}"}
 
     def close(self) -> None:
-        self._environment = None
+        self._programs = None
         self._stack.close()
 
 
@@ -322,14 +322,13 @@ QUICK = QuickPrograms()  # its folder is set by conftest.py
 
 @contextlib.contextmanager
 def fork_server(folder: Path):
-    """Environment variables with which `python` and fairseq's programs run in forks of one process, see tests/forking.
+    """A folder of `python` and fairseq's programs that run in forks of one process, see tests/forking.
 
-    Where processes cannot be forked so, they are those with which the programs run as they are.
+    Where processes cannot be forked so, it is the folder of the programs themselves.
     """
     real = Path(sys.executable).parent
-    environment = {**os.environ, **ENVIRONMENT, "PATH": f"{real}{os.pathsep}{os.environ['PATH']}"}
     if not sys.platform.startswith("linux"):
-        yield environment
+        yield real
         return
     address, client = str(folder / "socket"), (ROOT / "tests" / "forking" / "client.py").read_text()
     client = client.replace("@socket of the server@", address).replace("@folder of the programs@", str(real))
@@ -344,7 +343,7 @@ def fork_server(folder: Path):
     )
     try:
         assert server.stdout.readline() == "ready\n"
-        yield environment | {"PATH": f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"}
+        yield folder / "bin"
     finally:
         server.stdin.close()
         server.wait()

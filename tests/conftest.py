@@ -40,6 +40,7 @@ NEED_FAIRSEQ = [
     "plugin/test_interruptions.py",
     "plugin/test_kills.py",
     "apps/test_compare.py",
+    "apps/test_forking.py",
     "plugin/test_kl_target.py",
     "plugin/test_locks.py",
     "plugin/test_lagging_inference.py",

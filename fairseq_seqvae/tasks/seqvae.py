@@ -1,4 +1,4 @@
-"""Task ``seqvae``: options, data, and whose turn it is."""
+"""Task ``seqvae``: what model and criterion are built, and whose turn it is."""
 
 import logging
 from collections.abc import Callable, Iterator

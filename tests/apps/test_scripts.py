@@ -275,6 +275,14 @@ def test_the_benchmark_compares_estimators_at_equal_signal(tmp_path):
     assert float(same) == float(equal) == pytest.approx(rows[0]["ratio"], abs=0.06)
 
 
+@pytest.mark.slow
+def test_the_benchmark_refuses_sequences_that_the_naive_way_cannot_score():
+    pytest.importorskip("fairseq")
+    small = "--length 5 --vocab-size 20 --batch-size 4 --disc-updates 0"
+    result = run_script("bench", "--signal", *small.split())
+    assert_refuses(result, "--length 5", "give a greater one")
+
+
 def test_the_benchmark_refuses_a_folder_that_does_not_exist(tmp_path):
     assert_refuses(run_script("bench", "--json", tmp_path / "none" / "results.json"), "--json", "none")
 
