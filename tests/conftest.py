@@ -2,7 +2,10 @@
 
 import importlib.util
 import logging
+import os
 import signal
+import time
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,12 +65,54 @@ NEED_FAIRSEQ = [
     "plugin/test_task.py",
     "plugin/test_transposing.py",
 ]
+NO_TIME = "no time left"
+
 # The core is tested without fairseq too. A fairseq that is installed but broken must not go unnoticed.
 collect_ignore = [] if importlib.util.find_spec("fairseq") else NEED_FAIRSEQ
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--no-test-after",
+        type=float,
+        default=0,
+        metavar="TIME",
+        help="skip tests that would start after TIME, in seconds since 1970: for machines that may be slow or busy",
+    )
+
+
 def pytest_report_header(config):
     return f"fairseq is not installed: ignoring {', '.join(collect_ignore)}" if collect_ignore else None
+
+
+@pytest.hookimpl(trylast=True)  # after -m and -k have chosen
+def pytest_collection_modifyitems(config, items):
+    """The quick tests first, as others may find no time left. Which slow one is the last changes with the time."""
+    quick = [item for item in items if not item.get_closest_marker("slow")]
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    first = int(config.getoption("--no-test-after")) % max(1, len(slow))
+    kinds = (quick, slow[first:] + slow[:first])
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    # pytest-xdist gives each worker a run of neighbours, and lets it take from the end of another's when it has done.
+    items[:] = [item for worker in range(workers) for kind in kinds for item in share(kind, worker, workers)]
+
+
+def share(items: list, worker: int, workers: int) -> list:
+    return items[len(items) * worker // workers : len(items) * (worker + 1) // workers]
+
+
+def pytest_runtest_setup(item):
+    if 0 < item.config.getoption("--no-test-after") < time.time():
+        pytest.skip(NO_TIME)
+
+
+def pytest_terminal_summary(terminalreporter):
+    left_out = [report for report in terminalreporter.stats.get("skipped", []) if NO_TIME in str(report.longrepr)]
+    if left_out:
+        terminalreporter.section("not all was tested", red=True)
+        terminalreporter.line(f"{len(left_out)} tests were left out, as this machine was slow or busy:")
+        for file, tests in Counter(report.nodeid.split("::")[0] for report in left_out).items():
+            terminalreporter.line(f"{tests:6} of {file}")
 
 
 class ToyData(NamedTuple):

@@ -1,10 +1,11 @@
-"""The commands `python -m fairseq_seqvae.oracle generate | nll`, and those of the oracle with a latent."""
+"""The commands `python -m fairseq_seqvae.oracle generate | nll | weights`, and those of the oracle with a latent."""
 
 import argparse
 import json
 import math
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from fairseq_seqvae.oracle import data, latent_commands
 from fairseq_seqvae.oracle.model import Oracle
@@ -42,6 +43,12 @@ def _nll(args: argparse.Namespace) -> None:
         print(json.dumps({"file": args.file, "oracle": args.npz or _seeded(args), **numbers}))
     else:
         print(result)
+
+
+def _weights(args: argparse.Namespace) -> None:
+    refuse_existing([args.out], args.force)
+    Oracle.from_seed(args.seed, args.vocab_size, scale=args.scale).save_npz(args.out)
+    print(f"written: {args.out}, the arrays of an oracle of {args.vocab_size} tokens")
 
 
 def _oracle(args: argparse.Namespace) -> Oracle:
@@ -96,8 +103,23 @@ def _commands() -> Commands:
         "--kind", choices=("D", "H", "T"), default="D", help="lines of fairseq-generate's output (default: %(default)s)"
     )
     added.add_argument("--json", action="store_true", help="print an object of JSON instead of a sentence")
+    _add_weights(commands)
     latent_commands.add_to(commands)
     return commands
+
+
+def _add_weights(commands: Commands) -> None:
+    added = commands.add(
+        "weights",
+        _weights,
+        "the arrays of an oracle of another size, for --npz",
+        "weights --vocab-size 50 --out small.npz",
+    )
+    added.add_argument("--seed", type=seed, default=_PAPER_SEED, metavar="N", help="default: %(default)s")
+    added.add_argument("--vocab-size", type=positive, default=5000, metavar="V", help="tokens (default: %(default)s)")
+    added.add_argument("--scale", type=positive_number, default=1.0, metavar="X", help="factor of the weights")
+    added.add_argument("--out", required=True, metavar="FILE.npz", type=Path, help="where to write them")
+    added.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
 if __name__ == "__main__":

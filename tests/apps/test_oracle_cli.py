@@ -29,6 +29,17 @@ def test_splits_are_independent_draws():
     assert torch.equal(alone["test"], splits["test"])
 
 
+def test_weights_are_those_of_the_seed_and_are_not_overwritten(here, capsys):
+    command = ["weights", "--seed", "5", "--vocab-size", "7", "--scale", "1.5", "--out", "small.npz"]
+    assert main(command) == 0
+    written, expected = Oracle.from_npz("small.npz"), Oracle.from_seed(5, vocab_size=7, scale=1.5)
+    assert written.vocab_size == 7
+    assert all(np.array_equal(written.weights[name], array) for name, array in expected.weights.items())
+    assert "small.npz exists already" in fails(capsys, *command)
+    assert main([*command, "--force"]) == 0
+    assert "nowhere" in fails(capsys, *command[:-1], "nowhere/small.npz")
+
+
 class TestReading:
     def test_output_of_generate_in_order_of_ids(self, here):
         (here / "out.txt").write_text(GENERATED)
