@@ -166,6 +166,26 @@ def test_the_systems_are_trained_and_measured_with_one_budget(tmp_path, quick_pr
     assert logs.count(str(tmp_path / "base-1" / "checkpoints" / "checkpoint_last.pt")) >= 7
 
 
+@pytest.mark.slow
+def test_the_reward_that_knows_is_trained_and_measured_beside_maximum_likelihood(tmp_path, quick_programs):
+    command = ["python", EXAMPLES / "oracle" / "true_reward", "--smoke", "--out", tmp_path]
+    done = subprocess.run(command, env=quick_programs, capture_output=True, text=True, timeout=commands.PATIENCE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((tmp_path / "results-1.json").read_text())
+    assert [(row["model"], row["temperature"]) for row in rows] == [
+        ("ml", 1),
+        ("ml", 0.9),
+        ("policy", 1),
+        ("policy", 0.9),
+    ]
+    assert len({row["held-out NLL"] for row in rows}) == 4
+    for row in rows:
+        assert 2 < row["held-out NLL"] < 4 and 1 < row["oracle NLL"] < 6  # 20 tokens, nearly untrained: log 20 is 3
+        assert f"| {row['model']} | {row['temperature']:.3f} | {row['oracle NLL']:.3f} |" in done.stdout
+    log = "".join(log.read_text() for log in (tmp_path / "policy-1" / "logs").glob("train-*.log"))
+    assert "oracle.npz/mean" in log and "checkpoint_best.pt/mean" in log and '"ref_kl_weight": "1"' in log
+
+
 @pytest.mark.heavy
 @pytest.mark.slow
 def test_one_command_makes_a_model_of_the_studio(tmp_path, quick_programs):
