@@ -106,13 +106,25 @@ def pytest_runtest_setup(item):
         pytest.skip(NO_TIME)
 
 
+def left_out(reporter) -> list:
+    """Reports of the tests for which there was no time."""
+    return [report for report in reporter.stats.get("skipped", []) if NO_TIME in str(report.longrepr)]
+
+
 def pytest_terminal_summary(terminalreporter):
-    left_out = [report for report in terminalreporter.stats.get("skipped", []) if NO_TIME in str(report.longrepr)]
-    if left_out:
+    reports = left_out(terminalreporter)
+    if reports:
         terminalreporter.section("not all was tested", red=True)
-        terminalreporter.line(f"{len(left_out)} tests were left out, as this machine was slow or busy:")
-        for file, tests in Counter(report.nodeid.split("::")[0] for report in left_out).items():
+        terminalreporter.line(f"{len(reports)} tests were left out, as this machine was slow or busy:")
+        for file, tests in Counter(report.nodeid.split("::")[0] for report in reports).items():
             terminalreporter.line(f"{tests:6} of {file}")
+
+
+def pytest_sessionfinish(session):
+    """Fail where most tests were left out: then the others say little."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter and len(left_out(reporter)) > session.testscollected / 2:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 class ToyData(NamedTuple):
