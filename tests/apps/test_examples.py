@@ -123,8 +123,13 @@ class TestSteps:
 
 
 def run_example(environment: dict[str, str], example: str, folder: Path, *arguments: str) -> str:
+    return run_script(environment, f"{example}/run", folder, *arguments)
+
+
+def run_script(environment: dict[str, str], script: str, folder: Path, *arguments: str) -> str:
+    """What a run script of the examples prints, with --smoke."""
     result = subprocess.run(
-        ["python", EXAMPLES / example / "run", "--smoke", "--out", folder, *arguments],
+        ["python", EXAMPLES / script, "--smoke", "--out", folder, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -151,16 +156,14 @@ def test_the_text_example_runs_and_a_second_time_does_nothing(tmp_path, quick_pr
 @pytest.mark.heavy
 @pytest.mark.slow
 def test_the_systems_are_trained_and_measured_with_one_budget(tmp_path, quick_programs):
-    command = ["python", EXAMPLES / "rewards" / "systems", "--smoke", "--out", tmp_path]
-    done = subprocess.run(command, env=quick_programs, capture_output=True, text=True, timeout=commands.PATIENCE)
-    assert done.returncode == 0, done.stdout + done.stderr
+    shown = run_script(quick_programs, "rewards/systems", tmp_path)
     figures = json.loads((tmp_path / "systems-1.json").read_text())
     names = ["base", "elbo", "scheduled", "bleu", "bleu-critic", "bleu-actor", "discriminator", "wasserstein"]
     assert list(figures) == names
     for name, row in figures.items():
         # Each begins with the model that was trained first, and what is printed is what is written.
         assert name == "base" or row["NLL"] != figures["base"]["NLL"]
-        assert f"| {name} | {' | '.join(f'{value:.3f}' for value in row.values())} |" in done.stdout
+        assert f"| {name} | {' | '.join(f'{value:.3f}' for value in row.values())} |" in shown
         assert 0.3 < row["judge"] <= 1 and 0 <= row["copies"] < row["distinct"] <= 1
     logs = "".join(log.read_text() for log in tmp_path.glob("*-1/logs/train-*.log"))
     assert logs.count(str(tmp_path / "base-1" / "checkpoints" / "checkpoint_last.pt")) >= 7
@@ -168,9 +171,7 @@ def test_the_systems_are_trained_and_measured_with_one_budget(tmp_path, quick_pr
 
 @pytest.mark.slow
 def test_the_reward_that_knows_is_trained_and_measured_beside_maximum_likelihood(tmp_path, quick_programs):
-    command = ["python", EXAMPLES / "oracle" / "true_reward", "--smoke", "--out", tmp_path]
-    done = subprocess.run(command, env=quick_programs, capture_output=True, text=True, timeout=commands.PATIENCE)
-    assert done.returncode == 0, done.stdout + done.stderr
+    shown = run_script(quick_programs, "oracle/true_reward", tmp_path)
     rows = json.loads((tmp_path / "results-1.json").read_text())
     assert [(row["model"], row["temperature"]) for row in rows] == [
         ("ml", 1),
@@ -181,7 +182,7 @@ def test_the_reward_that_knows_is_trained_and_measured_beside_maximum_likelihood
     assert len({row["held-out NLL"] for row in rows}) == 4
     for row in rows:
         assert 2 < row["held-out NLL"] < 4 and 1 < row["oracle NLL"] < 6  # 20 tokens, nearly untrained: log 20 is 3
-        assert f"| {row['model']} | {row['temperature']:.3f} | {row['oracle NLL']:.3f} |" in done.stdout
+        assert f"| {row['model']} | {row['temperature']:.3f} | {row['oracle NLL']:.3f} |" in shown
     log = "".join(log.read_text() for log in (tmp_path / "policy-1" / "logs").glob("train-*.log"))
     assert "oracle.npz/mean" in log and "checkpoint_best.pt/mean" in log and '"ref_kl_weight": "1"' in log
 

@@ -1,31 +1,36 @@
-"""On a machine that is slow or busy, tests are left out in the right order, and not in silence."""
+"""On a machine that is slow or busy, slow tests alone are left out, the quick ones come first, and it is said."""
 
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import conftest
 import pytest
 
-TESTS = Path(conftest.__file__).parent
-
-
-def run_pytest(*arguments):
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *map(str, arguments)]
-    return subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True)
-
 
 @pytest.mark.slow
-def test_tests_that_find_no_time_are_listed_and_most_of_them_are_a_failure():
-    result = run_pytest(TESTS / "plugin" / "test_kills.py", "--no-test-after", 1)
-    assert result.returncode == 1, result.stdout
-    assert "2 tests were left out" in result.stdout and "2 of tests/plugin/test_kills.py" in result.stdout
+def test_slow_tests_that_find_no_time_are_listed_and_quick_ones_run():
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", __file__, "--no-slow-test-after", "1"]
+    result = subprocess.run(command, cwd=Path(conftest.__file__).parents[1], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+    assert "5 passed, 1 skipped" in result.stdout
+    assert "1 slow tests were left out" in result.stdout and "1 of tests/apps/test_time_left.py" in result.stdout
 
 
-def test_quick_tests_come_first_in_the_share_of_each_worker():
-    quick, slow = list(range(10)), list("abcde")
-    order = [item for worker in range(2) for kind in (quick, slow) for item in conftest.share(kind, worker, 2)]
-    assert order == [0, 1, 2, 3, 4, "a", "b", 5, 6, 7, 8, 9, "c", "d", "e"]
+def ordered(names: str, latest: int, workers: int, monkeypatch) -> str:
+    """Names of tests, capitals being slow ones, in the order in which they are handed out."""
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", str(workers))
+    items = [SimpleNamespace(name=name, get_closest_marker=lambda _, name=name: name.isupper()) for name in names]
+    conftest.pytest_collection_modifyitems(SimpleNamespace(getoption=lambda _: latest), items)
+    return "".join(item.name for item in items)
+
+
+@pytest.mark.parametrize(
+    "latest, workers, expected", [(0, 1, "abcdXYZ"), (4, 1, "abcdYZX"), (0, 2, "abXcdYZ"), (4, 2, "abYcdZX")]
+)
+def test_quick_tests_come_first_in_the_share_of_each_worker(latest, workers, expected, monkeypatch):
+    assert ordered("XaYbcZd", latest, workers, monkeypatch) == expected
 
 
 def test_every_item_has_one_worker():
