@@ -142,7 +142,7 @@ class SeqVAEElboCriterion(FairseqCriterion):
 
         Args:
             log_likelihood: log p(x|z), a sum over the batch
-            output: a :class:`fairseq_seqvae.models.seqvae.GeneratorOutput`
+            output: a :class:`fairseq_seqvae.models.outputs.GeneratorOutput`
             target: (B, T), the data
             update_num: number of the update, for the weight of the KL term
         """

@@ -114,7 +114,7 @@ class SeqVAEPolicyGradientCriterion(PolicyTurns, Rewarding, DiscriminatorTurns):
         Args:
             experience: what is learned from, R sequences
             log_probs: (R, T), of its tokens, with gradient, 0 at padding
-            output: a :class:`fairseq_seqvae.models.seqvae.GeneratorOutput`, which they are from
+            output: a :class:`fairseq_seqvae.models.outputs.GeneratorOutput`, which they are from
             update: number of the update
         """
         cfg, trajectory, values = self.cfg, experience.trajectory, experience.values

@@ -14,12 +14,15 @@ from fairseq import options
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
+import fairseq_seqvae
 from fairseq_seqvae import models
 from fairseq_seqvae.core import noise
 from fairseq_seqvae.core.rollouts.policy import Trajectory
 from fairseq_seqvae.models import SeqVAEModel
 from fairseq_seqvae.models.config import SeqVAEConfig, SeqVAEMelodyConfig, SeqVAEOracleConfig, SeqVAETextConfig
 from fairseq_seqvae.models.seqvae import shift_right
+
+fairseq_seqvae.register()
 
 LETTERS = "abcdefghij"
 SMALL = {
