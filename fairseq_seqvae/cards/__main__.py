@@ -17,6 +17,7 @@ from fairseq_seqvae.cards import report as r
 from fairseq_seqvae.cards import side_by_side
 from fairseq_seqvae.cards.command import make_each, names, new_parser, numbers, parse, raise_failures
 from fairseq_seqvae.cards.files import write_json
+from fairseq_seqvae.cards.oracle_settings import PAPER_SEED, Settings
 from fairseq_seqvae.cards.spreads import plain
 from fairseq_seqvae.oracle import Oracle
 from fairseq_seqvae.runs import steps as s
@@ -45,10 +46,10 @@ def body(args: argparse.Namespace) -> None:
     if args.smoke:
         npz = args.out / "oracle.npz"
         Oracle.from_seed(**SMOKE_ORACLE).save_npz(npz)
-    drawn = (c.PAPER_SEED, 1.0) if npz else (args.oracle_seed, args.oracle_scale)
+    drawn = (PAPER_SEED, 1.0) if npz else (args.oracle_seed, args.oracle_scale)
     given: dict[str, Any] = {"npz": str(npz) if npz else None, "oracle_seed": drawn[0], "oracle_scale": drawn[1]}
     given |= {"draws": args.draws} | (SMOKE if args.smoke else {})
-    settings = c.Settings(tuple(args.temperatures), **given)
+    settings = Settings(tuple(args.temperatures), **given)
     training = ({"common.cpu": "false"} if args.gpu else {}) | (
         {"checkpoint.save_interval_updates": "0"} if args.no_curve else {}
     )
@@ -115,7 +116,7 @@ def report(out: Path, cells: c.Cells, targets: dict[int, float], beside: Path | 
             figure.savefig(out / f"{name}.{suffix}", dpi=150)
 
 
-def protocol(settings: c.Settings) -> str:
+def protocol(settings: Settings) -> str:
     """How the numbers were made."""
     sizes = ", ".join(f"{size} for {split}" for split, size in settings.sizes)
     return (
@@ -151,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--oracle-seed",
         type=seed,
-        default=c.PAPER_SEED,
+        default=PAPER_SEED,
         metavar="N",
         help="an oracle drawn from this seed (default: 88)",
     )
@@ -184,7 +185,7 @@ def main(argv: Sequence[str] | None = None, config: Path | None = None, root: Pa
         parser.error(str(error))
     args.methods = args.methods or known
     args.lengths = args.lengths or ([8] if args.smoke else [8, 20, 64])
-    if args.npz and (args.oracle_seed, args.oracle_scale) != (c.PAPER_SEED, 1):
+    if args.npz and (args.oracle_seed, args.oracle_scale) != (PAPER_SEED, 1):
         parser.error("--npz brings the arrays: omit --oracle-seed and --oracle-scale")
     if 1 not in args.temperatures:
         parser.error("--temperatures must have 1 among them, the model as it is")

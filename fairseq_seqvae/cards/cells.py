@@ -8,25 +8,21 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from fairseq_seqvae.cards import mixing
 from fairseq_seqvae.cards.baselines import baselines
 from fairseq_seqvae.cards.files import once, write_json
-from fairseq_seqvae.oracle import Oracle
+from fairseq_seqvae.cards.oracle_measures import Measuring, oracle_samples, progress, said_of_rewards
+from fairseq_seqvae.cards.oracle_settings import PAPER_SEED, Settings
 from fairseq_seqvae.oracle.model import estimate
-from fairseq_seqvae.oracle.score import read_tokens
 from fairseq_seqvae.runs import steps as s
 
 DATA_SEED = 1
-PAPER_SEED = 88
 # Rewards of recipes that know the oracle name that of the paper: it is replaced by that of the card.
-LAST_JUDGEMENTS = 3
 _PAPERS_REWARD = f"oracle:{PAPER_SEED}"
 
 # With --smoke, options of a stage are lowered to these where its YAML file has them.
@@ -40,66 +36,6 @@ SMOKE_LIMITS = {
     "checkpoint.save_interval_updates": 10,
     "common.log_interval": 10,
 }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What all cells of a card have in common.
-
-    Attributes:
-        temperatures: of the decoder, 1 among them
-        draws: samples from the prior at each temperature
-        curve_draws: samples from each checkpoint that training leaves
-        held_out: held-out sequences, the first ones of the test split
-        importance_samples: draws of z for each of them
-        sizes: sequences of each split; the data of a length are the same for all methods and seeds
-        npz: oracle of these arrays; None: one that is drawn
-        oracle_seed: its seed; 88 is the paper's
-        oracle_scale: factor of its weights
-        smoke: a few updates only
-    """
-
-    temperatures: tuple[float, ...]
-    draws: int = 10_000
-    curve_draws: int = 2_000
-    held_out: int = 1_000
-    importance_samples: int = 64
-    sizes: tuple[tuple[str, int], ...] = (("train", 9984), ("valid", 1000), ("test", 10_000))
-    npz: str | None = None
-    smoke: bool = False
-    oracle_seed: int = PAPER_SEED
-    oracle_scale: float = 1.0
-
-    def oracle(self) -> Oracle:
-        """The oracle."""
-        return Oracle.from_npz(self.npz) if self.npz else Oracle.from_seed(self.oracle_seed, scale=self.oracle_scale)
-
-    @property
-    def is_papers(self) -> bool:
-        """Whether the oracle is that of the paper."""
-        return not self.npz and (self.oracle_seed, self.oracle_scale) == (PAPER_SEED, 1)
-
-    @property
-    def description(self) -> str:
-        """The oracle in words."""
-        if self.npz:
-            return "another oracle"
-        scale = "" if self.oracle_scale == 1 else f", weights times {self.oracle_scale:g}"
-        return f"the oracle of seed {self.oracle_seed}{scale}"
-
-    @property
-    def oracle_flags(self) -> list[str]:
-        """The oracle, for ``python -m fairseq_seqvae.oracle``."""
-        if self.npz:
-            return ["--npz", self.npz]
-        return ["--seed", str(self.oracle_seed)] + (
-            ["--scale", str(self.oracle_scale)] if self.oracle_scale != 1 else []
-        )
-
-    @property
-    def oracle_name(self) -> str:
-        """The oracle, as the reward ``oracle:NAME`` has it."""
-        return self.npz or f"{self.oracle_seed}" + (f"*{self.oracle_scale}" if self.oracle_scale != 1 else "")
 
 
 class Cell(NamedTuple):
@@ -160,28 +96,16 @@ class Cells:
         folder = self.out / f"T{length}"
         steps, text, data = s.Steps(folder, self.steps.root, self.steps), folder / "text", folder / "data"
         sizes = [word for split, size in self.settings.sizes for word in (f"--{split}", str(size))]
-        generate: list[str | Path] = [
-            sys.executable,
-            "-m",
-            "fairseq_seqvae.oracle",
-            "generate",
-            *self.settings.oracle_flags,
-        ]
+        generate: list[str | Path] = [sys.executable, "-m", "fairseq_seqvae.oracle", "generate"]
         steps.run(
             "draw the data",
-            [*generate, "--length", str(length), "--data-seed", str(DATA_SEED), *sizes, "--out", text, "--force"],
+            [*generate, *self.settings.oracle_flags, "--length", str(length), "--data-seed", str(DATA_SEED)]
+            + [*sizes, "--out", text, "--force"],
             inputs=[Path(self.settings.npz)] if self.settings.npz else [],
         )
         splits = [part for split, _ in self.settings.sizes for part in (f"--{split}pref", text / f"{split}.txt")]
-        preprocess: list[str | Path] = [
-            "fairseq-preprocess",
-            "--only-source",
-            "--srcdict",
-            text / "dict.txt",
-            "--destdir",
-            data,
-        ]
-        steps.run("binarise the data", [*preprocess, *splits])
+        preprocess: list[str | Path] = ["fairseq-preprocess", "--only-source", "--srcdict", text / "dict.txt"]
+        steps.run("binarise the data", [*preprocess, "--destdir", data, *splits])
         return data
 
     def baselines(self, length: int) -> list[dict[str, Any]]:
@@ -293,9 +217,9 @@ class Cells:
 
             last = stage.folder / "checkpoints" / "checkpoint_last.pt"
             # fairseq continues to count the time of the checkpoint that it began with.
-            before = _progress(stage.start)["seconds"] if stage.start else 0.0
+            before = progress(stage.start)["seconds"] if stage.start else 0.0
             for checkpoint in [*checkpoints, last]:
-                point = {"stage": stage.name, **_progress(checkpoint, before)}
+                point = {"stage": stage.name, **progress(checkpoint, before)}
                 if any(point["updates"] == other["updates"] for other in curve["points"]):
                     continue
                 print(f"  scoring the samples after {point['updates']} updates", flush=True)
@@ -304,7 +228,7 @@ class Cells:
                 curve["points"].append(point | {"oracle_nll": mean, "oracle_nll_standard_error": standard_error})
                 write_json(path, curve)
             curve["points"].sort(key=lambda point: point["updates"])
-            write_json(path, {**curve, "complete": True, "seconds": _progress(last, before)["seconds"]})
+            write_json(path, {**curve, "complete": True, "seconds": progress(last, before)["seconds"]})
         for checkpoint in checkpoints:
             checkpoint.unlink()
 
@@ -326,7 +250,8 @@ class Cells:
 
         def make() -> dict[str, Any]:
             print(f"  measuring {cell.method}, T {cell.length}, seed {cell.seed}", flush=True)
-            return self._measured(cell, data, checkpoint, folder)
+            measuring = Measuring(settings, self.oracle, data, cell.length)
+            return measuring.measured(checkpoint, cell.seed, folder, self._is_mixed(cell))
 
         once(folder / "measured.json", made_with, make)
 
@@ -334,78 +259,9 @@ class Cells:
         """Whether the model is mixed with a bigram table."""
         return cell.method in self.recipes.get("with_bigrams", ())
 
-    def _measured(self, cell: Cell, data: Path, checkpoint: Path, folder: Path) -> dict[str, Any]:
-        from fairseq_seqvae.measure import (
-            figures as measure,  # imports fairseq: seconds, which a finished cell need not wait
-        )
-
-        settings = self.settings
-        model, task = measure.load(checkpoint, data)
-        is_mixed = self._is_mixed(cell)
-        if is_mixed:
-            text, size = data.parent / "text", self.oracle.vocab_size
-            train, valid = (read_tokens(text / f"{split}.txt", size, cell.length) for split in ("train", "valid"))
-            model.decoder = mixing.fit(model.decoder, train, valid, size, task.dictionary.nspecial)
-        held_out_set = measure.read_split(task, "test", settings.held_out)
-        taus = settings.temperatures
-        figures, arrays = measure.measure_held_out(model, held_out_set, taus, settings.importance_samples, cell.seed)
-        points, oracle_nlls = [], []
-        for i, tau in enumerate(taus):
-            if tau == 1 and not is_mixed:
-                tokens = read_tokens(folder / "samples.txt", self.oracle.vocab_size, cell.length)
-            else:
-                tokens = oracle_samples(model, task, settings.draws, cell.seed, tau)
-            nll = self.oracle.nll(tokens)
-            oracle_nlls.append(nll.numpy())
-            mean, standard_error = estimate(nll)
-            points.append(
-                {
-                    "temperature": tau,
-                    "oracle_nll": mean,
-                    "oracle_nll_standard_error": standard_error,
-                    "held_out_nll": figures["nll"][i],
-                    "held_out_nll_standard_error": figures["nll_standard_error"][i],
-                    "elbo_per_sequence": figures["elbo_per_sequence"][i],
-                    **measure.variety(tokens, torch.full((len(tokens),), cell.length)),
-                }
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / "sequences.npz.partial"
-        with open(partial, "wb") as file:
-            np.savez_compressed(file, temperatures=taus, oracle_nll=np.stack(oracle_nlls), **arrays)
-        os.replace(partial, folder / "sequences.npz")
-        kept = ("kl", "mutual_information", "active_units", "latent_dim", "sequences", "importance_samples")
-        mixed = {"table_weight": model.decoder.weight} if is_mixed else {}
-        return {**{key: figures[key] for key in kept}, **mixed, **_progress(checkpoint), "points": points}
-
 
 def _training_name(stage: str, cell: Cell) -> str:
     return f"train {stage}, T {cell.length}, seed {cell.seed}"
-
-
-def said_of_rewards(log: Path) -> dict[str, float]:
-    """What the log of a training says at last of its discriminator and its reward; nothing where it has none.
-
-    ``d_acc_held_out``: share of held-out sentences and fresh samples that the discriminator tells correctly, the mean
-    of the last judgements; ``reward_rank``: rank correlation of the reward with the oracle's log-probability, the mean
-    over the last half of what was logged.
-    """
-    judged, ranks = [], []
-    for line in log.read_text(encoding="utf-8").splitlines():
-        if found := re.search(r"\| train_inner \| (\{.*\})$", line.strip()):
-            stats = json.loads(found[1])
-            judged += [float(stats[key]) for key in ("d_acc_held_out",) if key in stats]
-            names = [key for key in stats if key.startswith("rewards/oracle:") and key.endswith("/rank")]
-            ranks += [float(stats[key]) for key in names]
-    said = {"d_acc_held_out": judged[-LAST_JUDGEMENTS:], "reward_rank": ranks[len(ranks) // 2 :]}
-    return {key: float(np.mean(values)) for key, values in said.items() if values}
-
-
-def oracle_samples(model: Any, task: Any, number: int, seed: int, temperature: float = 1.0) -> torch.Tensor:
-    """Draws from the prior as the oracle numbers its tokens, (N, T)."""
-    from fairseq_seqvae.measure import figures as measure
-
-    return measure.prior_samples(model, number, seed, temperature).tokens - task.dictionary.nspecial
 
 
 def _smoke_overrides(config: dict[str, Any]) -> dict[str, str]:
@@ -421,18 +277,3 @@ def _interval_checkpoints(folder: Path) -> list[Path]:
     """checkpoint3.pt, after an epoch, and checkpoint_3_200.pt, after an update; not checkpoint_best.pt and the like."""
     found = [file for file in folder.iterdir() if re.fullmatch(r"checkpoint(\d+|_\d+_\d+)\.pt", file.name)]
     return sorted(found, key=lambda file: file.stat().st_mtime)
-
-
-def _progress(checkpoint: Path, seconds_before: float = 0.0) -> dict[str, float]:
-    """Updates of a checkpoint, and seconds of training up to it, validation and saving included.
-
-    Args:
-        seconds_before: not to be counted
-    """
-    from fairseq.checkpoint_utils import load_checkpoint_to_cpu
-
-    state = load_checkpoint_to_cpu(str(checkpoint))
-    return {
-        "updates": state["optimizer_history"][-1]["num_updates"],
-        "seconds": round(state["extra_state"]["previous_training_time"] - seconds_before, 1),
-    }

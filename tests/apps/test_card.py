@@ -18,8 +18,10 @@ import yaml
 from fairseq_seqvae.cards import baselines as card_baselines
 from fairseq_seqvae.cards import references as card_references
 from fairseq_seqvae.cards import report as card_report
-from fairseq_seqvae.cards.cells import Cell, Cells, Settings, said_of_rewards
+from fairseq_seqvae.cards.cells import Cell, Cells
 from fairseq_seqvae.cards.mixing import TABLE_WEIGHTS, MixedWithBigrams, fit
+from fairseq_seqvae.cards.oracle_measures import said_of_rewards
+from fairseq_seqvae.cards.oracle_settings import Settings
 from fairseq_seqvae.core.schedules.held_out_judgements import Judgement, JudgementPlan
 from fairseq_seqvae.metrics.likelihood import sequence_log_probs
 from fairseq_seqvae.oracle import Oracle
