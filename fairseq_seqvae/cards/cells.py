@@ -19,6 +19,7 @@ from fairseq_seqvae.cards.files import once, write_json
 from fairseq_seqvae.cards.oracle_measures import Measuring, oracle_samples, progress, said_of_rewards
 from fairseq_seqvae.cards.oracle_settings import PAPER_SEED, Settings
 from fairseq_seqvae.oracle.model import estimate
+from fairseq_seqvae.rewards.sources import join_sources
 from fairseq_seqvae.runs import steps as s
 
 DATA_SEED = 1
@@ -203,7 +204,7 @@ class Cells:
         overrides |= {"common.seed": str(cell.seed), "task.fixed_length": str(cell.length), **self.training}
         config = s.read_yaml(file)
         if _PAPERS_REWARD in (sources := str(config["criterion"].get("reward_sources", ""))):
-            name = f"oracle:{self.settings.oracle_name}"
+            name = join_sources([f"oracle:{self.settings.oracle_name}"])
             overrides["criterion.reward_sources"] = json.dumps(sources.replace(_PAPERS_REWARD, name))
         return overrides | (_smoke_overrides(config) if self.settings.smoke else {})
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairseq_seqvae.rewards.sources import join_sources
 from fairseq_seqvae.runs import steps as s
 
 BASE = "base"  # the model before the rewards, and what can be had from it without training
@@ -81,8 +82,7 @@ class Recipes:
         """Flags of fairseq-train; options of the policy go before those of its rule, these before the shared ones."""
         own, recipe = self.rules[rule], self.policies[policy]
         options = {**self.models[own.model].get("options", {}), **self.shared, **own.options, **recipe["options"]}
-        sources = ",".join(source.replace(",", "\\,") for source in self.sources(rule))
-        options.setdefault("criterion.reward_sources", sources)
+        options.setdefault("criterion.reward_sources", join_sources(self.sources(rule)))
         options |= {"task.gen_pretrain_updates": 0, "common.seed": seed}
         return self._flags(own.model, options, smoke)
 

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from fairseq_seqvae.core.rewards.base import Reward
@@ -21,6 +21,11 @@ _FUNCTION = re.compile(r"(.+\.py):([A-Za-z_]\w*)", re.DOTALL)
 def split_sources(text: str) -> list[str]:
     """Sources that commas separate; ``\\,`` is a comma within one."""
     return [part.replace("\\,", ",").lstrip() for part in re.split(r"(?<!\\),", text)]
+
+
+def join_sources(sources: Iterable[str]) -> str:
+    """What :func:`split_sources` takes apart again."""
+    return ",".join(source.replace(",", "\\,") for source in sources)
 
 
 def split_weights(text: str | None, count: int) -> list[float]:

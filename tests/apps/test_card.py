@@ -26,6 +26,7 @@ from fairseq_seqvae.core.schedules.held_out_judgements import Judgement, Judgeme
 from fairseq_seqvae.metrics.likelihood import sequence_log_probs
 from fairseq_seqvae.oracle import Oracle
 from fairseq_seqvae.oracle.score import read_tokens
+from fairseq_seqvae.rewards.sources import split_sources
 from fairseq_seqvae.runs.steps import flags_from_yaml
 from fairseq_seqvae.tasks.watch import VALIDATION_WINDOW
 
@@ -150,6 +151,13 @@ class TestRecipes:
             assert flags[flags.index("--reward-sources") + 1] == sources
             assert flags[flags.index("--seed") + 1] == "7" and "--cpu" not in flags
         assert flags[flags.index("--reward-weights") + 1] == "64"
+
+    def test_commas_in_the_path_of_an_oracle_do_not_separate_rewards(self, tmp_path):
+        npz = tmp_path / "a,b.npz"
+        Oracle.from_seed(1, 10).save_npz(npz)
+        cells = Cells(tmp_path, Settings((1.0,), npz=str(npz)), FOLDER / "config", tmp_path)
+        overrides = cells._overrides("seqgan", Cell("seqgan", 20, 1), FOLDER / "config" / "seqgan.yaml")
+        assert split_sources(json.loads(overrides["criterion.reward_sources"])) == ["discriminator", f"oracle:{npz}"]
 
     def test_what_the_log_says_at_last(self, tmp_path):
         def line(**stats):

@@ -49,6 +49,7 @@ def rule(samples, **kwargs):
 class TestSources:
     def test_commas_separate_and_a_backslash_keeps_one(self):
         assert sources.split_sources(r"discriminator, a.py:f,regex:^x\,y") == ["discriminator", "a.py:f", "regex:^x,y"]
+        assert sources.join_sources(["discriminator", "a.py:f", "regex:^x,y"]) == r"discriminator,a.py:f,regex:^x\,y"
 
     def test_weights_are_one_each_unless_given(self):
         assert sources.split_weights(None, 2) == [1, 1]
