@@ -91,7 +91,7 @@ def _bars(tune: Tune) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 def _bar_text(tune: Tune, sounding: Sequence[int | None], bar: tuple[int, int], fifths: int) -> str:
-    """The notes of one bar; `z` is silence, `-` a note that goes on."""
+    """The notes of one bar; `z` is silence, `-` a note that continues."""
     signature = _signature(fifths)
     altered: dict[str, int] = {}
     quarter = tune.steps_per_quarter

@@ -28,7 +28,7 @@ class MidiMelody(NamedTuple):
 
     notes:     in order, without overlap; times in steps
     length:    steps up to the end of the file
-    tempo:     first tempo, quarter notes a minute; None if the file names none
+    tempo:     first tempo, quarter notes per minute; None if the file names none
     meters:    (step from which it holds, numerator, denominator), in order; 4/4 from step 0 if the file names none
     track:     the track it was taken from, for people
     losses:    how many notes were left out or changed, by what was done to them
@@ -190,7 +190,7 @@ def _is_wanted(track: int | str | None, number: int, name: str) -> bool:
 
 def _tempo_key_and_meters(midi) -> tuple[float | None, str, list[tuple[Fraction, int, int]]]:
     """Of whatever track: the first tempo, the first key, and the meters with the quarter notes they begin at."""
-    tempo: tuple[int, float] | None = None  # tick, quarter notes a minute
+    tempo: tuple[int, float] | None = None  # tick, quarter notes per minute
     key: tuple[int, str] | None = None
     meters = {Fraction(0): (4, 4)}
     for messages in midi.tracks:
@@ -222,7 +222,7 @@ def write_midi(
 ) -> None:
     """Write a melody as a MIDI file of one track (type 0); `read_midi` gives the canonical tokens back.
 
-    tempo:    quarter notes a minute, 4 to 1000
+    tempo:    quarter notes per minute, 4 to 1000
     program:  instrument, 0 to 127 as in the file (manuals often count from 1): 73 is the flute, 0 the piano
     meter:    (numerator, denominator), the denominator a power of two; for the bar lines of notation programs
     name:     of the track
@@ -256,7 +256,7 @@ def midi_bytes(tunes: Sequence[Tune], tempo: float | None = None, program: int =
     for tune in tunes:
         pace = tempo or tune.tempo or 120
         if not 4 <= pace <= 1000:
-            raise ValueError(f"`tempo` must be 4 to 1000 quarter notes a minute but is {pace}")
+            raise ValueError(f"`tempo` must be 4 to 1000 quarter notes per minute but is {pace}")
         signs = (pace, tune.meter, tune.key)
         if signs != before:
             for message in _signs(mido, *signs):

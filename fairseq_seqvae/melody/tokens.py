@@ -23,7 +23,7 @@ MIN_PITCH = 21
 MAX_PITCH = 108
 VOCAB_SIZE = 2 + MAX_PITCH - MIN_PITCH + 1  # 90
 _FIRST_ONSET = 2
-MAX_STEPS = 100_000  # 3.5 hours at 120 quarter notes a minute: beyond that a file is broken
+MAX_STEPS = 100_000  # 3.5 hours at 120 quarter notes per minute: beyond that a file is broken
 
 SYMBOLS = ("_", ".", *map(str, range(MIN_PITCH, MAX_PITCH + 1)))
 PITCH_OF = {str(pitch): pitch for pitch in range(MIN_PITCH, MAX_PITCH + 1)}  # of each symbol that is an onset
@@ -101,7 +101,7 @@ def begins_with_note(tokens: np.ndarray) -> bool:
 
 
 def format_line(tokens: Sequence[int] | np.ndarray) -> str:
-    """One line for `fairseq-preprocess`: a symbol a step, separated by blanks, without a line end."""
+    """One line for `fairseq-preprocess`: a symbol per step, separated by blanks, without a line end."""
     return " ".join([SYMBOLS[token] for token in tokens])
 
 

@@ -170,7 +170,7 @@ def dictionary_path(folder: str | PathLike) -> Path:
 
 
 def write_splits(splits: dict[str, list[np.ndarray]], folder: str | PathLike) -> None:
-    """Write train.txt, valid.txt and test.txt, one window a line, and dict.txt into the folder, made if needed.
+    """Write train.txt, valid.txt and test.txt, one window per line, and dict.txt into the folder, made if needed.
 
     The dictionary is for `fairseq-preprocess --srcdict`: with it a model knows every pitch, also those that only
     transposed windows have.

@@ -58,7 +58,7 @@ class StateDict(BaseFairseqModel):
         """Fit a checkpoint to this model: without or with the adversary, whatever it was saved with."""
         super().upgrade_state_dict_named(state_dict, name)
         unpacked = eight_bits.unpack(state_dict)
-        state_dict.clear()  # the same dictionary, which fairseq goes on with
+        state_dict.clear()  # the same dictionary, which fairseq continues with
         state_dict.update(unpacked)
         prefix = f"{name}." if name else ""
         found = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f"{prefix}{RUN_STATE}")}

@@ -184,7 +184,7 @@ COMMANDS = {
     "melody to-midi . --out new": r"\.: Is a directory",
     "melody to-midi notes.txt --out text.txt": "text.txt: File exists",
     "melody to-midi notes.txt --out text.txt/new": "text.txt/new: Not a directory",
-    "melody to-midi notes.txt --out new --tempo nan": "`tempo` must be 4 to 1000 quarter notes a minute but is nan",
+    "melody to-midi notes.txt --out new --tempo nan": "`tempo` must be 4 to 1000 quarter notes per minute but is nan",
     "melody to-midi notes.txt --out new --program 128": "`program` must be 0 to 127 but is 128",
     "melody to-midi notes.txt --out new --steps-per-quarter 999": "`steps_per_quarter` must be 1 to 273 but is 999",
     "melody to-midi notes.txt --out new --meter 4/5": "'4/5' must be a meter such as 4/4 or 6/8",

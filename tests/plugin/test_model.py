@@ -469,7 +469,7 @@ class TestCheckpoints:
             model.load_state_dict(other.state_dict())
 
     def test_dictionary_is_known_across_processes_by_its_symbols(self):
-        # zlib.crc32 of the symbols, one a line: checkpoints contain it.
+        # zlib.crc32 of the symbols, one per line: checkpoints contain it.
         import zlib
 
         symbols = ["<s>", "<pad>", "</s>", "<unk>", *LETTERS, "madeupword0000", "madeupword0001"]

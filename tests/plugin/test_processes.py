@@ -33,7 +33,7 @@ def without_speed(line: dict) -> dict:
     ],
 )
 def test_two_processes_train_like_one_with_twice_the_batches(toy, tmp_path, backend, flags):
-    # 11 batches are 6 updates an epoch, in the last of which one process has nothing to do.
+    # 11 batches are 6 updates per epoch, in the last of which one process has nothing to do.
     flags = f"{WITHOUT_DROPOUT} {flags} --max-update 14 --save-interval-updates 5"
     alone = commands.train(toy.folder, tmp_path / "alone", flags, "--update-freq 2")
     command = training_flags(toy.folder, tmp_path / "both", flags, distributed(2), "--ddp-backend", backend)

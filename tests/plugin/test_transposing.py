@@ -189,7 +189,7 @@ def test_resume_is_exact(tunes, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_transpose_like_one_with_twice_the_batches(tunes, tmp_path):
-    # 7 batches are 4 updates an epoch, in the last of which one process has nothing to do.
+    # 7 batches are 4 updates per epoch, in the last of which one process has nothing to do.
     flags = f"{FIXED} {TRANSPOSE} --max-update 9"
     commands.train(tunes, tmp_path / "alone", flags, "--update-freq 2")
     run("train", training_flags(tunes, tmp_path / "both", flags, distributed(2)), processes=2)
