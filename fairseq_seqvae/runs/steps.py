@@ -250,12 +250,13 @@ def plot_curves(steps: Steps, example: Path, smoke: dict[str, str], recipe: str 
 
 
 def parse_arguments(
-    description: str, default_folder: str, root: Path, recipes: Sequence[str] = ("seqvae",)
+    description: str, default_folder: str, root: Path, recipes: Sequence[str] = ("seqvae",), parts: Sequence[str] = ()
 ) -> argparse.Namespace:
     """Arguments that all run scripts take; the default folder is below *root*.
 
     Args:
         recipes: names of YAML files to choose from, the default first
+        parts: names of what the script makes one after the other, of which --only chooses; default: all
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
@@ -265,7 +266,13 @@ def parse_arguments(
     parser.add_argument("--seed", type=int, default=1, help="seed of training and sampling (default: 1)")
     if len(recipes) > 1:
         parser.add_argument("--recipe", choices=recipes, default=recipes[0], help=f"default: {recipes[0]}")
+    if parts:
+        parser.add_argument("--only", metavar="NAME,...", help=f"these alone (default: all of {', '.join(parts)})")
     args = parser.parse_args()
+    if parts:
+        args.only = args.only.split(",") if args.only else list(parts)
+        if unknown := [name for name in args.only if name not in parts]:
+            parser.error(f"--only: {', '.join(unknown)} is not among {', '.join(parts)}")
     if getattr(args, "recipe", recipes[0]) != recipes[0]:
         default_folder += f"-{args.recipe}"
     folder = args.out or root / (default_folder + ("-smoke" if args.smoke else ""))

@@ -158,15 +158,37 @@ def test_the_text_example_runs_and_a_second_time_does_nothing(tmp_path, quick_pr
 def test_the_systems_are_trained_and_measured_with_one_budget(tmp_path, quick_programs):
     shown = run_script(quick_programs, "rewards/systems", tmp_path)
     figures = json.loads((tmp_path / "systems-1.json").read_text())
-    names = ["base", "elbo", "scheduled", "bleu", "bleu-critic", "bleu-actor", "discriminator", "wasserstein"]
+    names = [
+        "base",
+        "elbo",
+        "elbo-kl",
+        "scheduled",
+        "bleu",
+        "bleu-critic",
+        "bleu-actor",
+        "discriminator",
+        "wasserstein",
+    ]
     assert list(figures) == names
     for name, row in figures.items():
         # Each begins with the model that was trained first, and what is printed is what is written.
         assert name == "base" or row["NLL"] != figures["base"]["NLL"]
         assert f"| {name} | {' | '.join(f'{value:.3f}' for value in row.values())} |" in shown
-        assert 0.3 < row["judge"] <= 1 and 0 <= row["copies"] < row["distinct"] <= 1
+        assert 0.3 < row["judge"] <= 1 and 0 <= row["copies"] < row["distinct"] <= 1 and 0 < row["given back"] < 1
     logs = "".join(log.read_text() for log in tmp_path.glob("*-1/logs/train-*.log"))
-    assert logs.count(str(tmp_path / "base-1" / "checkpoints" / "checkpoint_last.pt")) >= 7
+    assert logs.count(str(tmp_path / "base-1" / "checkpoints" / "checkpoint_last.pt")) >= 8
+
+
+def test_a_run_script_makes_the_parts_that_it_is_asked_for(monkeypatch, capsys, tmp_path):
+    def chosen(*arguments):
+        monkeypatch.setattr(sys, "argv", ["script", *arguments])
+        return steps.parse_arguments("a script", "runs", tmp_path, parts=("a", "b", "c")).only
+
+    assert chosen() == ["a", "b", "c"]
+    assert chosen("--only", "c,a") == ["c", "a"]
+    with pytest.raises(SystemExit):
+        chosen("--only", "a,d")
+    assert "--only: d is not among a, b, c" in capsys.readouterr().err
 
 
 @pytest.mark.slow
