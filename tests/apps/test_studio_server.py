@@ -191,6 +191,45 @@ def test_the_length_must_be_known(server, length):
     assert raw(server, HEAD + length + "\n").startswith("HTTP/1.1 411")
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        "POST /api/echo HTTP/1.1\nHost: localhost\nOrigin: http://evil.example\nContent-Type: text/plain\n",
+        "POST /api/echo HTTP/1.1\nHost: evil.example\nContent-Type: application/json\n",
+        "POST /api/echo HTTP/1.1\nHost: localhost\nContent-Type: text/plain\n",
+        "POST /none HTTP/1.1\nHost: localhost\nContent-Type: application/json\n",
+        "POST /api/echo HTTP/1.1\nHost: localhost\nContent-Type: application/json\nTransfer-Encoding: chunked\n",
+        "POST /api/echo HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: 0\n",
+        "GET / HTTP/1.1\nHost: localhost\n",
+        "GET /none HTTP/1.1\nHost: localhost\n",
+        "DELETE / HTTP/1.1\nHost: localhost\n",
+    ],
+    ids=[
+        "another site",
+        "another host",
+        "another type",
+        "no operation",
+        "chunks",
+        "two lengths",
+        "page",
+        "no page",
+        "no method",
+    ],
+)
+def test_a_body_that_is_not_read_is_no_second_request(server, head):
+    hidden = b"GET /api/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answer = raw(server, head + f"Content-Length: {len(hidden)}\n\n", hidden)
+    assert answer.count("HTTP/1.1 ") == 1 and '"models"' not in answer
+
+
+def test_a_connection_serves_one_request_after_another(server):
+    body = b"[1]"
+    head = f"POST /api/echo HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: {len(body)}\n\n"
+    first = head.replace("\n", "\r\n").encode() + body
+    answer = raw(server, "GET / HTTP/1.1\nHost: localhost\n\n", first + first)
+    assert answer.count("HTTP/1.1 200") == 3 and answer.count("[1]") == 2
+
+
 def test_a_client_that_leaves_gets_nothing_and_the_server_lives(server):
     assert raw(server, HEAD + "Content-Length: 100\n\n", b"half") == ""
     assert request(server, "GET", "/")[0] == 200

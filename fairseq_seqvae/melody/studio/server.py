@@ -194,6 +194,9 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server_version
 
     def _answer(self, respond: Callable[[str], Reply]) -> None:
+        # Whether there may be a body that was not read: what follows it is not sure to be a request, but may be the
+        # body's own text, which another site can choose.
+        self._unread = any(header in self.headers for header in ("Content-Length", "Transfer-Encoding"))
         try:
             self._check_origin()
             self._send(HTTPStatus.OK, respond(urlsplit(self.path).path))
@@ -238,7 +241,6 @@ class _Handler(BaseHTTPRequestHandler):
             options = {name: values[-1][:LONGEST_NAME] for name, values in query.items()}
             return routes.uploads[path](Upload(options.pop("name", "file"), self._body(), options))
         known = path in routes.pages or path in routes.questions
-        self.close_connection = True  # its body was not read
         raise RefusedError(
             HTTPStatus.METHOD_NOT_ALLOWED if known else HTTPStatus.NOT_FOUND,
             f"{path} takes GET" if known else "there is no such operation",
@@ -247,19 +249,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _require_type(self, wanted: str) -> None:
         found = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if found != wanted:
-            self.close_connection = True
             raise RefusedError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the Content-Type must be {wanted} but is {found[:60] or 'missing'}"
             )
 
     def _body(self) -> bytes:
-        text = self.headers.get("Content-Length", "")
-        if not text.isdecimal() or len(text) > 15:
-            self.close_connection = True
-            raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "the request must say its Content-Length")
+        said = self.headers.get_all("Content-Length", [])
+        text = said[0] if len(said) == 1 else ""
+        if not text.isdecimal() or len(text) > 15 or "Transfer-Encoding" in self.headers:
+            raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "the request must say its Content-Length, once")
         length = int(text)
         if length > LARGEST_BODY:
-            self.close_connection = True
             raise RefusedError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"the file has {length / 2**20:.1f} MiB, but at most {LARGEST_BODY / 2**20:g} MiB are taken",
@@ -267,12 +267,14 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         if len(body) < length:
             raise ConnectionError("the client left")
+        self._unread = False
         return body
 
     def _fail(self, status: HTTPStatus, sentence: str) -> None:
         self._send(status, as_json({"error": sentence}))
 
     def _send(self, status: HTTPStatus, reply: Reply) -> None:
+        self.close_connection = self.close_connection or self._unread
         self.send_response(status)
         for name, value in _HEADERS.items():
             self.send_header(name, value)
