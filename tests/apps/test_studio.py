@@ -292,8 +292,9 @@ class TestFiles:
         (tune,) = self.read(studio_address, content, "a.mid")["tunes"]
         assert tune["steps_per_bar"] == 8
         assert "4 or 8" in refusal(studio_address, *upload(studio_address, content, "a.mid", steps_per_quarter="5"))
-        body = {"format": "mid", "tunes": tunes, "steps_per_quarter": 3}
-        assert "4 or 8" in refusal(studio_address, "write", body)
+        for grid in (3, 8.0, True, "8", None):
+            body = {"format": "mid", "tunes": tunes, "steps_per_quarter": grid}
+            assert "4 or 8" in refusal(studio_address, "write", body)
 
     def test_sound_has_a_longest(self, studio_address):
         tunes = [{"notes": TUNE, "steps": 4096}] * 3

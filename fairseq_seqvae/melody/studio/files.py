@@ -119,7 +119,7 @@ def _meter(value: Any) -> tuple[int, int]:
 
 
 def _grid(value: Any) -> int:
-    if isinstance(value, bool) or value not in _GRIDS:
+    if isinstance(value, bool) or not isinstance(value, int) or value not in _GRIDS:
         raise ValueError(f"`steps_per_quarter` must be 4 or 8 but is {str(value)[:40]!r}")
     return value
 
