@@ -206,6 +206,69 @@ def test_the_tools_make_melodies(visit):
     one.wait("studio.store.state.selected.name.endsWith('(slid)')")
 
 
+class Held:
+    """Requests of a page for *path* that are answered when a test says so."""
+
+    def __init__(self, one, path):
+        self.one, self.routes = one, []
+        one.page.route(f"**/api/{path}", lambda route: self.routes.append(route))
+
+    def wait_for(self, count):
+        begun = time.monotonic()
+        while len(self.routes) < count:
+            assert time.monotonic() - begun < PATIENCE
+            self.one.page.wait_for_timeout(20)
+
+    def answer(self, number):
+        """Let the page have the answer, and do what it does with it."""
+        with self.one.page.expect_response("**/api/*"):
+            self.routes[number].continue_()
+
+
+def test_only_the_last_grid_that_was_asked_for_is_shown(visit):
+    one = visit()
+    held = Held(one, "grid")
+    for count in (1, 2):
+        one.page.click("#surprise")
+        held.wait_for(count)
+    wanted = held.routes[1].request.post_data_json["corners"]
+    held.answer(1)
+    one.wait("studio.store.state.corners[0].seed !== undefined")
+    cells = one.state("cells")
+    held.answer(0)
+    one.wait("!document.body.classList.contains('busy')")
+    assert (one.state("corners"), one.state("cells")) == (wanted, cells)
+
+
+def test_a_grid_of_the_meter_before_is_left_out(visit):
+    one = visit()
+    one.wait("document.querySelectorAll('#meter option').length > 1")
+    held = Held(one, "grid")
+    one.page.click("#surprise")
+    held.wait_for(1)
+    one.page.select_option("#meter", "6-8")
+    one.wait("studio.store.state.model === '6-8'")
+    cells, steps = one.state("cells"), one.state("steps")
+    held.answer(0)
+    one.wait("!document.body.classList.contains('busy')")
+    assert one.state("cells") == cells and one.state("corners")[0].get("notes")
+    assert all(start + length <= steps for cell in cells for _, start, length in cell)
+
+
+def test_a_corner_that_changed_since_keeps_its_melody(visit):
+    one = visit()
+    held = Held(one, "grid")
+    one.page.click("#fill")
+    held.wait_for(1)
+    open_file(one, TUNE)
+    one.wait("!document.querySelector('#file-dialog').open")
+    one.page.click("#as-corner button >> nth=0")
+    one.wait("studio.store.state.filled === false")
+    held.answer(0)
+    one.wait("!document.body.classList.contains('busy')")
+    assert one.state("filled") is False and one.state("corners")[0]["notes"] == TUNE
+
+
 def test_a_path_is_drawn_and_played(visit):
     one = visit(viewport={"width": 1280, "height": 1200})
     one.page.click("#path-draw")

@@ -29,6 +29,7 @@ let drawing = false;
 let busy = 0;
 let blendEnds = [null, null];
 let slid = null; // the melody that the sliders started from
+const asked = {}; // how often the model was asked for something, by kind: only the answer to the last question counts
 
 const store = new Store({
   model: null,
@@ -85,6 +86,20 @@ async function working(sentence, action) {
     busy -= 1;
     document.body.classList.toggle("busy", busy > 0);
   }
+}
+
+// What the model answers; null if that went wrong, or is out of date: another model was chosen, or more of its kind asked.
+async function fromModel(sentence, path, body, kind = null) {
+  const { name } = model;
+  const turn = askAgain(kind);
+  const answer = await working(sentence, () => tell(path, { model: name, ...body }));
+  return model.name === name && (kind === null || turn === asked[kind]) ? answer : null;
+}
+
+// What was asked for before is out of date.
+function askAgain(kind) {
+  asked[kind] = (asked[kind] || 0) + 1;
+  return asked[kind];
 }
 
 // -- melodies
@@ -215,10 +230,9 @@ const grid = new Grid({
 
 async function fill(corners = store.state.corners) {
   const { side } = store.state;
-  const answer = await working("Filling the grid …", () =>
-    tell("grid", { model: model.name, corners: corners.map(pointOf), rows: side, columns: side }),
-  );
-  if (!answer) return false;
+  const body = { corners: corners.map(pointOf), rows: side, columns: side };
+  const answer = await fromModel("Filling the grid …", "grid", body, "grid");
+  if (!answer || store.state.side !== side) return false;
   // A corner shows the melody that it was given, though the model may give it back a little differently.
   const cells = answer.tunes;
   const ends = cornerCells(side);
@@ -240,7 +254,7 @@ function chosenAfter(cells) {
 async function setCorner(number, corner) {
   let { notes } = corner;
   if (!notes) {
-    const answer = await working("Drawing a melody …", () => tell("decode", { model: model.name, points: [pointOf(corner)] }));
+    const answer = await fromModel("Drawing a melody …", "decode", { points: [pointOf(corner)] });
     if (!answer) return;
     [notes] = answer.tunes;
   }
@@ -250,6 +264,7 @@ async function setCorner(number, corner) {
   filledCells[cell] = notes;
   const remaining = Object.fromEntries(Object.entries(edits).filter(([at]) => Number(at) !== cell));
   const changed = corners.map((old, i) => (i === number ? corner : old));
+  askAgain("grid");
   store.set({ corners: changed, cells: filledCells, edits: remaining, filled: false });
   select({ name: cornerName(number), notes, steps: steps() }, cell, false);
   if (player.allowed) hearSelected();
@@ -325,6 +340,7 @@ const roll = new Roll({
       // A corner that was edited is a seed of its own.
       patch.corners = store.state.corners.map((old, i) => (i === corner ? { name: tune.name, notes, steps: steps() } : old));
       patch.filled = false;
+      askAgain("grid");
     }
     store.set(patch);
     if (player.playing && player.tag.kind === "selected" && notes.length) hearSelected();
@@ -356,7 +372,8 @@ async function slideTo(values) {
   const start = slid || oneLength();
   if (!start) return;
   slid = start;
-  const answer = await working("Sliding …", () => tell("decode", { model: model.name, points: [{ notes: start.notes, sliders: values }] }));
+  const body = { points: [{ notes: start.notes, sliders: values }] };
+  const answer = await fromModel("Sliding …", "decode", body, "slide");
   if (!answer) return;
   const name = start.name.endsWith("(slid)") ? start.name : `${start.name || "Melody"} (slid)`;
   const moved = Object.keys(values).length > 0;
@@ -377,7 +394,7 @@ function oneLength(atEnd = false) {
 async function rethink() {
   const selected = oneLength();
   if (!selected) return;
-  const answer = await working("Listening …", () => tell("decode", { model: model.name, points: [{ notes: selected.notes }] }));
+  const answer = await fromModel("Listening …", "decode", { points: [{ notes: selected.notes }] }, "slide");
   if (!answer) return;
   const [notes] = answer.tunes;
   if (sameMelody(notes, selected.notes)) say("The model gives back exactly this melody.");
@@ -413,16 +430,14 @@ function hoverResult(tune) {
 async function vary() {
   const selected = oneLength();
   if (!selected) return;
-  const answer = await working("Varying …", () =>
-    tell("variations", {
-      model: model.name,
-      point: { notes: selected.notes },
-      count: Number($("count").value) || 6,
-      distance: Number($("distance").value) / 100,
-      temperature: Number($("temperature").value) / 100,
-      seed: randomSeed(),
-    }),
-  );
+  const body = {
+    point: { notes: selected.notes },
+    count: Number($("count").value) || 6,
+    distance: Number($("distance").value) / 100,
+    temperature: Number($("temperature").value) / 100,
+    seed: randomSeed(),
+  };
+  const answer = await fromModel("Varying …", "variations", body, "results");
   if (answer) showResults(answer.tunes.map((notes, i) => ({ name: `Variation ${i + 1}`, notes, steps: steps() })));
 }
 
@@ -430,16 +445,14 @@ async function goOn() {
   const selected = oneLength(true);
   if (!selected) return;
   const bars = Number($("more-bars").value);
-  const answer = await working("Continuing …", () =>
-    tell("continue", {
-      model: model.name,
-      notes: selected.notes,
-      bars,
-      count: Number($("more-count").value) || 3,
-      temperature: Number($("more-temperature").value) / 100,
-      seed: randomSeed(),
-    }),
-  );
+  const body = {
+    notes: selected.notes,
+    bars,
+    count: Number($("more-count").value) || 3,
+    temperature: Number($("more-temperature").value) / 100,
+    seed: randomSeed(),
+  };
+  const answer = await fromModel("Continuing …", "continue", body, "results");
   if (!answer) return;
   showResults(answer.tunes.map((notes, i) => ({ name: `Continuation ${i + 1}`, notes, steps: bars * model.steps_per_bar })));
 }
@@ -450,9 +463,8 @@ async function blend() {
     say("Choose both ends: show a melody, then press From or To.", "bad");
     return;
   }
-  const answer = await working("Blending …", () =>
-    tell("blend", { model: model.name, from: { notes: from.notes }, to: { notes: to.notes }, steps: Number($("blend-steps").value) }),
-  );
+  const body = { from: { notes: from.notes }, to: { notes: to.notes }, steps: Number($("blend-steps").value) };
+  const answer = await fromModel("Blending …", "blend", body, "results");
   if (answer) showResults(answer.tunes.map((notes, i) => ({ name: `Step ${i + 1} of ${answer.tunes.length}`, notes, steps: steps() })));
 }
 
@@ -824,7 +836,7 @@ async function waitForModel(name) {
     models = found.filter((one) => one.ready);
     const wanted = models.find((one) => one.name === (name || found[0].name));
     if (wanted) {
-      if (models.length < found.length) setTimeout(() => waitForOthers(), POLL);
+      if (models.length < found.length) setTimeout(waitForOthers, POLL);
       return wanted;
     }
     say("The model is warming up …", "wait");
@@ -833,10 +845,14 @@ async function waitForModel(name) {
 }
 
 async function waitForOthers() {
-  const found = (await ask("models")).models;
-  models = found.filter((one) => one.ready);
-  showMeters();
-  if (models.length < found.length && !found.some((one) => one.error)) setTimeout(() => waitForOthers(), POLL);
+  try {
+    const found = (await ask("models")).models;
+    models = found.filter((one) => one.ready);
+    showMeters();
+    if (models.length < found.length && !found.some((one) => one.error)) setTimeout(waitForOthers, POLL);
+  } catch (error) {
+    say(error.message, "bad");
+  }
 }
 
 async function start() {
