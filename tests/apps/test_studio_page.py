@@ -185,6 +185,37 @@ def test_the_melody_is_edited_by_clicks(visit):
     one.wait("studio.store.state.selected.name.includes('as the model hears it')")
 
 
+def test_a_gesture_that_is_broken_off_changes_nothing(visit):
+    one = visit()
+    notes = "[...document.querySelectorAll('#roll .note')].map((note) => note.outerHTML).join()"
+    before, drawn = one.state("selected.notes"), one.page.evaluate(notes)
+    one.page.locator("#roll").hover(position={"x": 300, "y": 5})  # above all notes
+    one.page.mouse.down()
+    assert one.page.evaluate(notes) != drawn
+    one.page.dispatch_event("#roll", "pointercancel")
+    one.page.mouse.up()
+    assert (one.page.evaluate(notes), one.state("selected.notes")) == (drawn, before)
+
+
+def test_undo_works_while_a_slider_has_the_focus_and_names_do_not_grow(visit):
+    one = visit()
+    one.page.wait_for_selector("#panel-sliders input")
+    roll, names = one.page.locator("#roll"), []
+    for turn in range(2):
+        roll.press("Enter")
+        one.wait("studio.store.state.selected.name.endsWith('(edited)')")
+        names.append(one.state("selected.name"))
+        slider = one.page.locator("#panel-sliders input").first
+        slider.press("ArrowRight")
+        one.wait("studio.store.state.selected.name.endsWith('(slid)')")
+        if turn == 0:
+            slider.press("Control+z")
+            one.wait("studio.store.state.selected.name.endsWith('(edited)')")
+            one.page.keyboard.press("Control+Shift+z")
+            one.wait("studio.store.state.selected.name.endsWith('(slid)')")
+    assert names[0] == names[1]
+
+
 def test_the_tools_make_melodies(visit):
     one = visit()
     open_file(one, TUNE)

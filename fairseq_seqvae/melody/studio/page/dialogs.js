@@ -75,6 +75,7 @@ export class FileDialog {
     this.voice = null;
     try {
       const found = await sendFile(file, null, 4);
+      if (file !== this.file) return; // another one was chosen meanwhile
       $("file-voice-field").hidden = !found.voices;
       $("file-title").textContent = file.name;
       if (found.voices) {
@@ -94,8 +95,11 @@ export class FileDialog {
 
   async readVoice() {
     try {
-      this.voice = $("file-voice").value;
-      const found = await sendFile(this.file, this.voice, 4);
+      const { file } = this;
+      const voice = $("file-voice").value;
+      this.voice = voice;
+      const found = await sendFile(file, voice, 4);
+      if (file !== this.file || voice !== this.voice) return;
       if (!found.tunes) throw new Error("this voice cannot be told from another one: name the voices differently");
       await this.showTunes(found.tunes);
     } catch (error) {

@@ -7,7 +7,7 @@ import { Player, SOUND_NAMES } from "./sound.js";
 import { Store, hashToState, stateToHash } from "./store.js";
 import { FileDialog, SeedDialog } from "./dialogs.js";
 import { ask, fetchFile, saveBlob, tell } from "./api.js";
-import { cutNotes, describeMelody, isCompound, isMelody, sameMelody } from "./notes.js";
+import { cutNotes, describeMelody, isCompound, isMelody, nameAfter, sameMelody } from "./notes.js";
 import { midiFile } from "./midi.js";
 import { resetSliders, showOutputs, showSliders, showTabs } from "./tools.js";
 import { scoreInWords, scoreOf } from "./score.js";
@@ -330,7 +330,7 @@ const roll = new Roll({
   change(notes) {
     const { selected, cell, edits } = store.state;
     if (sameMelody(selected.notes, notes)) return;
-    const tune = { ...selected, notes, name: selected.name.endsWith("(edited)") ? selected.name : `${selected.name || "Melody"} (edited)` };
+    const tune = { ...selected, notes, name: nameAfter(selected.name, "edited") };
     slid = null;
     resetSliders();
     const corner = cell === null ? -1 : cornerCells(store.state.side).indexOf(cell);
@@ -375,7 +375,7 @@ async function slideTo(values) {
   const body = { points: [{ notes: start.notes, sliders: values }] };
   const answer = await fromModel("Sliding …", "decode", body, "slide");
   if (!answer) return;
-  const name = start.name.endsWith("(slid)") ? start.name : `${start.name || "Melody"} (slid)`;
+  const name = nameAfter(start.name, "slid");
   const moved = Object.keys(values).length > 0;
   store.set({ selected: moved ? { name, notes: answer.tunes[0], steps: steps() } : start, cell: null });
   hearSelected();
@@ -399,7 +399,7 @@ async function rethink() {
   const [notes] = answer.tunes;
   if (sameMelody(notes, selected.notes)) say("The model gives back exactly this melody.");
   else {
-    select({ name: `${selected.name} (as the model hears it)`.slice(0, 80), notes, steps: steps() });
+    select({ name: nameAfter(selected.name, "as the model hears it"), notes, steps: steps() });
     hearSelected();
   }
 }
@@ -680,7 +680,8 @@ function connect() {
 
 function shortcut(event) {
   const typing = event.target.closest("input, select, textarea, dialog[open]");
-  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !typing) {
+  const writing = event.target.closest("input[type=number], dialog[open]"); // what has an undo of its own, or no use for ours
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !writing) {
     event.preventDefault();
     if (event.shiftKey) store.redo();
     else store.undo();

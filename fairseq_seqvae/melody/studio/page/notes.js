@@ -86,6 +86,12 @@ export function keyOf(notes) {
   return best;
 }
 
+// The name of a melody that something was done to, of which it says the last: names must not grow without end.
+export function nameAfter(name, what) {
+  const own = name.replace(/ \((edited|slid|as the model hears it)\)$/, "") || "Melody";
+  return `${own.slice(0, 80)} (${what})`;
+}
+
 export function describeMelody(notes) {
   if (!notes.length) return "no notes yet";
   const pitches = notes.map((note) => note[0]);

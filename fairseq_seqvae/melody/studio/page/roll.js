@@ -26,7 +26,7 @@ export class Roll {
     this.element.addEventListener("pointerdown", (event) => this.press(event));
     this.element.addEventListener("pointermove", (event) => this.drag(event));
     this.element.addEventListener("pointerup", (event) => this.release(event));
-    this.element.addEventListener("pointercancel", () => (this.gesture = null));
+    this.element.addEventListener("pointercancel", () => this.cancel());
     this.element.addEventListener("keydown", (event) => this.key(event));
     this.element.addEventListener("focus", () => this.draw());
     this.element.addEventListener("blur", () => this.draw());
@@ -36,7 +36,8 @@ export class Roll {
   show(tune, bar, beat) {
     if (this.notes === tune.notes && this.steps === tune.steps) return;
     Object.assign(this, { notes: tune.notes, steps: tune.steps, bar, beat });
-    if (!this.gesture) this.fit();
+    this.gesture = null; // it was about other notes
+    this.fit();
     this.draw();
   }
 
@@ -166,6 +167,13 @@ export class Roll {
     if (!gesture) return;
     if (!gesture.moved) this.change(withoutNote(this.notes, gesture.index));
     this.on.change(this.notes, gesture.before);
+  }
+
+  // A gesture that the system takes over has changed nothing.
+  cancel() {
+    const gesture = this.gesture;
+    this.gesture = null;
+    if (gesture) this.change(gesture.before);
   }
 
   // While a gesture lasts, only the picture changes.
