@@ -270,7 +270,7 @@ def parse_arguments(
         parser.add_argument("--only", metavar="NAME,...", help=f"these alone (default: all of {', '.join(parts)})")
     args = parser.parse_args()
     if parts:
-        args.only = args.only.split(",") if args.only else list(parts)
+        args.only = list(dict.fromkeys(args.only.split(","))) if args.only else list(parts)
         if unknown := [name for name in args.only if name not in parts]:
             parser.error(f"--only: {', '.join(unknown)} is not among {', '.join(parts)}")
     if getattr(args, "recipe", recipes[0]) != recipes[0]:

@@ -194,8 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server_version
 
     def _answer(self, respond: Callable[[str], Reply]) -> None:
-        # Whether there may be a body that was not read: what follows it is not sure to be a request, but may be the
-        # body's own text, which another site can choose.
+        # Whether a body may be left unread. Its text, which another site can choose, must not become the next request.
         self._unread = any(header in self.headers for header in ("Content-Length", "Transfer-Encoding"))
         try:
             self._check_origin()
@@ -257,7 +256,10 @@ class _Handler(BaseHTTPRequestHandler):
         said = self.headers.get_all("Content-Length", [])
         text = said[0] if len(said) == 1 else ""
         if not text.isdecimal() or len(text) > 15 or "Transfer-Encoding" in self.headers:
-            raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "the request must say its Content-Length, once")
+            raise RefusedError(
+                HTTPStatus.LENGTH_REQUIRED,
+                "the request must say its Content-Length, once, and have no Transfer-Encoding",
+            )
         length = int(text)
         if length > LARGEST_BODY:
             raise RefusedError(

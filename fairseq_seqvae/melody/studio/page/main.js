@@ -91,9 +91,9 @@ async function working(sentence, action) {
 // What the model answers; null if that went wrong, or is out of date: another model was chosen, or more of its kind asked.
 async function fromModel(sentence, path, body, kind = null) {
   const { name } = model;
-  const turn = askAgain(kind);
+  const turn = kind && askAgain(kind);
   const answer = await working(sentence, () => tell(path, { model: name, ...body }));
-  return model.name === name && (kind === null || turn === asked[kind]) ? answer : null;
+  return model.name === name && (!kind || turn === asked[kind]) ? answer : null;
 }
 
 // What was asked for before is out of date.
