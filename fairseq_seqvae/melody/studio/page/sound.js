@@ -20,7 +20,7 @@ export class Player {
     this.loop = true;
     this.sound = SOUND_NAMES[0];
     this.onMove = () => {};
-    this.onStop = () => {};
+    this.onChange = () => {}; // it plays something else, or nothing
     this.tag = null;
     this.parts = [];
     this.waves = new Map();
@@ -81,6 +81,7 @@ export class Player {
     this.tag = tag;
     this.parts = parts;
     this.timer = -1;
+    this.onChange();
     await this.unlock();
     if (this.tag !== tag || this.timer !== -1) return;
     this.length = parts.reduce((sum, part) => sum + part.steps, 0);
@@ -180,8 +181,7 @@ export class Player {
       setTimeout(() => voices.disconnect(), 250);
     }
     this.timer = 0;
-    const tag = this.tag;
     this.tag = null;
-    if (tell) this.onStop(tag);
+    if (tell) this.onChange();
   }
 }
