@@ -42,6 +42,11 @@ def lookback(options: Any) -> list[int]:
     return whole_numbers(options.lookback) if getattr(options, "lookback", None) else []
 
 
+def segment_channels(options: Any) -> list[int]:
+    """Channels that the hierarchical decoder unrolls a segment's vector by, from ``segment_channels``."""
+    return whole_numbers(options.segment_channels) if getattr(options, "segment_channels", None) else []
+
+
 DISC_INPUTS = ("tokens", "ngrams", "likelihood")
 
 
@@ -119,6 +124,12 @@ class SeqVAEConfig(FairseqDataclass):
         16, "decoder hierarchical: tokens of a segment, such as a bar, which has a vector of its own", at_least(1)
     )
     conductor_dim: int = option(256, "decoder hierarchical: size of the LSTM that makes these vectors", at_least(1))
+    segment_channels: Optional[str] = option(
+        None,
+        "decoder hierarchical: unroll each vector to features of the segment's steps by transposed convolutions with "
+        "these channels, such as 128,96, each of which doubles the steps; the steps read the features instead of the "
+        "vector, and --auxiliary-weight applies; without this flag none",
+    )
     lookback: Optional[str] = option(
         None,
         "decoder hierarchical: give it the tokens at the same place so many segments before too; numbers separated by "
@@ -227,6 +238,17 @@ class SeqVAEConfig(FairseqDataclass):
             lambda channels: bool(whole_numbers(channels)),
             "--conv-channels must be whole numbers of at least 1, separated by commas, such as 96,160,224, but is "
             "'{conv_channels}'.",
+        ),
+        Relation(
+            ("segment_channels",),
+            lambda channels: channels is None or bool(whole_numbers(channels)),
+            "--segment-channels must be whole numbers of at least 1, separated by commas, such as 128,96, but is "
+            "'{segment_channels}'.",
+        ),
+        Relation(
+            ("segment_channels", "decoder"),
+            lambda channels, decoder: not channels or decoder not in ("recurrent", "hybrid", "stepwise"),
+            "--segment-channels {segment_channels} is for --decoder hierarchical, not {decoder}: omit it.",
         ),
         Relation(
             ("lookback",),

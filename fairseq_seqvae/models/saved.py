@@ -30,6 +30,7 @@ LEAST_NUMBERS: dict[str, Callable[[Any, int], int]] = {
     "latent_dim": lambda size, vocabulary: size,
     "label_dim": lambda size, vocabulary: size,
     "conv_channels": lambda channels, vocabulary: _neighbours(channels),
+    "segment_channels": lambda channels, vocabulary: _neighbours(channels or "1"),
 }
 LENGTHS = ("fixed_length", "latent_positions", "segment_length")
 KINDS: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}

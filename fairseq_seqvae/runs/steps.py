@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
+TRAINING = "train"  # the step whose log has the curves
 
 
 class StepError(Exception):
@@ -208,7 +209,7 @@ def train(
     checkpoints = steps.folder / "checkpoints"
     flags = flags_from_yaml(_recipe(example, recipe), {**overrides, **smoke})
     steps.run(
-        "train: ELBO, then the discriminator, then both",
+        TRAINING,
         ["fairseq-train", data, "--user-dir", PACKAGE, *flags, "--save-dir", checkpoints],
         training=True,
     )
@@ -232,7 +233,7 @@ def plot_curves(steps: Steps, example: Path, smoke: dict[str, str], recipe: str 
     ends = list(itertools.accumulate(int(smoke.get(f"task.{key}", task[key])) for key in turns))
     boundaries = ["--boundaries", ",".join(map(str, ends))] if ends else []
     picture = steps.folder / "curves.png"
-    log = steps.folder / "logs" / f"{slug('train: ELBO, then the discriminator, then both')}.log"
+    log = steps.folder / "logs" / f"{slug(TRAINING)}.log"
     steps.run(
         "draw the training curves",
         [

@@ -168,6 +168,9 @@ def test_the_systems_are_trained_and_measured_with_one_budget(tmp_path, quick_pr
         "bleu-actor",
         "discriminator",
         "wasserstein",
+        "elbo-falling",
+        "elbo-kl-falling",
+        "discriminator-falling",
     ]
     assert list(figures) == names
     for name, row in figures.items():
@@ -176,7 +179,10 @@ def test_the_systems_are_trained_and_measured_with_one_budget(tmp_path, quick_pr
         assert f"| {name} | {' | '.join(f'{value:.3f}' for value in row.values())} |" in shown
         assert 0.3 < row["judge"] <= 1 and 0 <= row["copies"] < row["distinct"] <= 1 and 0 < row["given back"] < 1
     logs = "".join(log.read_text() for log in tmp_path.glob("*-1/logs/train-*.log"))
-    assert logs.count(str(tmp_path / "base-1" / "checkpoints" / "checkpoint_last.pt")) >= 8
+    assert logs.count(str(tmp_path / "base-1" / "checkpoints" / "checkpoint_last.pt")) >= 11
+    for name in names[-3:]:
+        (log,) = (tmp_path / f"{name}-1" / "logs").glob("train-*.log")
+        assert "'_name': 'polynomial_decay'" in log.read_text()
 
 
 def test_a_run_script_makes_the_parts_that_it_is_asked_for(monkeypatch, capsys, tmp_path):

@@ -17,8 +17,10 @@ from fairseq_seqvae.core.rollouts.policy import RolloutPlan, Shared, Trajectory
 HYBRID = {"encoder": "convolutional", "decoder": "hybrid", "conv_channels": "5,6", "latent_positions": 8}
 HIERARCHICAL = {"decoder": "hierarchical", "segment_length": 3, "conductor_dim": 6, "latent_positions": 8}
 LOOKBACK = {**HIERARCHICAL, "lookback": "1,2"}
+SEGMENTS = {**LOOKBACK, "segment_channels": "6,5"}
 STEPWISE = {"decoder": "stepwise", "latent_positions": 4}
-KINDS = {"recurrent": {}, "hybrid": HYBRID, "hierarchical": HIERARCHICAL, "lookback": LOOKBACK, "stepwise": STEPWISE}
+KINDS = {"recurrent": {}, "hybrid": HYBRID, "hierarchical": HIERARCHICAL, "lookback": LOOKBACK}
+KINDS |= {"segments": SEGMENTS, "stepwise": STEPWISE}
 VARIANTS = [{}, {"latent_input": True}, {"latent_output": True, "decoder_layers": 2, "decoder_residual": True}]
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -44,7 +46,7 @@ def channel_norm(x, scale, shift):
 
 def unroll(weights, z):
     """Features (N, D) of one z: a transposed convolution spreads each position over four places, two steps apart."""
-    x = gelu(weights["unrolling.first.weight"] @ z + weights["unrolling.first.bias"]).reshape(6, 2)
+    x = gelu(weights["unrolling.first.weight"] @ z + weights["unrolling.first.bias"]).reshape(6, -1)
     for i in range(2):
         kernel, bias = weights[f"unrolling.layers.{i}.weight"], weights[f"unrolling.layers.{i}.bias"]
         spread = np.zeros((kernel.shape[1], 2 * x.shape[1] + 2))
@@ -87,7 +89,7 @@ def slow_logits(decoder, kind, previous, z, variant):
         context = [table[t] if t < len(table) else np.zeros(table.shape[1]) for t in range(len(previous))]
         inputs = [np.concatenate([e, c, *after]) for e, c in zip(embedded, context, strict=True)]
         features = lstm_layers(weights, inputs, start(z), residual)
-    elif kind in ("hierarchical", "lookback"):
+    elif kind in ("hierarchical", "lookback", "segments"):
         state = np.tanh(weights["conductor_state.weight"] @ z + weights["conductor_state.bias"])
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         conductor = {f"layers.0.{name}": weights[f"conductor.{name}"] for name in names}
@@ -97,14 +99,16 @@ def slow_logits(decoder, kind, previous, z, variant):
         nothing = np.zeros_like(embedded[0])
         back = [
             [embedded[t - distance + 1] if t - distance + 1 >= 0 else nothing for distance in (3, 6)]
-            if kind == "lookback"
+            if kind != "hierarchical"
             else []
             for t in range(len(previous))
         ]
         for begin in range(0, len(previous), 3):
             vector = vectors[min(begin // 3, 2)]
+            plan = unroll(weights, vector)[:3] if kind == "segments" else [vector] * 3
             inputs = [
-                np.concatenate([embedded[t], vector, *back[t], *after]) for t in range(len(previous))[begin : begin + 3]
+                np.concatenate([embedded[t], plan[t - begin], *back[t], *after])
+                for t in range(len(previous))[begin : begin + 3]
             ]
             features.extend(lstm_layers(weights, inputs, start(vector), residual))
         features = np.stack(features)
@@ -222,6 +226,17 @@ class TestAuxiliaryLoss:
             expected = table @ weights["auxiliary_output.weight"].T + weights["auxiliary_output.bias"]
             np.testing.assert_allclose(found[row][:, allowed(model)], expected[:, allowed(model)], atol=1e-9)
 
+    def test_of_segments_says_what_each_vector_alone_says(self):
+        model = make_model(**SEGMENTS).double().eval()
+        weights, z = weights_of(model.decoder), draw_z(2)
+        _, _, previous = make_batch(model, [4, 8])
+        found = model.decoder.reconstruct(previous, z, regularize=False).auxiliary_logits.detach().numpy()
+        # What a segment reads beside its tokens is the unrolled vector of its own, cut to 3 of 4 steps.
+        plans, _ = model.decoder.start(z)[3].value
+        expected = plans.detach().numpy().reshape(2, 9, 5)[:, :8] @ weights["auxiliary_output.weight"].T
+        expected = expected + weights["auxiliary_output.bias"]
+        np.testing.assert_allclose(found[..., allowed(model)], expected[..., allowed(model)], atol=1e-9)
+
     def test_other_decoders_have_none(self):
         model = make_model()
         _, _, previous = make_batch(model, [4])
@@ -336,6 +351,8 @@ class TestOptions:
             ({**HIERARCHICAL, "lookback": "1,b"}, "--lookback must be whole numbers .* such as 1,2,4,8, but is '1,b'"),
             ({**HIERARCHICAL, "lookback": "1,3"}, "--lookback 1,3, in segments of 3 tokens, reaches back beyond"),
             ({**HYBRID, "segment_length": 3, "lookback": "1"}, "--lookback 1 is for --decoder hierarchical, not "),
+            ({**HIERARCHICAL, "segment_channels": "8,a"}, "--segment-channels must be whole numbers .* as 128,96, but"),
+            ({**HYBRID, "segment_channels": "8"}, "--segment-channels 8 is for --decoder hierarchical, not hybrid"),
             ({"decoder": "hybrid", "latent_positions": 8, "latent_dim": 0}, "--latent-dim 0 leaves no z"),
             ({"latent_output": True, "latent_dim": 0}, "--latent-dim 0 leaves no z"),
             ({"conv_channels": "0,4"}, "--conv-channels must be whole numbers of at least 1"),
@@ -378,6 +395,8 @@ WHOLE = {
     "hierarchical": "--encoder-pooling max --decoder hierarchical --segment-length 4 --latent-positions 12 "
     "--conductor-dim 8 --latent-output",
     "lookback": "--decoder hierarchical --segment-length 4 --latent-positions 12 --conductor-dim 8 --lookback 1,2",
+    "segments": "--decoder hierarchical --segment-length 4 --latent-positions 12 --conductor-dim 8 --lookback 1 "
+    "--segment-channels 8,6 --auxiliary-weight 0.5",
 }
 
 

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_seqvae.core.networks.convolutions import STRIDE, Unrolling
 from fairseq_seqvae.core.rollouts.policy import Shared, State
-from fairseq_seqvae.models.config import lookback, num_segments
+from fairseq_seqvae.models.config import lookback, num_segments, segment_channels
 from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder
 from fairseq_seqvae.models.registry import register_decoder
 
@@ -19,11 +20,14 @@ class HierarchicalDecoder(SeqVAEDecoder):
     Roberts et al. 2018, "A hierarchical latent vector model for learning long-term structure in music". Between
     segments only the previous token is handed on, so z alone carries what lies further back; with ``lookback`` the
     tokens at the same place of earlier segments stand beside it (Waite 2016, "Generating long-term structure in songs
-    and stories"), so that z need only say what comes back.
+    and stories"), so that z need only say what comes back. With ``segment_channels`` transposed convolutions unroll the
+    vector to features of each step of the segment, which are read in its place and have an auxiliary loss as in
+    :class:`fairseq_seqvae.models.decoders.hybrid.HybridDecoder`.
 
-    The state is (z, position (R,), row of the vectors (R,), Shared((vectors, initial)), earlier inputs (R, W), h_0,
-    c_0, ...): vectors (B, S, C) and the states that segments begin with (B, S, 2 L H) are made once by :meth:`start`,
-    and W is the longest distance looked back, in tokens, 0 without. Positions beyond the last segment begin it again.
+    The state is (z, position (R,), row of the tables (R,), Shared((plans, initial)), earlier inputs (R, W), h_0, c_0,
+    ...): what the steps of a segment read (B, S, L or 1, D) and the states that segments begin with (B, S, 2 N H) are
+    made once by :meth:`start`, and W is the longest distance looked back, in tokens, 0 without. Positions beyond the
+    last segment begin it again.
     """
 
     def add_inputs(self, options: Any) -> int:
@@ -34,28 +38,44 @@ class HierarchicalDecoder(SeqVAEDecoder):
         self.conductor_state = nn.Linear(self.latent_dim, 2 * self.start_dim)
         self.conductor = nn.LSTM(self.latent_dim, self.start_dim, batch_first=True)
         self.distances = [self.segment_length * segments for segments in lookback(options)]
-        return self.start_dim + len(self.distances) * options.embed_dim + super().add_inputs(options)
+        channels, plan_dim = segment_channels(options), self.start_dim
+        self.unrolling = None
+        if channels:
+            unit, plan_dim = STRIDE ** len(channels), channels[-1]
+            self.unrolling = Unrolling(self.start_dim, channels, -(-self.segment_length // unit) * unit)
+            self.auxiliary_output = nn.Linear(plan_dim, len(self.dictionary))
+        return plan_dim + len(self.distances) * options.embed_dim + super().add_inputs(options)
 
     def start(self, z: Tensor) -> State:
         """See :meth:`SeqVAEDecoder.start`."""
+        return self._start(z)
+
+    def _start(self, z: Tensor, by_batch: bool = False) -> State:
+        """:meth:`start`; *by_batch* normalises by the statistics of the batch, as only a loss on data may."""
         z = self.code(z)
         h, c = torch.tanh(self.conductor_state(z)).unsqueeze(0).split(self.start_dim, dim=2)
         vectors, _ = self.conductor(z.unsqueeze(1).expand(-1, self.num_segments, -1), (h.contiguous(), c.contiguous()))
         initial = self.initial_state(vectors)
         rows = torch.arange(len(z), device=z.device)
         earlier = rows.new_full((len(z), max(self.distances, default=0)), self.pad)
-        table = Shared((vectors, initial))
+        if self.unrolling is None:
+            plans = vectors.unsqueeze(2)
+        else:
+            unrolled = self.unrolling(vectors.flatten(0, 1), by_batch)[:, : self.segment_length]
+            plans = unrolled.reshape(len(z), self.num_segments, self.segment_length, -1)
+        table = Shared((plans, initial))
         return (z, torch.zeros_like(rows), rows, table, earlier, *initial[:, 0].split(self.hidden_dim, 1))
 
     def advance(self, prev_tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """See :meth:`SeqVAEDecoder.advance`."""
         z, position, rows, table, earlier, *cells = state
         segment = (position // self.segment_length).clamp(max=self.num_segments - 1)
-        vectors, initial = table.value
+        plans, initial = table.value
+        step = (position % self.segment_length).clamp(max=plans.size(2) - 1)
         begins = (position % self.segment_length == 0).unsqueeze(1)
         first = initial[rows, segment].split(self.hidden_dim, dim=1)
         cells = [torch.where(begins, new, old) for new, old in zip(first, cells, strict=True)]
-        parts = [self.embedding(prev_tokens), vectors[rows, segment]]
+        parts = [self.embedding(prev_tokens), plans[rows, segment, step]]
         if self.distances:
             earlier = torch.cat([earlier[:, 1:], prev_tokens.unsqueeze(1)], dim=1)
             parts += [self.embedding(earlier[:, -distance]) for distance in self.distances]
@@ -64,23 +84,32 @@ class HierarchicalDecoder(SeqVAEDecoder):
 
     def read(self, prev_output_tokens: Tensor, z: Tensor, regularize: bool) -> tuple[Tensor, Tensor | None]:
         """See :meth:`SeqVAEDecoder.read`; all segments are read at once."""
-        z, _, _, table, *_ = self.start(z)
+        z, _, _, table, *_ = self._start(z, by_batch=regularize)
         batch, length = prev_output_tokens.shape
         # An input is the token before its position: what is looked back to lies one place nearer than the distance.
         read = [prev_output_tokens]
         read += [F.pad(read[0], (distance - 1, 0), value=self.pad)[:, :length] for distance in self.distances]
         count = -(-length // self.segment_length)
         segment = torch.arange(count, device=z.device).clamp(max=self.num_segments - 1)
-        vectors, initial = (part[:, segment].flatten(0, 1).unsqueeze(1) for part in table.value)
+        plans, initial = (part[:, segment].flatten(0, 1) for part in table.value)
+        plans = plans.expand(-1, self.segment_length, -1)
         z = z.repeat_interleave(count, dim=0)
         padded = [F.pad(tokens, (0, count * self.segment_length - length), value=self.pad) for tokens in read]
         x, *back = (self.embedding(tokens).view(batch * count, self.segment_length, -1) for tokens in padded)
-        parts = [x, vectors.expand(-1, self.segment_length, -1), *back]
+        parts = [x, plans, *back]
         if self.latent_input:
             parts.append(z.unsqueeze(1).expand(-1, self.segment_length, -1))
-        cells = list(initial.squeeze(1).split(self.hidden_dim, dim=1))
+        cells = list(initial.split(self.hidden_dim, dim=1))
         features = self.run(torch.cat(parts, dim=2), cells, z, regularize)
-        return features.reshape(batch, count * self.segment_length, -1)[:, :length], None
+
+        def joined(x: Tensor) -> Tensor:
+            return x.reshape(batch, count * self.segment_length, -1)[:, :length]
+
+        return joined(features), None if self.unrolling is None else joined(plans)
+
+    def auxiliary_logits(self, unrolled: Tensor) -> Tensor:
+        """See :meth:`SeqVAEDecoder.auxiliary_logits`."""
+        return F.linear(unrolled, self.auxiliary_output.weight, self.auxiliary_output.bias + self.output_mask)
 
     def max_positions(self) -> int:
         """Longest sequence that is generated, EOS included: beyond the last segment there is none to begin."""
