@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from fairseq_seqvae.melody.tunes import Tune
+from fairseq_seqvae.melody.tunes import Tune, is_compound
 
 _LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _SHARPS, _FLATS = "FCGDAEB", "BEADGCF"
@@ -72,7 +72,7 @@ def _tune_text(number: int, tune: Tune) -> str:
         if current != meter:
             music += f"[M:{current[0]}/{current[1]}] "
             meter = current
-        music += _bar_text(tune, sounding, bar, fifths) + (" |\n" if count % _BARS_PER_LINE == 0 else " | ")
+        music += _bar_text(tune, sounding, bar, current, fifths) + (" |\n" if count % _BARS_PER_LINE == 0 else " | ")
     return "\n".join([*lines, music.rstrip().rstrip("|").rstrip() + " |]"]) + "\n"
 
 
@@ -90,11 +90,20 @@ def _bars(tune: Tune) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
             begin = after
 
 
-def _bar_text(tune: Tune, sounding: Sequence[int | None], bar: tuple[int, int], fifths: int) -> str:
-    """The notes of one bar; `z` is silence, `-` a note that continues."""
+def _beamed(meter: tuple[int, int], quarter: int) -> Fraction:
+    """Steps that share a beam: half a bar of 4/4, three eighths where these are the beats, or else a quarter."""
+    if meter in ((4, 4), (2, 2)):
+        return Fraction(2 * quarter)
+    return Fraction(12 * quarter, meter[1]) if is_compound(meter) else Fraction(quarter)
+
+
+def _bar_text(
+    tune: Tune, sounding: Sequence[int | None], bar: tuple[int, int], meter: tuple[int, int], fifths: int
+) -> str:
+    """The notes of one bar, with a blank where a beam ends; `z` is silence, `-` a note that continues."""
     signature = _signature(fifths)
     altered: dict[str, int] = {}
-    quarter = tune.steps_per_quarter
+    quarter, beamed = tune.steps_per_quarter, _beamed(meter, tune.steps_per_quarter)
     beats: list[str] = []
     for begin, end in _beats(tune, bar):
         written = list(_events(tune.symbols, sounding, begin, end))
@@ -104,6 +113,8 @@ def _bar_text(tune: Tune, sounding: Sequence[int | None], bar: tuple[int, int], 
             name = "z" if pitch is None else _spell(pitch, signature, altered, fifths)
             length = Fraction(2 * (stop - start), quarter) * (Fraction(3, 2) if is_triplet else 1)
             goes_on = pitch is not None and stop < tune.length and tune.symbols[stop] == 0
+            if start > begin and (start - bar[0]) % beamed == 0 and not is_triplet:
+                text += " "
             text += name + _length(length) + ("-" if goes_on else "")
         beats.append(text)
     return " ".join(beats)

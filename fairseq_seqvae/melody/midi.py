@@ -109,7 +109,7 @@ def _parse(file, source: object, steps_per_quarter: int):
     try:
         midi = mido.MidiFile(file=file)
     except (OSError, EOFError, ValueError, LookupError, TypeError, mido.KeySignatureError) as error:
-        raise MidiError(source, "a broken MIDI file", f" ({error or type(error).__name__})") from None
+        raise MidiError(source, "a broken MIDI file", f" ({str(error) or type(error).__name__})") from None
     if midi.ticks_per_beat <= 0:
         raise MidiError(source, "times in seconds (SMPTE) instead of beats")
     if _end_tick(midi) * Fraction(steps_per_quarter, midi.ticks_per_beat) > MAX_STEPS:

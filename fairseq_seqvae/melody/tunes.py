@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -140,6 +140,30 @@ class Tune:
     def notes(self) -> list[Note]:
         """The notes in order; times in steps."""
         return decode_notes(self.symbols)
+
+
+def join(tunes: Sequence[Tune], name: str | None = None) -> Tune:
+    """Tunes one after another as one, whose bars are counted anew where each begins.
+
+    Args:
+        tunes: at least one, all on the same grid
+        name: of the result (default: that of the first)
+
+    Raises:
+        ValueError: there is none, or their grids differ
+    """
+    if not tunes or len({tune.steps_per_quarter for tune in tunes}) > 1:
+        raise ValueError("tunes to join must be at least one, all with the same steps per quarter note")
+    notes: list[Note] = []
+    meters: list[tuple[Fraction, int, int]] = []
+    end = 0
+    for tune in tunes:
+        notes += [note._replace(start=note.start + end) for note in tune.notes]
+        meters += [(start + end, beats, unit) for start, beats, unit in tune.meters]
+        end += tune.length
+    first = tunes[0]
+    symbols = encode_notes(notes, end).tolist()
+    return replace(first, name=first.name if name is None else name, symbols=symbols, meters=meters)
 
 
 def bar_steps(meter: tuple[int, int], steps_per_quarter: int) -> int:

@@ -1,5 +1,6 @@
 """Windows of N bars, the training lines of melody models, cut from tunes."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from os import PathLike
@@ -169,7 +170,35 @@ def dictionary_path(folder: str | PathLike) -> Path:
     return Path(folder, "dict.txt")
 
 
-def write_splits(splits: dict[str, list[np.ndarray]], folder: str | PathLike) -> None:
+def shape_path(folder: str | PathLike) -> Path:
+    """Where `write_splits` writes how long the windows and their bars are."""
+    return Path(folder, "windows.json")
+
+
+def written_paths(folder: str | PathLike) -> list[Path]:
+    """All that `write_splits` writes."""
+    return [*split_paths(folder), dictionary_path(folder), shape_path(folder)]
+
+
+def read_steps_per_bar(folder: str | PathLike) -> int | None:
+    """Steps of a bar of the windows in a folder, None where nothing says so.
+
+    Raises:
+        ValueError: `shape_path` holds anything else than `write_splits` writes
+    """
+    path = shape_path(folder)
+    try:
+        steps = json.loads(path.read_text(encoding="utf-8"))["steps_per_bar"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, LookupError, TypeError):
+        steps = None
+    if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MAX_STEPS:
+        raise ValueError(f"{path} does not say how many steps a bar has: cut the windows again, or give --meter.")
+    return steps
+
+
+def write_splits(splits: dict[str, list[np.ndarray]], folder: str | PathLike, steps_per_bar: int) -> None:
     """Write train.txt, valid.txt and test.txt, one window per line, and dict.txt into the folder, made if needed.
 
     The dictionary is for `fairseq-preprocess --srcdict`: with it a model knows every pitch, also those that only
@@ -182,3 +211,5 @@ def write_splits(splits: dict[str, list[np.ndarray]], folder: str | PathLike) ->
             file.writelines(lines)
     with whole_file(dictionary_path(folder)) as partial:
         partial.write_text("".join(f"{symbol} 1\n" for symbol in SYMBOLS), encoding="ascii", newline="\n")
+    with whole_file(shape_path(folder)) as partial:
+        partial.write_text(json.dumps({"steps_per_bar": steps_per_bar}) + "\n", encoding="ascii")

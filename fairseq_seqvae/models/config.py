@@ -128,7 +128,7 @@ class SeqVAEConfig(FairseqDataclass):
         None,
         "decoder hierarchical: unroll each vector to features of the segment's steps by transposed convolutions with "
         "these channels, such as 128,96, each of which doubles the steps; the steps read the features instead of the "
-        "vector, and --auxiliary-weight applies; without this flag none",
+        "vector, which also gets a linear part of z, and --auxiliary-weight applies; without this flag none",
     )
     lookback: Optional[str] = option(
         None,

@@ -58,7 +58,7 @@ def refuse_existing(paths: Iterable[Path], force: bool) -> None:
     """Raise a ValueError that names files which would be overwritten, unless *force*."""
     existing = [str(path) for path in paths if path.exists()]
     if existing and not force:
-        raise ValueError(f"{', '.join(existing[:3])} exists already: choose another --out or overwrite with --force")
+        raise ValueError(f"{', '.join(existing[:3])} exists already: choose another name or overwrite with --force")
 
 
 def report(program: str, run: Callable, args: argparse.Namespace) -> int:

@@ -340,7 +340,7 @@ class TestCommands:
         assert (here / "text/dict.txt").read_text().splitlines() == [f"{token} 1" for token in range(1000)]
         assert "text/train.txt" in capsys.readouterr().out
         error = fails(capsys, "latent-generate", "--out", "text")
-        assert "exists already: choose another --out or overwrite with --force" in error
+        assert "exists already: choose another name or overwrite with --force" in error
 
     def test_nll_and_truth_tell_the_means(self, default, here, capsys):
         assert main(["latent-generate", *self.SMALL, "--out", "text"]) == 0

@@ -1,6 +1,7 @@
 """The commands of `python -m fairseq_seqvae.melody`."""
 
 import importlib.util
+import json
 import os
 import wave
 from pathlib import Path
@@ -150,6 +151,7 @@ def test_music_in_other_meters_has_one_sentence_that_names_the_flag(here, capsys
     assert main(["from", "book.abc", "--bars", "2", "--meter", "6/8", "--out", "jigs"]) == 0
     assert "(4/4 7, 3/4 1): --meter 4/4 takes 7 of them\n" in capsys.readouterr().out
     assert {line.split()[0] for line in read_lines("jigs")} == {"60", "62", "64"}
+    assert json.loads(Path("jigs/windows.json").read_text()) == {"steps_per_bar": 12}
     error = fails(capsys, "from", "book.abc", "--bars", "2", "--meter", "9/8", "--out", "none")
     assert "none of the 11 tunes can be used; 11 tunes in another meter" in error
 
@@ -261,9 +263,11 @@ def test_to_wav_writes_a_file_for_each(here):
 
 def test_to_abc_writes_a_tune_book(here, capsys):
     assert main(["to-abc", "generate.txt", "--out", "book.abc", "--meter", "2/4"]) == 0
-    assert Path("book.abc").read_text().startswith("X:1\nT:D-0\nM:2/4\nL:1/8\nK:C\nC2D2 | E2F2 |]\n\nX:2\nT:D-1\n")
+    assert Path("book.abc").read_text().startswith("X:1\nT:D-0\nM:2/4\nL:1/8\nK:C\nC2 D2 | E2 F2 |]\n\nX:2\nT:D-1\n")
     assert capsys.readouterr().out == "book.abc: 2 melodies, 5 notes, 24 steps\n"
     assert "book.abc exists already" in fails(capsys, "to-abc", "generate.txt", "--out", "book.abc")
+    assert main(["to-abc", "generate.txt", "--out", "walk.abc", "--joined", "--meter", "2/4"]) == 0
+    assert Path("walk.abc").read_text() == "X:1\nT:walk\nM:2/4\nL:1/8\nK:C\nC2 D2 | E2 F2 | c2 z2 |]\n"
 
 
 def test_to_midi_writes_the_melodies_in_order_and_names_the_others(here, capsys):

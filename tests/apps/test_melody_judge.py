@@ -164,6 +164,21 @@ def test_the_table_has_the_real_melodies_beside(here, capsys):
     assert printed.out.endswith("like those of the column `real`.\n")
 
 
+def test_bars_are_those_that_the_windows_were_cut_by(here, capsys):
+    assert main(["judge", "samples.txt", "--against", "data"]) == 0
+    assert "16 steps per bar" in capsys.readouterr().out
+    Path("data/windows.json").write_text('{"steps_per_bar": 12}')
+    for against in ("data", "data/test.txt"):
+        assert main(["judge", "samples.txt", "--against", against]) == 0
+        assert "12 steps per bar" in capsys.readouterr().out
+    assert main(["judge", "samples.txt", "--against", "data", "--meter", "2/4", "--json", "j.json"]) == 0
+    assert "8 steps per bar" in capsys.readouterr().out and json.loads(Path("j.json").read_text())["steps_per_bar"] == 8
+    for broken in ("{", "[]", '{"steps_per_bar": "12"}', '{"steps_per_bar": true}', '{"steps_per_bar": 0}'):
+        Path("data/windows.json").write_text(broken)
+        assert main(["judge", "samples.txt", "--against", "data"]) == 2
+        assert "windows.json does not say how many steps a bar has" in capsys.readouterr().err
+
+
 def test_json_and_picture(here):
     assert main(["judge", "samples.txt", "--against", "data", "--json", "a/b.json", "--plot", "a/b.svg"]) == 0
     content = json.loads(Path("a/b.json").read_text())

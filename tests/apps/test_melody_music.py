@@ -17,7 +17,7 @@ from fairseq_seqvae.melody.abc_writing import guess_key
 from fairseq_seqvae.melody.bars import Measure, lay_out
 from fairseq_seqvae.melody.music import MusicError, Tune, VoicesError
 from fairseq_seqvae.melody.tokens import encode_notes, format_line, parse_line
-from fairseq_seqvae.melody.tunes import is_compound, same_meter
+from fairseq_seqvae.melody.tunes import is_compound, join, same_meter
 
 pytest.importorskip("abcnotes")
 
@@ -346,9 +346,36 @@ def test_what_is_written_reads_back_as_the_same_notes(steps_per_quarter):
             assert again.meter == tune.meter and again.remarks == []
 
 
+@pytest.mark.parametrize(
+    "meter, bar, expected",
+    [
+        ((4, 4), "60 _ 62 _ 64 _ 65 _ 67 _ 69 _ 71 _ 72 _", "CDEF GABc"),
+        ((3, 4), "60 _ 62 _ 64 _ 65 _ 67 _ 69 _", "CD EF GA"),
+        ((2, 4), "60 62 64 65 67 _ 69 _", "C/2D/2E/2F/2 GA"),
+        ((6, 8), "60 _ 62 _ 64 _ 65 _ 67 _ 69 _", "CDE FGA"),
+        ((9, 8), "60 _ 62 _ 64 _ 65 _ 67 _ 69 _ 71 _ _ _ _ _", "CDE FGA B3"),
+        ((6, 8), "60 _ 62 _ _ _ _ _ 67 _ 69 _", "CD3GA"),  # nothing begins on the second beat
+    ],
+)
+def test_abc_has_a_blank_where_a_beam_ends(meter, bar, expected):
+    assert music.write_abc(Tune("", parse_line(bar).tolist(), meter)).decode().splitlines()[-1] == f"{expected} |]"
+
+
+def test_tunes_are_joined():
+    held, silent = parse_line("60 _ _ _ 62 _ _ _").tolist(), parse_line("_ _ 64 _").tolist()
+    one = join([Tune("a", held, (2, 4), key="G"), Tune("b", silent, (1, 4))], "both")
+    assert format_line(one.symbols) == "60 _ _ _ 62 _ _ _ . _ 64 _"  # the second begins with silence
+    assert (one.name, one.key, one.meters) == ("both", "G", [(0, 2, 4), (8, 1, 4)])
+    assert join([one]).symbols == one.symbols and join([one]).name == "both"
+    with pytest.raises(ValueError, match="the same steps per quarter note"):
+        join([Tune("", held), Tune("", held, steps_per_quarter=8)])
+    with pytest.raises(ValueError, match="at least one"):
+        join([])
+
+
 def test_abc_is_written_as_a_musician_would():
     jig = Tune("Jig\n% of mine", parse_line("66 _ _ _ 67 _ 65 _ 66 _ . _ 81 _ _ _ _ _ 50 _ _ _ _ _").tolist(), (6, 8))
-    assert music.write_abc(jig).decode() == "X:1\nT:Jig of mine\nM:6/8\nL:1/8\nK:G\nF2G=F^Fz | a3D,3 |]\n"
+    assert music.write_abc(jig).decode() == "X:1\nT:Jig of mine\nM:6/8\nL:1/8\nK:G\nF2G =F^Fz | a3 D,3 |]\n"
     reel = Tune("", parse_line("60 _ _ _ _ _ 62 _ _ _").tolist(), key="F", tempo=180)
     assert (
         music.write_abc([reel, reel]).decode().split("\n\n")[1]

@@ -69,7 +69,7 @@ def test_a_tune_becomes_tokens(tmp_path):
 @pytest.mark.parametrize("bars", [4, 8, 16])
 def test_the_windows_of_the_example_tunes(tunes, tmp_path, bars):
     splits, _ = tune_windows(tunes, bars)
-    write_splits(splits, tmp_path / "new" / "folder")
+    write_splits(splits, tmp_path / "new" / "folder", 16)
     for split in ("train", "valid", "test"):
         data = (tmp_path / "new" / "folder" / f"{split}.txt").read_bytes()
         assert (data.count(b"\n"), hashlib.sha256(data).hexdigest()) == PINNED[bars, split]
@@ -150,7 +150,7 @@ def test_another_file_is_no_table(tmp_path):
 
 def test_the_dictionary_knows_every_symbol_in_the_form_of_fairseq(tmp_path):
     data = pytest.importorskip("fairseq.data")
-    write_splits({split: [] for split in ("train", "valid", "test")}, tmp_path)
+    write_splits({split: [] for split in ("train", "valid", "test")}, tmp_path, 16)
     dictionary = data.Dictionary.load(str(tmp_path / "dict.txt"))
     symbols = dictionary.symbols[dictionary.nspecial :]
     assert symbols == ["_", ".", *map(str, range(21, 109))]

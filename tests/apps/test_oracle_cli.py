@@ -109,7 +109,7 @@ class TestCommands:
         tiny.save_npz("tiny.npz")
         (here / "dict.txt").write_text("mine\n")
         command = ["generate", "--npz", "tiny.npz", *self.SMALL, "--out", "."]
-        assert "dict.txt exists already: choose another --out or overwrite with --force" in fails(capsys, *command)
+        assert "dict.txt exists already: choose another name or overwrite with --force" in fails(capsys, *command)
         assert not (here / "train.txt").exists() and (here / "dict.txt").read_text() == "mine\n"
         assert main([*command, "--force"]) == 0
         assert (here / "dict.txt").read_text() == "0 1\n1 1\n2 1\n"

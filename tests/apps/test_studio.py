@@ -181,6 +181,15 @@ class TestAnswers:
         assert [tunes[0], tunes[-1]] == alone
         assert len(tunes) == 5
 
+    def test_the_ends_of_a_blend_are_the_melodies_given(self, studio_address):
+        # The model has one key: the second melody, a whole tone higher, is moved to that of the first.
+        higher = [[pitch + 2, *rest] for pitch, *rest in WHITE]
+        body = {"from": {"notes": WHITE}, "to": {"notes": higher}, "steps": 3}
+        found = ask(studio_address, "blend", body)
+        assert (found["tunes"][0], found["tunes"][-1], found["shift"]) == (WHITE, WHITE, -2)
+        slid = ask(studio_address, "blend", {**body, "from": {"notes": WHITE, "sliders": {"register": 2}}})
+        assert slid["tunes"][0] != WHITE and slid["tunes"][-1] == WHITE
+
     def test_variations_go_away_from_the_melody(self, studio_address):
         def vary(**options):
             return ask(studio_address, "variations", {"point": {"seed": 3}, "count": 4, "seed": 7, **options})["tunes"]
@@ -272,8 +281,10 @@ class TestFiles:
     def test_abc_wav_and_zip(self, studio_address):
         pytest.importorskip("abcnotes")
         tunes = [{"name": "One", "notes": TUNE, "steps": STEPS}, {"name": "Two", "notes": TUNE[:8], "steps": 32}]
-        _, abc = self.write(studio_address, "abc", tunes)
-        assert [tune["notes"] for tune in self.read(studio_address, abc, "a.abc")["tunes"]] == [TUNE, TUNE[:8]]
+        _, abc = self.write(studio_address, "abc", tunes, name="My tune")
+        (tune,) = self.read(studio_address, abc, "a.abc")["tunes"]
+        later = [[pitch, STEPS + start, length] for pitch, start, length in TUNE[:8]]
+        assert (tune["notes"], tune["name"]) == (TUNE + later, "My tune")
         _, wav = self.write(studio_address, "wav", tunes, tempo=240)
         assert wav[:4] == b"RIFF" and len(wav) > 32000 * 2 * 6
         headers, content = self.write(studio_address, "zip", tunes)

@@ -122,8 +122,8 @@ def test_fills_the_grid_and_plays(visit):
     assert one.page.evaluate("studio.player.tag.cell") == 24
     one.page.hover('.cell[data-cell="3"]')
     one.wait("studio.player.tag && studio.player.tag.cell === 3")
-    one.page.click("#play")  # leaves the grid: silence, then the melody shown
-    one.wait("studio.player.playing && studio.player.tag.kind === 'selected'")
+    one.page.hover("#play")  # leaves the grid: what was chosen goes on
+    one.wait("studio.player.playing && studio.player.tag.kind === 'selected' && studio.player.tag.cell === 24")
     one.page.click("#play")
     one.wait("!studio.player.playing")
 
@@ -214,6 +214,92 @@ def test_undo_works_while_a_slider_has_the_focus_and_names_do_not_grow(visit):
             one.page.keyboard.press("Control+Shift+z")
             one.wait("studio.store.state.selected.name.endsWith('(slid)')")
     assert names[0] == names[1]
+
+
+def vary(one):
+    open_file(one, TUNE)
+    one.page.click("#tab-variations")
+    one.page.fill("#distance", "100")
+    one.page.fill("#count", "99")
+    one.page.click("#vary")
+    one.wait("document.querySelectorAll('#results .item').length === 16")  # the most there can be
+    assert one.page.input_value("#count") == "16"
+
+
+def test_sliders_begin_with_the_melody_shown(visit):
+    one = visit()
+    vary(one)
+    for number in (1, 4):
+        one.page.click(f"#results .item:nth-child({number}) .tile")
+    one.page.click("#tab-sliders")
+    one.page.fill("input[data-name=density]", "2")
+    one.wait("studio.store.state.selected.name === 'Variation 4 (slid)'")
+    one.page.click("#undo")
+    one.wait("studio.store.state.selected.name === 'Variation 4'")
+    assert one.page.input_value("input[data-name=density]") == "0"
+    one.page.click("#undo")
+    one.page.fill("input[data-name=range]", "2")
+    one.wait("studio.store.state.selected.name === 'Variation 1 (slid)'")
+    one.page.fill("input[data-name=range]", "0")
+    one.wait("studio.store.state.selected.name === 'Variation 1'")
+
+
+def test_what_is_undone_does_not_sound(visit):
+    one = visit()
+    vary(one)
+    one.page.click("#results .item:nth-child(1) .tile")
+    one.page.click("#results .item:nth-child(2) .tile")
+    one.wait("studio.player.playing && studio.player.parts[0].notes === studio.store.state.selected.notes")
+    one.page.click("#undo")
+    one.wait("studio.store.state.selected.name === 'Variation 1'")
+    assert one.page.evaluate(
+        "studio.player.playing && studio.player.parts[0].notes === studio.store.state.selected.notes"
+    )
+    one.page.click("#results .item:nth-child(1) .tile")  # again: it stops
+    one.wait("!studio.player.playing")
+    one.page.click("#to-tune")
+    one.page.click("#tune-play")
+    one.wait("studio.player.playing && studio.player.tag.kind === 'tune'")
+    one.page.click("#tune-clear")
+    assert not one.page.evaluate("studio.player.playing") and one.page.is_disabled("#tune-play")
+
+
+def test_a_change_of_size_is_undone_at_once(visit):
+    one = visit()
+    cells = one.state("cells")
+    one.page.select_option("#size", "5")
+    one.wait("studio.store.state.filled && studio.store.state.cells.length === 25")
+    one.page.click("#undo")
+    assert one.state("cells") == cells
+
+
+def test_the_focus_stays_where_work_is_done(visit):
+    one = visit()
+    where = "document.activeElement.getAttribute('aria-label') || ''"
+    one.page.focus("#seeds-bottom .chip >> nth=1")
+    one.page.keyboard.press("Enter")
+    one.page.click("#seed-random")
+    one.wait("studio.store.state.filled === false")
+    assert one.page.evaluate(where) == "Corner lower right: Random. Change it"
+    for _ in range(3):
+        one.page.click("#to-tune")
+    one.page.focus("#tune .item:nth-child(2) .tile")
+    for left, expected in ((2, "2 of 2"), (1, "1 of 1"), (0, "")):
+        one.page.keyboard.press("Delete")
+        assert one.page.evaluate("document.querySelectorAll('#tune .item').length") == left
+        assert one.page.evaluate(where).startswith(expected)
+    assert one.page.evaluate("document.activeElement.id") == "to-tune"
+
+
+def test_a_phone_can_always_stop(visit):
+    one = visit(viewport={"width": 390, "height": 700}, has_touch=True)
+    assert not one.page.is_visible("#stop")
+    one.page.click('.cell[data-cell="10"]')
+    one.wait("studio.player.playing")
+    one.page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    assert one.page.evaluate("document.querySelector('#stop').getBoundingClientRect().bottom <= innerHeight")
+    one.page.click("#stop")
+    assert not one.page.evaluate("studio.player.playing") and not one.page.is_visible("#stop")
 
 
 def test_the_tools_make_melodies(visit):
@@ -333,9 +419,35 @@ def test_a_link_brings_everything_back(visit, studio_address):
     assert found == expected
 
 
+def test_a_link_that_is_pasted_into_the_open_page_is_followed(visit, studio_address):
+    one = visit()
+    one.page.select_option("#path-bars", "2")
+    one.page.focus("#roll")
+    one.page.keyboard.press("Enter")  # edits a corner: the grid is out of date, and stays so
+    one.wait("studio.store.state.filled === false")
+    one.page.click("#link")
+    names = ("corners", "cells", "edits", "selected", "pathBars", "filled")
+    expected, link = [one.state(name) for name in names], one.page.evaluate("location.hash")
+    other = visit()
+    all_meters(other)
+    other.page.select_option("#meter", "6-8")
+    other.wait("studio.store.state.model === '6-8'")
+    before = other.state("cells")
+    for address in (link, "#broken"):
+        other.page.evaluate(f"location.hash = '{address}'")
+        other.wait("studio.store.state.filled === false && !document.body.classList.contains('busy')")
+        assert [other.state(name) for name in names] == expected
+    assert other.page.text_content("#status").startswith("The link is broken")
+    assert other.page.input_value("#path-bars") == "2"
+    other.page.click("#undo")
+    other.wait("studio.store.state.model === '6-8'")
+    assert other.state("cells") == before
+
+
 @pytest.mark.parametrize("link", ["#x", "#eyJ2IjoxfQ", "#" + "A" * 5000])
 def test_a_link_of_nonsense_changes_nothing(visit, studio_address, link):
     one = visit(studio_address + link)
+    one.wait("document.querySelector('#status').textContent.startsWith('The link is broken')")
     assert len(one.state("cells")) == 49
 
 
@@ -372,6 +484,19 @@ def test_the_keyboard_alone_suffices(visit):
     assert page.get_attribute("#tab-variations", "aria-selected") == "true"
 
 
+def test_the_heads_of_the_score_do_not_touch(visit):
+    one = visit()
+    open_file(one, [[60 + number % 12, number, 1] for number in range(64)])  # sixteenths, many of them with signs
+    one.wait("document.querySelectorAll('#score ellipse').length === 64")
+    places = one.page.evaluate(
+        "[...document.querySelectorAll('#score ellipse')].map((head) => head.getBoundingClientRect())"
+        ".map(({ y, left, right }) => [y, left, right])"
+    )
+    rows = one.page.locator("#score .clef").count()
+    gaps = [after[1] - before[2] for before, after in zip(places, places[1:], strict=False) if after[1] > before[1]]
+    assert rows > 1 and len(gaps) == 64 - rows and min(gaps) > 0
+
+
 def test_everything_has_a_name(visit):
     one = visit()
     nameless = one.page.evaluate(
@@ -385,7 +510,7 @@ def test_everything_has_a_name(visit):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("width", [320, 1280])
 def test_fits_a_phone_and_follows_light_and_dark(visit, width, scheme):
     one = visit(viewport={"width": width, "height": 800}, color_scheme=scheme)
     assert one.page.evaluate("document.documentElement.scrollWidth") <= width
@@ -413,6 +538,12 @@ def test_another_meter_has_a_grid_of_its_own(visit, meter):
     one.wait(f"studio.store.state.model === '{meter.replace('/', '-')}' && studio.store.state.filled")
     assert [one.state(name) for name in ("steps", "tempo", "cells.length")] == [4 * bar, tempo, 49]
     assert one.page.locator("#roll .barline").count() == 5
+    one.page.focus("#roll")
+    one.page.keyboard.press("Home")
+    for _ in range(3):
+        one.page.keyboard.press("Shift+ArrowRight")
+    within = {"2/4": "beat 1 and 3 thirty-seconds:", "3/4": "beat 1 and 3 sixteenths:"}
+    assert f"bar 1, {within.get(meter, 'beat 1 and 3 sixteenths:')}" in one.page.text_content("#spoken")
     assert one.page.locator("#score text.meter").all_text_contents() == meter.split("/")
     name, content = one.download("#save-mid")
     midi = mido.MidiFile(file=io.BytesIO(content))
@@ -503,7 +634,12 @@ def test_the_exported_page_plays_from_a_file(visit, tmp_path, meter, seconds):
     one.wait("studio.player.allowed && studio.player.context.currentTime > 0.3")
     grid = 8 if meter == "2/4" else 4
     assert midi_notes(one.download("#save-mid")[1], grid) == one.state("cells[10]")
-    assert not one.page.is_visible("#fill")
+    assert not one.page.is_visible("#fill") and one.page.is_visible("#hover")
     one.page.click("#to-tune")
     assert len(midi_notes(one.download("#tune-mid")[1])) == len(one.state("cells[10]"))
+    one.page.focus("#roll")
+    one.page.keyboard.press("Enter")
+    one.page.click("#link")
+    other = visit(file.as_uri() + one.page.evaluate("location.hash"))
+    assert list(other.state("edits")) == ["10"] and other.state("edits") == one.state("edits")
     assert [url for url in one.requests if not url.startswith(("file:", "blob:", "data:"))] == []

@@ -190,7 +190,7 @@ COMMANDS = {
     "melody to-midi notes.txt --out new --meter 4/5": "'4/5' must be a meter such as 4/4 or 6/8",
     "melody plot notes.txt --out new.gif": "new.gif must end in .png or .svg",
     "melody plot notes.txt --out text.txt --force": "text.txt must end in .png or .svg",
-    "melody plot notes.txt --out notes.txt": "notes.txt exists already: choose another --out or overwrite with --force",
+    "melody plot notes.txt --out notes.txt": "notes.txt exists already: choose another name or overwrite with --force",
     "melody windows text.txt --out new": "text.txt is no table of tunes: its first line must name the columns",
     "melody windows long.tsv --out new": "long.tsv, line 2: the notes last more than 100000 steps",
     "melody windows long.tsv --out new --bars 0": "'0' must be a whole number of at least 1",

@@ -380,7 +380,7 @@ class TestExport:
         out = tmp_path / "model.pt"
         out.write_text("mine")
         assert __main__.main([str(short), "--out", str(out)]) == 2
-        assert "model.pt exists already: choose another --out or overwrite with --force" in capsys.readouterr().err
+        assert "model.pt exists already: choose another name or overwrite with --force" in capsys.readouterr().err
         assert out.read_text() == "mine"
         self.export(short, out, "--force")
 

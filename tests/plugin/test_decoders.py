@@ -94,6 +94,8 @@ def slow_logits(decoder, kind, previous, z, variant):
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         conductor = {f"layers.0.{name}": weights[f"conductor.{name}"] for name in names}
         vectors = lstm_layers(conductor, [z] * 3, list(np.split(state, 2)), False)
+        if kind == "segments":
+            vectors = vectors + (weights["shortcut.weight"] @ z + weights["shortcut.bias"]).reshape(3, 6)
         features = []
         # Token t is input t + 1. Padding, whose embedding is 0, stands before the first input.
         nothing = np.zeros_like(embedded[0])

@@ -27,7 +27,7 @@ def run_judge(args: argparse.Namespace) -> None:
         raise ValueError(f"--plot {args.plot} must end in {' or '.join(judge_plot.SUFFIXES)}")
     if len(set(args.files)) < len(args.files) or len(args.files) > _MOST_COLUMNS:
         raise ValueError(f"give 1 to {_MOST_COLUMNS} different files to judge")
-    steps = bar_steps(args.meter, args.steps_per_quarter)
+    steps = _steps_per_bar(args)
     train, held_out, where = _real_data(Path(args.against))
     verdicts: dict[str, Verdict] = {}
     for name in args.files:
@@ -40,12 +40,22 @@ def run_judge(args: argparse.Namespace) -> None:
     print(f"{_REAL}: {len(held_out)} melodies of {where}; train: {len(train)} melodies; {steps} steps per bar")
     _print_table(verdicts, real)
     if args.json:
-        _write_json(args, verdicts, real, where, len(train))
+        _write_json(args.json, steps, verdicts, real, where, len(train))
     if args.plot:
         Path(args.plot).parent.mkdir(parents=True, exist_ok=True)
         judge_plot.plot_verdicts({_short(name): verdict for name, verdict in verdicts.items()}, real, args.plot)
     if outputs:
         print(f"written: {', '.join(map(str, outputs))}")
+
+
+def _steps_per_bar(args: argparse.Namespace) -> int:
+    """As --meter says, or else as the windows of --against were cut, or else of 4/4."""
+    if args.meter is None:
+        data = Path(args.against)
+        known = windows.read_steps_per_bar(data if data.is_dir() else data.parent)
+        if known is not None:
+            return known
+    return bar_steps(args.meter or (4, 4), args.steps_per_quarter)
 
 
 def _real_data(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], str]:
@@ -104,17 +114,16 @@ def _measures() -> list[tuple[str, str, str]]:
     return of_one + [(name, unit, what) for name, (unit, what) in judges.SET_MEASURES.items()]
 
 
-def _write_json(args: argparse.Namespace, verdicts: dict[str, Verdict], real: Verdict, where: str, count: int) -> None:
+def _write_json(path: str, steps: int, verdicts: dict[str, Verdict], real: Verdict, where: str, count: int) -> None:
     content = {
-        "meter": f"{args.meter[0]}/{args.meter[1]}",
-        "steps_per_quarter": args.steps_per_quarter,
+        "steps_per_bar": steps,
         "train": {"melodies": count},
         "measures": {name: {"unit": unit, "what": what} for name, unit, what in _measures()},
         "real": {"file": where, **_plain(real)},
         "files": {name: _plain(verdict) for name, verdict in verdicts.items()},
     }
-    Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(args.json) as partial:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -152,7 +161,9 @@ def add_judge(commands: Commands) -> None:
     )
     added.add_argument("--targets", action="store_true", help="take the T- lines (the data), not the D- lines")
     added.add_argument("--limit", type=positive, metavar="N", help="only the first N melodies of each file")
-    added.add_argument("--meter", type=meter, default="4/4", help="for the bars (default: %(default)s)")
+    added.add_argument(
+        "--meter", type=meter, help="for the bars (default: as the windows of --against were cut, or else 4/4)"
+    )
     add_grid_option(added)
     added.add_argument("--json", metavar="FILE", help="write all figures and histograms here, too")
     added.add_argument("--plot", metavar="FILE", help="write a picture here, .png or .svg")

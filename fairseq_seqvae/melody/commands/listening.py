@@ -9,7 +9,7 @@ from fairseq_seqvae.melody import music, plot
 from fairseq_seqvae.melody.commands.shared import add_grid_option, add_sample_options, command, print_lines
 from fairseq_seqvae.melody.samples import Sample, read_samples
 from fairseq_seqvae.melody.tokens import canonical, decode_notes
-from fairseq_seqvae.melody.tunes import Tune
+from fairseq_seqvae.melody.tunes import Tune, join
 from fairseq_seqvae.support.command_line import Commands, positive, refuse_existing
 from fairseq_seqvae.support.files import whole_file
 
@@ -26,8 +26,8 @@ def run_to_wav(args: argparse.Namespace) -> None:
 
 def run_to_abc(args: argparse.Namespace) -> None:
     """Write one ABC file."""
-    args.joined = True
-    _write(args, ".abc", music.write_abc)
+    one_tune, args.joined = args.joined, True
+    _write(args, ".abc", lambda tunes: music.write_abc([join(tunes, Path(args.out).stem)] if one_tune else tunes))
 
 
 def _write(args: argparse.Namespace, suffix: str, content: Callable[[list[Tune]], bytes]) -> None:
@@ -117,6 +117,9 @@ def add_to_abc(commands: Commands) -> None:
         commands, "to-abc", run_to_abc, "a tune book in ABC notation", "to-abc generate-test.txt --out tunes.abc"
     )
     add_sample_options(added)
+    added.add_argument(
+        "--joined", action="store_true", help="all melodies one after another as one tune, such as a walk"
+    )
     added.add_argument("--out", required=True, metavar="FILE", help="the tune book, .abc")
     added.add_argument("--tempo", type=float, help="quarter notes per minute (default: none is written)")
     add_grid_option(added)

@@ -29,7 +29,7 @@ _SILENT = "of another meter"  # has a line of its own
 def run_windows(args: argparse.Namespace) -> None:
     """Cut windows from tables of tunes."""
     written = labels.label_paths(args.out) if args.labels else []
-    refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out), *written], args.force)
+    refuse_existing([*windows.written_paths(args.out), *written], args.force)
     tunes = [tune for path in windows.tables(args.tunes) for tune in windows.read_tunes(path)]
     if args.common_key:
         tunes = [keys.in_common_key(tune) for tune in tunes]
@@ -56,7 +56,7 @@ def run_windows(args: argparse.Namespace) -> None:
     print_count("tunes", used)
     print_reasons("tunes left out", +unused)
     # The table says which tune is in which split: windows of train do not fill a split that it left empty.
-    _write_windows(splits, left_out, args.out, is_split_here=False)
+    _write_windows(splits, left_out, args.out, steps, is_split_here=False)
     if args.labels:
         labels.write_labels(found.labels, args.out)
         print_reasons("labels of train", Counter(found.labels["train"]))
@@ -65,19 +65,19 @@ def run_windows(args: argparse.Namespace) -> None:
 
 def run_from_midi(args: argparse.Namespace) -> None:
     """Cut windows from MIDI files."""
-    refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out)], args.force)
+    refuse_existing(windows.written_paths(args.out), args.force)
     track = int(args.track) if args.track is not None and args.track.isdecimal() else args.track
     splits, account = midi_folder.folder_windows(args.midi, _cut(args), track)
     _report(account, _cut(args), "files", "--track")
-    _write_windows(splits, account.windows, args.out)
+    _write_windows(splits, account.windows, args.out, _cut(args).steps)
 
 
 def run_from(args: argparse.Namespace) -> None:
     """Cut windows from files of all kinds."""
-    refuse_existing([*windows.split_paths(args.out), windows.dictionary_path(args.out)], args.force)
+    refuse_existing(windows.written_paths(args.out), args.force)
     splits, account = folders.music_windows(args.files, _cut(args), args.voice)
     _report(account, _cut(args), "tunes", "--voice")
-    _write_windows(splits, account.windows, args.out)
+    _write_windows(splits, account.windows, args.out, _cut(args).steps)
 
 
 def _cut(args: argparse.Namespace) -> Cut:
@@ -152,7 +152,7 @@ def _how_to_take(meters: Counter, cut: Cut) -> str:
 
 
 def _write_windows(
-    splits: dict[str, list[np.ndarray]], left_out: Counter, folder: str, is_split_here: bool = True
+    splits: dict[str, list[np.ndarray]], left_out: Counter, folder: str, steps_per_bar: int, is_split_here: bool = True
 ) -> None:
     print_count("windows", Counter({split: len(splits[split]) for split in windows.SPLITS}))
     print_reasons("windows left out", left_out)
@@ -168,9 +168,8 @@ def _write_windows(
     for split in ("valid", "test"):
         if known := sum(window.tobytes() in train for window in splits[split]):
             print(f"of the {split} windows, {known} are in train as well")
-    windows.write_splits(splits, folder)
-    paths = [*windows.split_paths(folder), windows.dictionary_path(folder)]
-    print(f"written: {', '.join(map(str, paths))}")
+    windows.write_splits(splits, folder, steps_per_bar)
+    print(f"written: {', '.join(map(str, windows.written_paths(folder)))}")
 
 
 def add_windows(commands: Commands) -> None:

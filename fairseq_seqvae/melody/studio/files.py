@@ -11,7 +11,7 @@ from typing import Any
 from fairseq_seqvae.melody import music
 from fairseq_seqvae.melody.studio import wire
 from fairseq_seqvae.melody.tokens import encode_notes
-from fairseq_seqvae.melody.tunes import Tune, VoicesError
+from fairseq_seqvae.melody.tunes import Tune, VoicesError, join
 
 MOST_TUNES = 256  # in a file to take
 LONGEST_TUNE = 4096  # steps
@@ -96,6 +96,8 @@ def write_download(body: Any) -> tuple[bytes, str, str]:
     meter, grid = _meter(fields.get("meter", "4/4")), _grid(fields.get("steps_per_quarter", 4))
     items = wire.listed(fields.get("tunes"), "tunes", 1, MOST_TUNES)
     tunes = [replace(_tune(item, n, meter, tempo), steps_per_quarter=grid) for n, item in enumerate(items, start=1)]
+    if kind == "abc" and len(tunes) > 1:  # one tune, as in the other files; the ZIP has a book
+        tunes = [join(tunes, wire.text(fields.get("name", "melody"), "name"))]
     seconds = sum(tune.length for tune in tunes) * 60 / (grid * tempo)
     if kind == "wav" and seconds > _MOST_SECONDS:
         raise ValueError(f"the sound would last {seconds:.0f} s, more than {_MOST_SECONDS} s: choose fewer tunes")

@@ -121,7 +121,10 @@ class Service:
         return _tunes([transposed(melody, -key) for melody in worker.decode(z)]) | {"corners": given}
 
     def blend(self, body: Any) -> dict[str, Any]:
-        """`from`, `to`, `steps` -> `tunes`, the two ends among them, in the key of `from`."""
+        """`from`, `to`, `steps` -> `tunes`, all in the key of `from`, and `shift`: semitones by which `to` was moved.
+
+        Ends that are given as notes stand there as they are, though the model may give them back a little differently.
+        """
         fields = wire.known_fields(body, "model", "from", "to", "steps")
         worker = self._worker(body)
         steps = wire.whole_number(fields.get("steps", 7), "steps", 2, MOST_TUNES)
@@ -129,13 +132,18 @@ class Service:
             raise ValueError("a blend needs the fields `from` and `to`")
         drawn = _drawn(worker, [fields["from"], fields["to"]])
 
-        def way(model: StudioModel) -> tuple[int, Tensor]:
+        def way(model: StudioModel) -> tuple[_Place, _Place, Tensor]:
             start, end = _place(model, fields["from"], drawn), _place(model, fields["to"], drawn)
             weight = torch.linspace(0, 1, steps)
-            return start.shift, model.walk(start.z.expand(steps, -1), end.z.expand(steps, -1), weight)
+            return start, end, model.walk(start.z.expand(steps, -1), end.z.expand(steps, -1), weight)
 
-        shift, z = worker.call(way)
-        return _tunes([transposed(melody, -shift) for melody in worker.decode(z)])
+        start, end, z = worker.call(way)
+        tunes = [transposed(melody, -start.shift) for melody in worker.decode(z)]
+        shift = end.shift - start.shift
+        for place, cell, moved in ((start, 0, 0), (end, -1, shift)):
+            if place.notes and not place.slid:
+                tunes[cell] = transposed(place.notes, moved)
+        return _tunes(tunes) | {"shift": shift if end.notes else 0}
 
     def variations(self, body: Any) -> dict[str, Any]:
         """`point`, `count`, `distance`, `temperature`, `seed` -> `tunes`.
@@ -192,6 +200,7 @@ class _Place(NamedTuple):
     z: Tensor
     notes: list[Note] | None = None
     shift: int = 0
+    slid: bool = False  # whether sliders have moved the vector away from the notes
 
 
 def _drawn(worker: Worker, points: Sequence[Any]) -> dict[int, Tensor]:
@@ -224,7 +233,7 @@ def _place(model: StudioModel, point: Any, drawn: Mapping[int, Tensor]) -> _Plac
     else:
         place = _Place(torch.tensor([wire.vector(fields["z"], model.dim)]))
     values = wire.sliders(fields.get("sliders", {}), list(model.sliders))
-    return place._replace(z=slide(model, place.z, values))
+    return place._replace(z=slide(model, place.z, values), slid=any(values.values()))
 
 
 def draw_in_key(model: StudioModel, seed: int) -> Tensor:

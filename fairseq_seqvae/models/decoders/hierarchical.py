@@ -20,9 +20,9 @@ class HierarchicalDecoder(SeqVAEDecoder):
     Roberts et al. 2018, "A hierarchical latent vector model for learning long-term structure in music". Between
     segments only the previous token is handed on, so z alone carries what lies further back; with ``lookback`` the
     tokens at the same place of earlier segments stand beside it (Waite 2016, "Generating long-term structure in songs
-    and stories"), so that z need only say what comes back. With ``segment_channels`` transposed convolutions unroll the
-    vector to features of each step of the segment, which are read in its place and have an auxiliary loss as in
-    :class:`fairseq_seqvae.models.decoders.hybrid.HybridDecoder`.
+    and stories"), so that z need only say what comes back. With ``segment_channels`` a linear map of z is added to each
+    vector, and transposed convolutions unroll it to features of each step of the segment, which are read in its place
+    and have an auxiliary loss as in :class:`fairseq_seqvae.models.decoders.hybrid.HybridDecoder`.
 
     The state is (z, position (R,), row of the tables (R,), Shared((plans, initial)), earlier inputs (R, W), h_0, c_0,
     ...): what the steps of a segment read (B, S, L or 1, D) and the states that segments begin with (B, S, 2 N H) are
@@ -44,6 +44,8 @@ class HierarchicalDecoder(SeqVAEDecoder):
             unit, plan_dim = STRIDE ** len(channels), channels[-1]
             self.unrolling = Unrolling(self.start_dim, channels, -(-self.segment_length // unit) * unit)
             self.auxiliary_output = nn.Linear(plan_dim, len(self.dictionary))
+            # A way from z to each vector past the recurrence, which alone learns slowly which segment is which.
+            self.shortcut = nn.Linear(self.latent_dim, self.num_segments * self.start_dim)
         return plan_dim + len(self.distances) * options.embed_dim + super().add_inputs(options)
 
     def start(self, z: Tensor) -> State:
@@ -55,6 +57,8 @@ class HierarchicalDecoder(SeqVAEDecoder):
         z = self.code(z)
         h, c = torch.tanh(self.conductor_state(z)).unsqueeze(0).split(self.start_dim, dim=2)
         vectors, _ = self.conductor(z.unsqueeze(1).expand(-1, self.num_segments, -1), (h.contiguous(), c.contiguous()))
+        if self.unrolling is not None:
+            vectors = vectors + self.shortcut(z).view_as(vectors)
         initial = self.initial_state(vectors)
         rows = torch.arange(len(z), device=z.device)
         earlier = rows.new_full((len(z), max(self.distances, default=0)), self.pad)

@@ -8,6 +8,7 @@ import { select } from "./melody.js";
 import { say } from "./status.js";
 
 export let drawing = false; // whether the hand draws a path
+let interrupted = false; // whether the melody shown was playing before the mouse came over others
 
 export const grid = new Grid({
   isDrawing: () => drawing,
@@ -22,23 +23,28 @@ export const grid = new Grid({
       // Looking around is nothing to undo, unless a melody that stands nowhere else is left.
       select({ name: cellName(cell), notes, steps: steps() }, cell, store.state.cell === null);
     }
+    interrupted = false;
     hearSelected();
   },
   hear(cell) {
     if (!player.allowed || !store.state.hover || !melodyOf(cell).length) return;
     if (player.playing && !["cell", "selected"].includes(player.tag.kind)) return;
     if (player.playing && player.tag.cell === cell) return;
+    interrupted = player.playing && (interrupted || player.tag.kind === "selected");
     hear([{ notes: melodyOf(cell), steps: steps() }], { kind: "cell", cell });
   },
   leave() {
-    if (player.playing && player.tag.kind === "cell") player.stop();
+    if (!player.playing || player.tag.kind !== "cell") return;
+    if (interrupted) hearSelected();
+    else player.stop();
+    interrupted = false;
   },
   path(cells, whole) {
     store.set({ path: whole ? cells : [...store.state.path, ...cells] }, !whole || cells.length === 1);
   },
 });
 
-export async function fill(corners = store.state.corners) {
+export async function fill(corners = store.state.corners, undoable = true) {
   const { side } = store.state;
   const body = { corners: corners.map(pointOf), rows: side, columns: side };
   const answer = await fromModel("Filling the grid …", "grid", body, "grid");
@@ -49,7 +55,7 @@ export async function fill(corners = store.state.corners) {
   answer.corners.forEach((notes, number) => {
     if (notes) cells[ends[number]] = notes;
   });
-  store.set({ corners, cells, edits: {}, filled: true, ...chosenAfter(cells) });
+  store.set({ corners, sources: corners, cells, edits: {}, filled: true, ...chosenAfter(cells) }, undoable);
   say("The grid is full: hover over it, or move by the arrow keys.");
   return true;
 }
@@ -87,11 +93,12 @@ export function surprise() {
 
 export async function resize(side) {
   const { state } = store;
-  const corners = cornerCells(state.side).map((cell) => melodyOf(cell));
+  const { corners } = state;
+  const given = cornerCells(state.side).map((cell) => melodyOf(cell));
   const cells = Array.from({ length: side * side }, () => []);
-  cornerCells(side).forEach((cell, i) => (cells[cell] = corners[i]));
+  cornerCells(side).forEach((cell, i) => (cells[cell] = given[i]));
   store.set({ side, cells, edits: {}, path: [], cell: null, filled: false });
-  await fill();
+  await fill(corners, false); // the change of size can be undone, and this with it
 }
 
 export function toggleDrawing() {

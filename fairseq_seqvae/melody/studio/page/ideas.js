@@ -3,19 +3,27 @@
 import { $, htmlElement, melodyTile, miniRoll } from "./draw.js";
 import { describeMelody } from "./notes.js";
 import { fromModel, model, player, randomSeed, steps, store } from "./session.js";
-import { hear, hearSelected } from "./playing.js";
-import { oneLength, select } from "./melody.js";
+import { hear } from "./playing.js";
+import { chooseMelody, oneLength } from "./melody.js";
 import { addToTune } from "./tune.js";
 import { say } from "./status.js";
 
 let blendEnds = [null, null];
+
+// A whole number within the bounds of its field, which shows it then.
+function numberIn(id) {
+  const { min, max, defaultValue } = $(id);
+  const value = Math.round(Number($(id).value)) || Number(defaultValue);
+  $(id).value = Math.max(Number(min), Math.min(Number(max), value));
+  return Number($(id).value);
+}
 
 export async function vary() {
   const selected = oneLength();
   if (!selected) return;
   const body = {
     point: { notes: selected.notes },
-    count: Number($("count").value) || 6,
+    count: numberIn("count"),
     distance: Number($("distance").value) / 100,
     temperature: Number($("temperature").value) / 100,
     seed: randomSeed(),
@@ -31,7 +39,7 @@ export async function goOn() {
   const body = {
     notes: selected.notes,
     bars,
-    count: Number($("more-count").value) || 3,
+    count: numberIn("more-count"),
     temperature: Number($("more-temperature").value) / 100,
     seed: randomSeed(),
   };
@@ -48,7 +56,10 @@ export async function blend() {
   }
   const body = { from: { notes: from.notes }, to: { notes: to.notes }, steps: Number($("blend-steps").value) };
   const answer = await fromModel("Blending …", "blend", body, "results");
-  if (answer) showResults(answer.tunes.map((notes, i) => ({ name: `Step ${i + 1} of ${answer.tunes.length}`, notes, steps: steps() })));
+  if (!answer) return;
+  showResults(answer.tunes.map((notes, i) => ({ name: `Step ${i + 1} of ${answer.tunes.length}`, notes, steps: steps() })));
+  const moved = Math.abs(answer.shift);
+  if (moved) say(`The second melody is ${moved} semitone${moved > 1 ? "s" : ""} ${answer.shift > 0 ? "higher" : "lower"} here, in the key of the first.`);
 }
 
 export function setBlendEnd(number) {
@@ -73,10 +84,7 @@ function showResults(tunes) {
     const tile = melodyTile(tune, `${tune.name}: ${describeMelody(tune.notes)}. Play`);
     tile.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && hoverResult(tune));
     tile.addEventListener("pointerleave", () => player.playing && player.tag.kind === "result" && player.tag.hover && player.stop());
-    tile.addEventListener("click", () => {
-      select(tune);
-      hearSelected();
-    });
+    tile.addEventListener("click", () => chooseMelody(tune));
     const add = htmlElement("button", { type: "button", className: "quiet small", textContent: "+", title: "Add to the tune", "aria-label": `Add ${tune.name} to the tune` });
     add.addEventListener("click", () => addToTune(tune));
     return htmlElement("div", { className: "item", role: "listitem" }, tile, add);

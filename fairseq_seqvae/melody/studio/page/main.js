@@ -4,9 +4,9 @@ import { $, cornerColour, htmlElement } from "./draw.js";
 import { SOUND_NAMES } from "./sound.js";
 import { hashToState, stateToHash } from "./store.js";
 import { ask } from "./api.js";
-import { isMelody } from "./notes.js";
+import { isMelody, sameMelody } from "./notes.js";
 import { showOutputs, showTabs } from "./tools.js";
-import { CORNER_NAMES, firsts, keepFirsts, kept, model, models, player, steps, store } from "./session.js";
+import { CORNER_NAMES, cornerCells, firsts, fromModel, keepFirsts, kept, model, models, player, pointOf, store } from "./session.js";
 import { hear, hearSelected, pathParts, toggle } from "./playing.js";
 import { rethink, roll, showScore, showSelected } from "./melody.js";
 import { addToTune, showTimeline } from "./tune.js";
@@ -21,6 +21,7 @@ import { say, sayNothing } from "./status.js";
 const SIDES = [3, 5, 7, 9, 11];
 
 const arrived = location.hash.slice(1); // the link that led here, before the page writes its own
+const BROKEN_LINK = "The link is broken: it brings nothing back.";
 
 // -- showing what plays
 
@@ -74,6 +75,7 @@ function showControls(state) {
   $("undo").disabled = !store.past.length;
   $("redo").disabled = !store.future.length;
   $("path-play").disabled = !state.path.length;
+  $("path-bars").value = state.pathBars;
   $("path-clear").disabled = !state.path.length;
   $("path-draw").setAttribute("aria-pressed", String(drawing));
   $("size").value = state.side;
@@ -87,13 +89,17 @@ function connect() {
   const click = (id, action) => $(id).addEventListener("click", action);
   click("play", () => (player.playing ? player.stop() : hearSelected()));
   click("loop", () => store.set({ loop: !store.state.loop }, false));
-  click("undo", () => store.undo());
-  click("redo", () => store.redo());
+  click("stop", () => player.stop());
+  click("undo", () => travel("undo"));
+  click("redo", () => travel("redo"));
   click("fill", () => fill());
   click("surprise", () => surprise());
   click("path-draw", toggleDrawing);
   click("path-play", () => toggle("path", () => hear(pathParts(store.state), { kind: "path" })));
-  click("path-clear", () => store.set({ path: [] }));
+  click("path-clear", () => {
+    if (player.playing && player.tag.kind === "path") player.stop();
+    store.set({ path: [] });
+  });
   click("grid-zip", () => save("zip", gridTunes(), "grid"));
   click("grid-mid", () => save("mid", gridTunes(), "grid"));
   click("open", () => files.choose(null));
@@ -110,7 +116,10 @@ function connect() {
   click("blend-from", () => setBlendEnd(0));
   click("blend-to", () => setBlendEnd(1));
   click("tune-play", () => toggle("tune", () => hear(store.state.timeline, { kind: "tune" })));
-  click("tune-clear", () => store.set({ timeline: [] }));
+  click("tune-clear", () => {
+    if (player.playing && player.tag.kind === "tune") player.stop();
+    store.set({ timeline: [] });
+  });
   click("link", copyLink);
   click("theme", () => setTheme(isDark() ? "light" : "dark", true));
   $("tempo").addEventListener("input", () => store.set({ tempo: Number($("tempo").value) }, false));
@@ -120,6 +129,7 @@ function connect() {
   $("size").addEventListener("change", () => resize(Number($("size").value)));
   $("meter").addEventListener("change", () => changeModel(models.find((one) => one.name === $("meter").value)));
   document.addEventListener("keydown", shortcut);
+  window.addEventListener("hashchange", () => restore(location.hash.slice(1), true)); // a link was pasted here
   document.addEventListener("dragover", (event) => event.dataTransfer.types.includes("Files") && event.preventDefault());
   document.addEventListener("drop", (event) => {
     if (!event.dataTransfer.files.length || kept) return;
@@ -135,14 +145,28 @@ function shortcut(event) {
   const writing = event.target.closest("input[type=number], dialog[open]"); // what has an undo of its own, or no use for ours
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !writing) {
     event.preventDefault();
-    if (event.shiftKey) store.redo();
-    else store.undo();
+    travel(event.shiftKey ? "redo" : "undo");
   } else if (event.key === " " && !typing && !event.target.closest("button, a")) {
     event.preventDefault();
     $("play").click();
   } else if (event.key === "Escape" && !typing) {
     player.stop();
     if (drawing) toggleDrawing();
+  }
+}
+
+// Undo or redo. What plays goes on as what is shown now.
+function travel(way) {
+  const before = store.state;
+  store[way]();
+  const changed = (...names) => names.some((name) => store.state[name] !== before[name]);
+  if (!player.playing) return;
+  const { kind } = player.tag;
+  if (kind === "path" && changed("path", "cells", "edits")) player.stop();
+  else if (kind === "tune" && changed("timeline")) player.stop();
+  else if (["selected", "cell"].includes(kind) && changed("selected", "cells", "edits")) {
+    player.stop();
+    if (store.state.selected.notes.length) hearSelected();
   }
 }
 
@@ -162,7 +186,6 @@ function fillSelects() {
   options("sound", SOUND_NAMES.map((name) => [name, name]));
   options("size", SIDES.map((side) => [side, `${side} × ${side}`]));
   options("path-bars", [[1, "1 bar"], [2, "2 bars"], [4, "4 bars"]]);
-  $("path-bars").value = "4";
   $("as-corner").replaceChildren(
     ...CORNER_NAMES.map((name, number) => {
       const dot = htmlElement("button", { type: "button", className: "dot-button", "aria-label": `Use the melody as corner ${name}`, title: `Corner ${name}` });
@@ -191,7 +214,7 @@ async function start() {
   if (kept) {
     adopt({ ...model, ...shapeOf(kept) });
     showGrid(kept.grid);
-    restore();
+    restore(arrived);
     $("about").textContent = "This page plays by itself: it needs no network and no server.";
     return;
   }
@@ -207,35 +230,54 @@ async function start() {
     sayNothing();
     showMeters();
     if (!name) await fillAnew();
-    await restore();
+    await restore(arrived);
     document.body.classList.add("ready");
   } catch (error) {
     say(error.message, "bad");
   }
 }
 
-// Bring back what the link holds.
-async function restore() {
-  const found = arrived ? hashToState(arrived) : null;
-  if (!found) return;
-  if (kept) {
-    const { timeline, path, tempo, loop } = found;
-    store.set({ timeline, path, tempo, loop }, false);
+// Bring back what a link holds; `undoable` if something was here before.
+async function restore(hash, undoable = false) {
+  const found = hash ? hashToState(hash) : null;
+  if (!found) {
+    if (hash) say(BROKEN_LINK, "bad");
     return;
   }
-  const { filled, edits, selected, cell, ...rest } = found;
-  const wanted = models.find((one) => one.name === rest.model);
-  if (rest.model !== null && !wanted) {
+  const { filled, edits, selected, cell, sources, corners, ...rest } = found;
+  const wanted = kept ? model : models.find((one) => one.name === (rest.model === null ? model.name : rest.model));
+  if (!wanted) {
     say(`The link is of another model (${rest.model}), which is not open here.`, "bad");
     return;
   }
-  const known = [...rest.corners.filter((corner) => "notes" in corner).map((corner) => corner.notes), ...Object.values(edits)];
-  if (!known.every((notes) => isMelody(notes, steps()))) return;
-  store.set({ ...rest, model: model.name }, false);
-  await fill(rest.corners);
-  store.set({ edits, selected, cell, filled }, false);
-  store.past = [];
+  const length = wanted.bars * wanted.steps_per_bar;
+  const known = [...corners, ...sources].filter((corner) => "notes" in corner).map((corner) => corner.notes);
+  if (![...known, ...Object.values(edits)].every((notes) => isMelody(notes, length)) || (kept && rest.side !== store.state.side)) {
+    say(BROKEN_LINK, "bad");
+    return;
+  }
+  if (kept) {
+    store.set({ ...rest, model: store.state.model, edits, selected, cell }, undoable);
+    return;
+  }
+  player.stop();
+  store.set({ ...rest, model: wanted.name, steps: length, corners: sources, sources }, undoable);
+  if (!(await fill(sources, false))) return;
+  store.set({ corners, cells: await withCorners(corners, sources, edits), edits, selected, cell, filled }, false);
+  if (!undoable) store.past = [];
   showControls(store.state);
+}
+
+// The cells, where some corners were chosen after the grid had been filled; what was edited stands in `edits`.
+async function withCorners(corners, sources, edits) {
+  const cells = [...store.state.cells];
+  const ends = cornerCells(store.state.side);
+  for (const [number, corner] of corners.entries()) {
+    if (edits[ends[number]] || sameMelody(corner, sources[number])) continue;
+    const answer = corner.notes ? null : await fromModel("Drawing a melody …", "decode", { points: [pointOf(corner)] });
+    cells[ends[number]] = corner.notes || (answer && answer.tunes[0]) || cells[ends[number]];
+  }
+  return cells;
 }
 
 // For those who want to play from the browser's console, and for tests.

@@ -5,15 +5,13 @@ import { Roll } from "./roll.js";
 import { cutNotes, isCompound, nameAfter, sameMelody } from "./notes.js";
 import { scoreInWords, scoreOf } from "./score.js";
 import { resetSliders } from "./tools.js";
-import { askAgain, cornerCells, fromModel, model, player, steps, store } from "./session.js";
+import { askAgain, cornerCells, fromModel, kept, model, player, steps, store } from "./session.js";
 import { hearSelected } from "./playing.js";
 import { say, speak } from "./status.js";
 
-let slid = null; // the melody that the sliders started from
+let slid = { from: null, to: null }; // the melody that the sliders started from, and what they made of it
 
 export function select(tune, cell = null, undoable = true) {
-  slid = null;
-  resetSliders();
   store.set({ selected: tune, cell }, undoable);
 }
 
@@ -24,9 +22,7 @@ export const roll = new Roll({
     const { selected, cell, edits } = store.state;
     if (sameMelody(selected.notes, notes)) return;
     const tune = { ...selected, notes, name: nameAfter(selected.name, "edited") };
-    slid = null;
-    resetSliders();
-    const corner = cell === null ? -1 : cornerCells(store.state.side).indexOf(cell);
+    const corner = kept || cell === null ? -1 : cornerCells(store.state.side).indexOf(cell);
     const patch = { selected: tune };
     if (cell !== null && notes.length) patch.edits = { ...edits, [cell]: notes };
     if (corner >= 0 && notes.length) {
@@ -39,6 +35,18 @@ export const roll = new Roll({
     if (player.playing && player.tag.kind === "selected" && notes.length) hearSelected();
   },
 });
+
+// Show a melody and play it. The one that plays already is stopped.
+export function chooseMelody(tune) {
+  const { selected } = store.state;
+  const sounds = player.playing && player.tag.kind === "selected";
+  if (sounds && selected.name === tune.name && sameMelody(selected.notes, tune.notes)) {
+    player.stop();
+    return;
+  }
+  select(tune);
+  hearSelected();
+}
 
 // Steps of a beat: a dotted quarter of 6/8, a quarter of 3/4.
 function beat() {
@@ -63,30 +71,36 @@ export function showScore() {
 
 export function showSelected() {
   const { selected } = store.state;
-  roll.show(selected, model.steps_per_bar, beat());
+  if (selected !== slid.to) {
+    slid = { from: null, to: null };
+    resetSliders();
+  }
+  roll.show(selected, model.steps_per_bar, beat(), model.steps_per_quarter === 8 ? "thirty-second" : "sixteenth");
   $("melody-name").textContent = selected.name;
   showScore();
 }
 
 export async function slideTo(values) {
-  const start = slid || oneLength();
+  const { selected } = store.state;
+  const from = selected === slid.to ? slid.from : selected;
+  const start = oneLength(false, from);
   if (!start) return;
-  slid = start;
-  const body = { points: [{ notes: start.notes, sliders: values }] };
-  const answer = await fromModel("Sliding …", "decode", body, "slide");
-  if (!answer) return;
-  const name = nameAfter(start.name, "slid");
-  const moved = Object.keys(values).length > 0;
-  store.set({ selected: moved ? { name, notes: answer.tunes[0], steps: steps() } : start, cell: null });
+  const answer = await fromModel("Sliding …", "decode", { points: [{ notes: start.notes, sliders: values }] }, "slide");
+  if (!answer || store.state.selected !== selected) return;
+  const moved = { name: nameAfter(from.name, "slid"), notes: answer.tunes[0], steps: steps() };
+  slid = { from, to: Object.keys(values).length ? moved : from };
+  store.set({ selected: slid.to, cell: null });
   hearSelected();
 }
 
-// The melody shown, as long as the model's: of a longer one the beginning, or the end.
-export function oneLength(atEnd = false) {
-  const { selected } = store.state;
+// A melody, as long as the model's: of a longer one the beginning, or the end.
+export function oneLength(atEnd = false, selected = store.state.selected) {
   const start = atEnd ? Math.max(0, selected.steps - steps()) : 0;
   const notes = cutNotes(selected.notes, start, start + steps());
-  if (notes.length) return { ...selected, notes, steps: steps() };
+  if (notes.length) {
+    if (selected.steps > steps()) say(`The model hears the ${atEnd ? "last" : "first"} ${model.bars} bars alone.`);
+    return { ...selected, notes, steps: steps() };
+  }
   say("There are no notes yet.", "bad");
   return null;
 }

@@ -42,7 +42,7 @@ export async function fillAnew() {
   const { side } = store.state;
   const cells = Array.from({ length: side * side }, () => []);
   store.set({ model: model.name, steps: count, corners, cells, edits: {}, path: [], timeline: [], cell: 0, filled: false, tempo: firstTempo() });
-  await fill(corners);
+  await fill(corners, false);
 }
 
 export function showGrid(given, undoable = false) {
@@ -53,6 +53,7 @@ export function showGrid(given, undoable = false) {
       steps: count,
       corners: given.corners.map((corner) => ({ ...corner, steps: count })),
       side: given.rows,
+      sources: given.corners.map((corner) => ({ ...corner, steps: count })),
       cells: given.tunes,
       edits: {},
       path: [],
@@ -86,7 +87,7 @@ function meterName(one) {
 function aboutModel(one) {
   const card = one.card || {};
   const back = card.reconstruction ? ` It gives back ${(100 * card.reconstruction.notes).toFixed(1)} % of the notes of melodies that it has not seen.` : "";
-  const trained = card.training_melodies ? ` trained on ${card.training_melodies.toLocaleString("en")} melodies` : "";
+  const trained = card.training_melodies ? `, trained on ${card.training_melodies.toLocaleString("en")} melodies` : "";
   return `A SeqVAE of ${one.bars} bars in ${one.meter}, ${one.dim} numbers per melody${trained}.${back}`;
 }
 

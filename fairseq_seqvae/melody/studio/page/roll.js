@@ -20,6 +20,7 @@ export class Roll {
     this.steps = 64;
     this.bar = 16;
     this.beat = 4;
+    this.unit = "sixteenth"; // the name of a step
     this.cursor = { step: 0, pitch: 72 };
     this.usual = 2;
     this.gesture = null;
@@ -33,9 +34,9 @@ export class Roll {
     new ResizeObserver(() => this.draw()).observe(this.element);
   }
 
-  show(tune, bar, beat) {
+  show(tune, bar, beat, unit) {
     if (this.notes === tune.notes && this.steps === tune.steps) return;
-    Object.assign(this, { notes: tune.notes, steps: tune.steps, bar, beat });
+    Object.assign(this, { notes: tune.notes, steps: tune.steps, bar, beat, unit });
     this.gesture = null; // it was about other notes
     this.fit();
     this.draw();
@@ -128,8 +129,10 @@ export class Roll {
     if (index < 0) {
       const start = at.step - (at.step % Math.min(2, this.usual));
       this.change(withNote(this.notes, at.pitch, start, Math.min(this.usual, this.steps - start)));
-      this.on.sound(at.pitch);
-      this.gesture = { kind: "length", index: this.find(start, at.pitch), at, before, moved: true };
+      // A finger may be about to scroll the page.
+      const silent = event.pointerType === "touch";
+      if (!silent) this.on.sound(at.pitch);
+      this.gesture = { kind: "length", index: this.find(start, at.pitch), at, before, moved: true, silent };
       return;
     }
     const note = this.notes[index];
@@ -166,6 +169,7 @@ export class Roll {
     this.gesture = null;
     if (!gesture) return;
     if (!gesture.moved) this.change(withoutNote(this.notes, gesture.index));
+    if (gesture.silent) this.on.sound(gesture.at.pitch);
     this.on.change(this.notes, gesture.before);
   }
 
@@ -222,8 +226,14 @@ export class Roll {
     const { step, pitch } = this.cursor;
     const index = this.find(step, pitch);
     const bar = Math.floor(step / this.bar) + 1;
-    const beat = (step % this.bar) / this.beat + 1;
-    const what = index >= 0 ? `note of ${this.notes[index][2]} sixteenths` : "empty";
-    this.on.speak(`${pitchName(pitch)}, bar ${bar}, beat ${beat}: ${what}`);
+    const within = step % this.bar;
+    const after = within % this.beat;
+    const beat = `beat ${Math.floor(within / this.beat) + 1}${after ? ` and ${this.counted(after)}` : ""}`;
+    const what = index >= 0 ? `note of ${this.counted(this.notes[index][2])}` : "empty";
+    this.on.speak(`${pitchName(pitch)}, bar ${bar}, ${beat}: ${what}`);
+  }
+
+  counted(steps) {
+    return `${steps} ${this.unit}${steps === 1 ? "" : "s"}`;
   }
 }

@@ -208,6 +208,18 @@ function drawBar(staff, bar, x, width, context) {
   finish();
 }
 
+// Pixels that a bar needs: neighbours must not touch, nor signs stand on the note before.
+function leastWidth({ from, to, events }, fifths) {
+  let scale = 0; // pixels per step
+  events.slice(1).forEach(({ pitch, start }, number) => {
+    const before = events[number];
+    const { letter, alter } = pitch === null ? { letter: 0, alter: inSignature(0, fifths) } : spell(pitch, fifths);
+    const room = alter === inSignature(letter, fifths) ? 1.5 : 2.4;
+    scale = Math.max(scale, (room * UNIT) / (start - before.start));
+  });
+  return Math.max(17 * UNIT, 2.4 * UNIT + scale * (to - from));
+}
+
 // The picture of a melody; `meter` such as "6/8"; steps per bar, per beat, and steps that share a beam.
 export function scoreOf(notes, steps, meter, bar, beat, beam, width) {
   const fifths = keyOf(notes);
@@ -217,7 +229,7 @@ export function scoreOf(notes, steps, meter, bar, beat, beam, width) {
     bars.push({ from, to, events: eventsOf(notes, from, to, beat) });
   }
   const head = (4.6 + Math.abs(fifths) * 1.05) * UNIT;
-  const least = 17 * UNIT;
+  const least = Math.max(...bars.map((one) => leastWidth(one, fifths)));
   const each = Math.max(1, Math.min(bars.length, 4, Math.floor((width - head - 4 * UNIT) / least)));
   const pitches = notes.map((note) => note[0]);
   const above = Math.max(3.5, (Math.max(72, ...pitches) - 77) * 0.3 + 3) * UNIT;

@@ -33,8 +33,14 @@ const seeds = new SeedDialog({
 });
 
 export function showSeeds() {
+  const focused = chips().indexOf(document.activeElement);
   $("seeds-top").replaceChildren(seedChip(0), seedChip(1));
   $("seeds-bottom").replaceChildren(seedChip(2), seedChip(3));
+  if (focused >= 0) chips()[focused].focus();
+}
+
+function chips() {
+  return [...$("seeds-top").children, ...$("seeds-bottom").children];
 }
 
 function seedChip(number) {

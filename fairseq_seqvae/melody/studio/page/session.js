@@ -21,6 +21,7 @@ export const store = new Store({
   model: null,
   steps: 64,
   corners: [1, 2, 3, 4].map((seed) => ({ seed })),
+  sources: [1, 2, 3, 4].map((seed) => ({ seed })), // the corners that the grid was filled between
   side: 7,
   cells: [],
   edits: {},

@@ -2,6 +2,7 @@
 
 import { isMelody } from "./notes.js";
 
+export const MOST_PIECES = 256; // of a tune
 const MOST_UNDO = 100;
 const LONGEST = 1024; // steps of a melody of a link
 const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -77,11 +78,20 @@ function unpackTune([name, text, steps]) {
   return { name: String(name).slice(0, 80), notes: unpackNotes(String(text), steps), steps };
 }
 
+function packCorner(corner) {
+  return "seed" in corner ? corner.seed : packTune(corner);
+}
+
+function unpackCorner(packed) {
+  return Array.isArray(packed) ? unpackTune(packed) : { seed: Math.abs(Math.trunc(Number(packed))) % 2 ** 32 };
+}
+
 export function stateToHash(state) {
   const packed = {
     v: 1,
     m: state.model,
-    c: state.corners.map((corner) => ("seed" in corner ? corner.seed : packTune(corner))),
+    c: state.corners.map(packCorner),
+    g: state.filled ? undefined : state.sources.map(packCorner),
     n: state.side,
     f: state.filled ? 1 : 0,
     e: Object.entries(state.edits).map(([cell, notes]) => [Number(cell), packNotes(notes)]),
@@ -91,6 +101,7 @@ export function stateToHash(state) {
     p: state.path,
     b: state.tempo,
     l: state.loop ? 1 : 0,
+    w: state.pathBars,
   };
   const bytes = new TextEncoder().encode(JSON.stringify(packed));
   let text = "";
@@ -103,21 +114,24 @@ export function hashToState(hash) {
   try {
     const text = atob(hash.replaceAll("-", "+").replaceAll("_", "/"));
     const packed = JSON.parse(new TextDecoder().decode(Uint8Array.from(text, (char) => char.charCodeAt(0))));
-    if (packed.v !== 1 || packed.c.length !== 4) return null;
+    const sources = packed.g || packed.c;
+    if (packed.v !== 1 || packed.c.length !== 4 || sources.length !== 4) return null;
     const side = Number.isInteger(packed.n) && packed.n >= 2 && packed.n <= 15 ? packed.n : 7;
     const isCell = (cell) => Number.isInteger(cell) && cell >= 0 && cell < side * side;
     return {
       model: typeof packed.m === "string" ? packed.m : null,
-      corners: packed.c.map((c) => (Array.isArray(c) ? unpackTune(c) : { seed: Math.abs(Math.trunc(Number(c))) % 2 ** 32 })),
+      corners: packed.c.map(unpackCorner),
+      sources: sources.map(unpackCorner),
       side,
       filled: packed.f === 1,
       edits: Object.fromEntries(packed.e.filter(([c]) => isCell(c)).map(([c, notes]) => [c, unpackNotes(notes)])),
       selected: unpackTune(packed.s),
       cell: isCell(packed.k) ? packed.k : null,
-      timeline: packed.t.slice(0, 64).map(unpackTune),
+      timeline: packed.t.slice(0, MOST_PIECES).map(unpackTune),
       path: packed.p.filter(isCell).slice(0, 256),
       tempo: Math.max(60, Math.min(280, Number(packed.b) || 160)),
       loop: packed.l === 1,
+      pathBars: [1, 2, 4].includes(packed.w) ? packed.w : 4,
     };
   } catch {
     return null;

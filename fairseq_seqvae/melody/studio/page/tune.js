@@ -2,13 +2,17 @@
 
 import { $, htmlElement, melodyTile } from "./draw.js";
 import { model, store } from "./session.js";
-import { select } from "./melody.js";
-import { hearSelected } from "./playing.js";
+import { MOST_PIECES } from "./store.js";
+import { chooseMelody } from "./melody.js";
 import { say } from "./status.js";
 
 export function addToTune(tune) {
   if (!tune.notes.length) {
     say("There are no notes yet.", "bad");
+    return;
+  }
+  if (store.state.timeline.length >= MOST_PIECES) {
+    say(`A tune has at most ${MOST_PIECES} melodies.`, "bad");
     return;
   }
   store.set({ timeline: [...store.state.timeline, { ...tune }] });
@@ -27,10 +31,7 @@ function moveInTune(from, to) {
 
 function tuneItem(tune, number, count) {
   const tile = melodyTile(tune, `${number + 1} of ${count}, ${tune.name}. Enter shows it, Alt with arrows moves it, Delete removes it`);
-  tile.addEventListener("click", () => {
-    select({ ...tune });
-    hearSelected();
-  });
+  tile.addEventListener("click", () => chooseMelody(tune));
   tile.addEventListener("keydown", (event) => {
     if (event.altKey && event.key === "ArrowLeft") moveInTune(number, number - 1);
     else if (event.altKey && event.key === "ArrowRight") moveInTune(number, number + 1);
@@ -38,7 +39,11 @@ function tuneItem(tune, number, count) {
     else return;
     event.preventDefault();
   });
-  const remove = () => store.set({ timeline: store.state.timeline.filter((_, i) => i !== number) });
+  const remove = () => {
+    store.set({ timeline: store.state.timeline.filter((_, i) => i !== number) });
+    const next = $("tune").children[Math.min(number, count - 2)];
+    (next ? next.querySelector(".tile") : $("to-tune")).focus();
+  };
   const button = (text, label, action) => {
     const made = htmlElement("button", { type: "button", className: "quiet small", textContent: text, "aria-label": `${label} ${tune.name}`, title: label });
     made.addEventListener("click", action);
