@@ -49,5 +49,8 @@ def _read_texts(path: str | PathLike, kind: str) -> list[tuple[str, str]]:
     first = next((line for line in lines if line.strip()), "")
     if first and set(first.split()) <= set(SYMBOLS):
         return [(f"line {number}", line) for number, line in enumerate(lines, start=1) if line.strip()]
-    generated = read_generate_output(path, kind)
+    try:
+        generated = read_generate_output(path, kind)
+    except ValueError as error:
+        raise ValueError(f"{error}, or token lines such as train.txt") from None
     return [(f"{kind}-{line.id}" + (f" rank {line.rank}" if line.rank else ""), line.text) for line in generated]

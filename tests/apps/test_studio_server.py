@@ -177,6 +177,24 @@ def raw(server, text, rest=b""):
     return found.decode()
 
 
+@pytest.mark.parametrize(
+    "text, status, expected",
+    [
+        ("NONSENSE\n\n", 400, "Bad request syntax ('NONSENSE')"),
+        ("GET / HTTP/9.1\n\n", 505, "Invalid HTTP version (9.1)"),
+        ("BREW / HTTP/1.1\nHost: localhost\n\n", 501, "Unsupported method ('BREW')"),
+        ("GET /" + "a" * 70000 + " HTTP/1.1\n\n", 414, "Request-URI Too Long"),
+        ("GET / HTTP/1.1\n" + "A: b\n" * 200 + "\n", 431, "Too many headers"),
+    ],
+)
+def test_what_is_no_http_gets_a_sentence_too(server, text, status, expected):
+    answer = raw(server, text)
+    body = answer.rpartition("\r\n\r\n")[2]
+    assert json.loads(body)["error"].startswith(expected), answer
+    assert answer.startswith(f"HTTP/1.1 {status}") or status in (400, 505)  # what has no version gets no head
+    assert request(server, "GET", "/")[0] == 200
+
+
 HEAD = "POST /api/read HTTP/1.1\nHost: localhost\nContent-Type: application/octet-stream\n"
 
 

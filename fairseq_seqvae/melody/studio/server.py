@@ -187,6 +187,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer(self._post)
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is no HTTP, or a method that nothing takes, as everything else is refused."""
+        self._unread = True
+        status = HTTPStatus(code)
+        self._fail(status, (message or status.phrase)[:200])
+
     def log_message(self, format: str, *args: Any) -> None:
         logger.debug(format, *args)
 
