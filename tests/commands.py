@@ -345,8 +345,10 @@ def fork_server(folder: Path):
         assert server.stdout.readline() == "ready\n"
         yield folder / "bin"
     finally:
-        server.stdin.close()
+        # The end of its input would not do: forks of this process, such as a data loader's, hold the other end, too.
+        server.terminate()
         server.wait()
+        server.stdin.close()
 
 
 @contextlib.contextmanager
