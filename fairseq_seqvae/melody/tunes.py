@@ -143,7 +143,7 @@ class Tune:
 
 
 def join(tunes: Sequence[Tune], name: str | None = None) -> Tune:
-    """Tunes one after another as one, whose bars are counted anew where each begins.
+    """Join tunes end to end. The bars of each are counted from its own beginning.
 
     Args:
         tunes: at least one, all on the same grid

@@ -199,7 +199,9 @@ def read_steps_per_bar(folder: str | PathLike) -> int | None:
 
 
 def write_splits(splits: dict[str, list[np.ndarray]], folder: str | PathLike, steps_per_bar: int) -> None:
-    """Write train.txt, valid.txt and test.txt, one window per line, and dict.txt into the folder, made if needed.
+    """Write train.txt, valid.txt and test.txt, one window per line, dict.txt and windows.json into a folder.
+
+    The folder is made if needed. windows.json says how many steps a bar has, see :func:`read_steps_per_bar`.
 
     The dictionary is for `fairseq-preprocess --srcdict`: with it a model knows every pitch, also those that only
     transposed windows have.

@@ -111,10 +111,6 @@ class HierarchicalDecoder(SeqVAEDecoder):
 
         return joined(features), None if self.unrolling is None else joined(plans)
 
-    def auxiliary_logits(self, unrolled: Tensor) -> Tensor:
-        """See :meth:`SeqVAEDecoder.auxiliary_logits`."""
-        return F.linear(unrolled, self.auxiliary_output.weight, self.auxiliary_output.bias + self.output_mask)
-
     def max_positions(self) -> int:
         """Longest sequence that is generated, EOS included: beyond the last segment there is none to begin."""
         longest = super().max_positions()

@@ -57,10 +57,6 @@ class HybridDecoder(SeqVAEDecoder):
             parts.append(z.unsqueeze(1).expand(-1, length, -1))
         return self.run(torch.cat(parts, dim=2), cells, z, regularize), context
 
-    def auxiliary_logits(self, unrolled: Tensor) -> Tensor:
-        """See :meth:`SeqVAEDecoder.auxiliary_logits`."""
-        return F.linear(unrolled, self.auxiliary_output.weight, self.auxiliary_output.bias + self.output_mask)
-
     def max_positions(self) -> int:
         """Longest sequence that is generated, EOS included: there is nothing of z beyond the unrolled positions."""
         longest = super().max_positions()

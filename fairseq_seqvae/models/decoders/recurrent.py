@@ -46,6 +46,8 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         options: of the model (:class:`fairseq_seqvae.models.config.SeqVAEConfig`)
     """
 
+    auxiliary_output: nn.Linear  # of a decoder with an auxiliary loss
+
     def __init__(self, dictionary: Dictionary, embedding: nn.Embedding, options: Any):
         super().__init__(dictionary)
         self.embedding = embedding
@@ -189,7 +191,7 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
 
     def auxiliary_logits(self, unrolled: Tensor) -> Tensor:
         """Logits (B, T, V) of what z alone has been made into, (B, T, D); only of a decoder whose `read` returns it."""
-        raise NotImplementedError
+        return F.linear(unrolled, self.auxiliary_output.weight, self.auxiliary_output.bias + self.output_mask)
 
     def teacher_forced(
         self, prev_output_tokens: Tensor, z: Tensor, regularize: bool, keys: Tensor | None = None

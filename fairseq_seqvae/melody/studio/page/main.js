@@ -264,6 +264,7 @@ async function restore(hash, undoable = false) {
   store.set({ ...rest, model: wanted.name, steps: length, corners: sources, sources }, undoable);
   if (!(await fill(sources, false))) return;
   store.set({ corners, cells: await withCorners(corners, sources, edits), edits, selected, cell, filled }, false);
+  if (!filled) say("The corners have changed since this grid was filled."); // not that it is full
   if (!undoable) store.past = [];
   showControls(store.state);
 }

@@ -47,13 +47,14 @@ export async function fillAnew() {
 
 export function showGrid(given, undoable = false) {
   const count = model.bars * model.steps_per_bar;
+  const corners = given.corners.map((corner) => ({ ...corner, steps: count }));
   store.set(
     {
       model: model.name,
       steps: count,
-      corners: given.corners.map((corner) => ({ ...corner, steps: count })),
+      corners,
+      sources: corners,
       side: given.rows,
-      sources: given.corners.map((corner) => ({ ...corner, steps: count })),
       cells: given.tunes,
       edits: {},
       path: [],

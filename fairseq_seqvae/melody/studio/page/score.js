@@ -210,12 +210,14 @@ function drawBar(staff, bar, x, width, context) {
 
 // Pixels that a bar needs: neighbours must not touch, nor signs stand on the note before.
 function leastWidth({ from, to, events }, fifths) {
+  const hasSign = (pitch) => {
+    const { letter, alter } = spell(pitch, fifths);
+    return alter !== inSignature(letter, fifths);
+  };
   let scale = 0; // pixels per step
   events.slice(1).forEach(({ pitch, start }, number) => {
-    const before = events[number];
-    const { letter, alter } = pitch === null ? { letter: 0, alter: inSignature(0, fifths) } : spell(pitch, fifths);
-    const room = alter === inSignature(letter, fifths) ? 1.5 : 2.4;
-    scale = Math.max(scale, (room * UNIT) / (start - before.start));
+    const room = pitch !== null && hasSign(pitch) ? 2.4 : 1.5;
+    scale = Math.max(scale, (room * UNIT) / (start - events[number].start));
   });
   return Math.max(17 * UNIT, 2.4 * UNIT + scale * (to - from));
 }
