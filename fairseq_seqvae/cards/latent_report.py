@@ -77,7 +77,8 @@ def derived(cell: Mapping[str, Any], lm: Mapping[str, Any] | None, plain: Mappin
     }
     if lm and lm is not cell and "nll_per_sequence" in cell:
         found["gap"] = cell["nll_per_sequence"] - lm["nll_per_sequence"]
-    found["time"] = cell["cpu_seconds"] / plain["cpu_seconds"] if plain and cell.get("cpu_seconds") else None
+    own_time, its_time = cell.get("cpu_seconds"), plain.get("cpu_seconds") if plain else None
+    found["time"] = own_time / its_time if own_time and its_time else None
     found["bound_gap"] = cell.get("bound_gap")
     of_latent = {
         "kl": "kl",

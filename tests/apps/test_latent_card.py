@@ -170,6 +170,11 @@ class TestNumbersOfARow:
         assert (found["accuracy"], found["bleu"], found["different"]) == (0.4, 20.0, 0.5)
         assert found["kl_share"] is None
 
+    @pytest.mark.parametrize(("own", "its"), [(90.0, 0.0), (0.0, 60.0), (0.0, 0.0)])
+    def test_times_too_short_to_be_measured_are_not_compared(self, own, its):
+        found = report.derived(cell("new", 1, 35.0, cpu_seconds=own), None, cell("vae", 1, 36.5, cpu_seconds=its))
+        assert found["time"] is None
+
     def test_melodies_are_judged_by_their_notes(self):
         assert report.derived(cell("new", 1, 35.0, rec_acc_notes=0.1), None, None)["accuracy"] == 0.1
 
