@@ -43,17 +43,18 @@ def test_both_kinds_have_as_many_updates_and_differ_by_the_reward(frontier, plan
     assert reward.criterion.pg_latent == "prior" and reward.model.decoder == longer.model.decoder == "hybrid"
 
 
-def write_cell(folder, notes, judged):
+def write_cell(folder, notes, judged, fitted=()):
     folder.mkdir(parents=True)
     measured = {"rec_acc_notes": notes, "rec_acc": 0.9, "rec_exact": 0.5, "kl": 40.0}
     (folder / "measure.json").write_text(json.dumps(measured))
-    samples = [{"temperature": tau, "accuracy": value, "in_one_scale": 0.7, "runs": []} for tau, value in judged]
-    (folder / "judge.json").write_text(json.dumps({"held_out": {"in_one_scale": 0.9}, "samples": samples}))
+    for name, found in (("judge", judged), ("judge-fitted", fitted)):
+        samples = [{"temperature": tau, "accuracy": value, "in_one_scale": 0.7, "runs": []} for tau, value in found]
+        (folder / f"{name}.json").write_text(json.dumps({"held_out": {"in_one_scale": 0.9}, "samples": samples}))
 
 
 def test_the_table_has_the_mean_and_the_range_of_the_seeds(frontier, tmp_path):
     write_cell(tmp_path / "longer-2-1", 0.8, [(1.0, 0.75), (0.5, 0.65)])
-    write_cell(tmp_path / "longer-2-2", 0.9, [(1.0, 0.85), (0.5, 0.65)])
+    write_cell(tmp_path / "longer-2-2", 0.9, [(1.0, 0.85), (0.5, 0.65)], [(1.0, 0.6)])
     write_cell(tmp_path / "reward-1-1", 0.7, [(1.0, 0.6)])
     write_cell(tmp_path / "another-1-1", 0.7, [(1.0, 0.6)])
     (tmp_path / "reward-1-2").mkdir()  # not finished
@@ -62,13 +63,16 @@ def test_the_table_has_the_mean_and_the_range_of_the_seeds(frontier, tmp_path):
         [cell.strip() for cell in line.split("|")[1:-1]] for line in frontier.markdown(found, "bars2").splitlines()
     ]
     assert lines[0] == [
-        *("bars2", "temperature", "seeds", "notes", "tokens", "whole", "KL, nats", "judge", "in one scale")
+        *("bars2", "prior", "temperature", "seeds", "notes", "tokens", "whole", "KL, nats", "judge"),
+        "in one scale",
     ]
+    both = "0.850 (0.800 to 0.900)"
     assert lines[2:] == [
-        ["held-out data", "-", "1", "-", "-", "-", "-", "-", "0.900"],
-        ["longer-2", "1", "2", "0.850 (0.800 to 0.900)", "0.900", "0.500", "40.0", "0.800 (0.750 to 0.850)", "0.700"],
-        ["longer-2", "0.5", "2", "0.850 (0.800 to 0.900)", "0.900", "0.500", "40.0", "0.650", "0.700"],
-        ["reward-1", "1", "1", "0.700", "0.900", "0.500", "40.0", "0.600", "0.700"],
+        ["held-out data", "-", "-", "1", "-", "-", "-", "-", "-", "0.900"],
+        ["longer-2", "N(0, I)", "1", "2", both, "0.900", "0.500", "40.0", "0.800 (0.750 to 0.850)", "0.700"],
+        ["longer-2", "N(0, I)", "0.5", "2", both, "0.900", "0.500", "40.0", "0.650", "0.700"],
+        ["longer-2", "fitted", "1", "1", "0.900", "0.900", "0.500", "40.0", "0.600", "0.700"],
+        ["reward-1", "N(0, I)", "1", "1", "0.700", "0.900", "0.500", "40.0", "0.600", "0.700"],
     ]
     frontier.draw(found, tmp_path / "frontier.png")
     assert (tmp_path / "frontier.png").stat().st_size > 1000
