@@ -78,6 +78,19 @@ def test_the_table_has_the_mean_and_the_range_of_the_seeds(frontier, tmp_path):
     assert (tmp_path / "frontier.png").stat().st_size > 1000
 
 
+def test_turns_are_those_of_the_command(frontier, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(frontier, "make", lambda args, plan, data, cell, seed: seen.append(plan["updates"]["turns"]))
+    monkeypatch.setattr(frontier.s.Steps, "run", lambda self, *words, **more: None)
+    monkeypatch.setattr(frontier, "draw", lambda found, path: None)
+    (tmp_path / "out").mkdir()
+    for turns, expected in ((["--turns", "7"], 7), ([], 300)):
+        seen.clear()
+        monkeypatch.setattr("sys.argv", ["frontier", "--cells", "reward-1", *turns, "--out", str(tmp_path / "out")])
+        assert steps.main(frontier.body, frontier.parse()) == 0
+        assert set(seen) == {expected}
+
+
 def test_an_unknown_cell_is_named(frontier, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["frontier", "--cells", "reward-7", "--out", str(tmp_path / "out")])
     assert steps.main(frontier.body, frontier.parse()) == 1
