@@ -91,6 +91,34 @@ def test_turns_are_those_of_the_command(frontier, tmp_path, monkeypatch):
         assert set(seen) == {expected}
 
 
+def test_each_prior_is_judged_from_the_checkpoint_that_has_it(frontier, plan, tmp_path, monkeypatch):
+    commands_run = []
+    monkeypatch.setattr(frontier.s.Steps, "run", lambda self, name, words, **more: commands_run.append(words))
+    flags = ["--cells", "reward-1", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["frontier", *flags])
+    args = frontier.parse()
+    args.steps = None
+    frontier.make(args, plan, tmp_path / "data", "reward-1", 3)
+    trained, fitted = (tmp_path / "reward-1-3" / name for name in ("checkpoints/checkpoint_last.pt", "fitted.pt"))
+    (fit,) = (words for words in commands_run if "fit-prior" in words)
+    assert fit[fit.index("--path") + 1] == trained and fit[fit.index("--out") + 1] == fitted
+    judges = [words for words in commands_run if "judge" in words]
+    assert [[words[words.index(flag) + 1] for flag in ("--prior", "--path")] for words in judges] == [
+        ["model", trained],
+        ["fitted", fitted],
+    ]
+    assert commands_run.index(fit) < commands_run.index(judges[1])
+    assert len({words[words.index("--json") + 1] for words in judges}) == 2
+
+
+def test_a_missing_package_is_named_before_the_work(frontier, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(frontier.importlib.util, "find_spec", lambda name: None if name == "sklearn" else name)
+    monkeypatch.setattr("sys.argv", ["frontier", "--out", str(tmp_path / "out")])
+    assert steps.main(frontier.body, frontier.parse()) == 1
+    assert "pip install -c scripts/constraints.txt '.[fit]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unknown_cell_is_named(frontier, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["frontier", "--cells", "reward-7", "--out", str(tmp_path / "out")])
     assert steps.main(frontier.body, frontier.parse()) == 1
