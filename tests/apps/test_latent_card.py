@@ -18,6 +18,7 @@ from fairseq_seqvae.cards import latent_report as report
 from fairseq_seqvae.cards.latent_recipes import Recipes, resolve
 from fairseq_seqvae.cards.self_bleu import self_bleu
 from fairseq_seqvae.cards.spreads import Spread
+from fairseq_seqvae.core.latents.delta import largest_std
 from fairseq_seqvae.oracle.__main__ import main as oracle_main
 from fairseq_seqvae.runs.steps import StepError
 
@@ -326,6 +327,13 @@ class TestSelfBleu:
 
     def test_one_sentence_has_none(self):
         assert self_bleu(["a b"]) is None
+
+
+@pytest.mark.parametrize("method", ["matched", "matched_pg"])
+def test_posteriors_of_matched_are_together_as_wide_as_the_prior(method):
+    (stage,) = RECIPES.methods[method]["stages"]
+    variance = stage["model.mean_norm"] ** 2 + largest_std(stage["model.kl_floor"]) ** 2
+    assert variance == pytest.approx(1, abs=1e-3)
 
 
 def test_cpu_time_of_processes_adds_up_over_starts(tmp_path):
