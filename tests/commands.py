@@ -48,8 +48,8 @@ TINY_TRAINING = (
 )
 # All four turns within the first 8 updates: G G G, D D, then G G D again and again.
 ADVERSARIAL = (
-    "--criterion seqvae_pg --num-rollouts 2 --reward-stride 2 --gen-pretrain-updates 3 --disc-pretrain-updates 2 "
-    "--adv-g-steps 2 --adv-d-steps 1"
+    "--criterion seqvae_pg --value rollouts --num-rollouts 2 --reward-stride 2 --gen-pretrain-updates 3 "
+    "--disc-pretrain-updates 2 --adv-g-steps 2 --adv-d-steps 1"
 )
 ELBO = "--criterion seqvae_elbo"
 # Seconds after which a command hangs, on any machine.
@@ -213,7 +213,7 @@ def hydra_flags(data, save_dir: Path, *overrides: str) -> list[str]:
       disc_embed_dim: 6
       disc_widths: "1,2,3"
       disc_features: "5"
-    criterion: {{_name: seqvae_pg, num_rollouts: 2, reward_stride: 2}}
+    criterion: {{_name: seqvae_pg, value: rollouts, num_rollouts: 2, reward_stride: 2}}
     optimizer: {{_name: adam}}
     lr_scheduler: {{_name: fixed}}
     optimization: {{lr: [0.005], clip_norm: 5, max_update: 14}}

@@ -46,13 +46,15 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
         "credit of a token: the reward of the prefix that ends its segment (step: SeqGAN, SeqVAE_1), or the sum of the "
         "rewards from there on (to-go: SeqVAE_2)",
     )
-    reward_stride: int = option(1, "tokens from one reward to the next; the end has one too", at_least(1))
-    num_rollouts: int = option(16, "completions of each rewarded prefix", at_least(1))
     value: ChoiceEnum(list(VALUES)) = option(
-        "rollouts",
-        "value of a prefix: the mean reward of its completions (rollouts), that of the whole sequence (final), which "
-        "completes nothing and costs far less, or what a learned critic predicts (critic)",
+        "final",
+        "value of a prefix: the reward of the whole sequence (final), the mean reward of its completions (rollouts; "
+        "the paper's way, many times as long), or what a learned critic predicts (critic)",
     )
+    reward_stride: int = option(
+        1, "unless --value final: tokens from one reward to the next; the end has one too", at_least(1)
+    )
+    num_rollouts: int = option(16, "with --value rollouts: completions of each rewarded prefix", at_least(1))
     reward_sources: str = option(
         "discriminator",
         "rewards, separated by commas: discriminator, FILE.py:function, or a built-in one as NAME or NAME:ARGUMENT "
@@ -86,7 +88,8 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
         {1: "the whole prior"},
     )
     pg_trajectories: ChoiceEnum(["sampled", "data"]) = option(
-        "sampled", "rewarded sequences: samples of the decoder, or those of the data (with completed prefixes)"
+        "sampled",
+        "rewarded sequences: samples of the decoder, or those of the data (with --value rollouts, their completed prefixes)",
     )
     pg_baseline: ChoiceEnum(list(BASELINES)) = option(
         "leave-one-out", "what is subtracted from the returns at each position"

@@ -15,8 +15,21 @@ from fairseq_seqvae.criterions.seqvae_elbo import Model, SeqVAEElboCriterion
 from fairseq_seqvae.rewards.registry import Run
 from fairseq_seqvae.rewards.sources import DISCRIMINATOR, Sources, load_sources, uses_discriminator
 from fairseq_seqvae.rewards.texts import Reader
+from fairseq_seqvae.support.processes import is_master
 
 logger = logging.getLogger(__name__)
+
+
+def warn_of_idle_rollouts(cfg: SeqVAEPolicyGradientConfig) -> None:
+    """Warn of options of rollouts that ``--value final`` has no use for: they were given for another way."""
+    defaults = SeqVAEPolicyGradientConfig()
+    given = {name: getattr(cfg, name) for name in ("num_rollouts", "reward_stride")}
+    idle = [f"{options.flag(name)} {value}" for name, value in given.items() if value != getattr(defaults, name)]
+    if cfg.value == "final" and idle and is_master():
+        logger.warning(
+            f"{' and '.join(idle)}: without effect, since --value final judges whole sequences; add --value rollouts "
+            "to complete prefixes"
+        )
 
 
 class Rewarding(SeqVAEElboCriterion):
@@ -45,6 +58,7 @@ class Rewarding(SeqVAEElboCriterion):
         self._sources: Sources | None = None
         # Elsewhere, as in fairseq-validate, the flags are those of a checkpoint, which could name any file.
         if getattr(task, "in_training", False):
+            warn_of_idle_rollouts(cfg)
             if cfg.reward_sources != DISCRIMINATOR:
                 self.reader.decoders = task.text_decoders()
             run = Run(task.target_dictionary, self._training_texts, str(task.cfg.data))

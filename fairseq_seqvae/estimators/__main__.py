@@ -26,11 +26,13 @@ _PROG = "python -m fairseq_seqvae estimators"
 
 # Name -> flags. The first one is what the others are compared with.
 ROWS = {
-    "K 16 stride 1 (paper)": "--num-rollouts 16 --reward-stride 1",
-    "K 2 stride 4": "--num-rollouts 2 --reward-stride 4",
+    "K 16 stride 1 (paper)": "--value rollouts --num-rollouts 16 --reward-stride 1",
+    "K 2 stride 4": "--value rollouts --num-rollouts 2 --reward-stride 4",
     "final": "--value final",
     "final, groups of 4": "--value final --pg-group-size 4 --pg-baseline group",
-    "K 2 stride 4, groups of 4": "--num-rollouts 2 --reward-stride 4 --pg-group-size 4 --pg-baseline group",
+    "K 2 stride 4, groups of 4": (
+        "--value rollouts --num-rollouts 2 --reward-stride 4 --pg-group-size 4 --pg-baseline group"
+    ),
     "final, critic as baseline": "--value final --pg-baseline critic",
     "critic instead of rollouts": "--value critic --reward-stride 1",
 }

@@ -179,7 +179,7 @@ PROMISED = {
         "--ref-kl-in": "loss",
         "--ref-kl-target": 0.0,
         "--ref-kl-horizon": 10000,
-        "--value": "rollouts",
+        "--value": "final",
         "--reward-sources": "discriminator",
         "--reward-weights": None,
         "--reward-workers": 0,

@@ -353,6 +353,20 @@ class TestErrors:
                 make_training(toy.folder, f"--batch-size 1 --pg-baseline {baseline}")
         make_training(toy.folder, "--batch-size 1 --pg-baseline none")
 
+    @pytest.mark.parametrize(
+        "flags, idle",
+        [
+            ("--value final --num-rollouts 3 --reward-stride 2", "--num-rollouts 3 and --reward-stride 2"),
+            ("--value final --num-rollouts 16 --reward-stride 2", "--reward-stride 2"),
+            ("--value final --num-rollouts 16 --reward-stride 1", None),
+            ("--value rollouts --num-rollouts 3", None),
+        ],
+    )
+    def test_rollouts_that_nobody_asks_for_are_named(self, toy, caplog, flags, idle):
+        make_training(toy.folder, "--reward-sources novelty", flags)
+        said = [r.message for r in caplog.records if "--value final judges whole sequences" in r.message]
+        assert [message.split(":")[0] for message in said] == ([idle] if idle else [])
+
     def test_a_batch_that_happens_to_have_one_says_so_once(self, toy, caplog):
         training = make_training(toy.folder, "--reward-sources novelty --value final --max-tokens 20")
         alone = next(batch for batch in training.batches() if len(batch["id"]) > 1)
