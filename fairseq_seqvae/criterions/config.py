@@ -59,8 +59,9 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
         "discriminator",
         "rewards, separated by commas: discriminator, FILE.py:function, or a built-in one as NAME or NAME:ARGUMENT "
         "(bleu, classifier, contains, length, likelihood, melody-begin, melody-highest, melody-key, melody-leaps, "
-        "melody-lowest, melody-motif, melody-range, melody-repeats, melody-tonic, melody-variety, novelty, oracle, "
-        "regex); without discriminator none is built, and it has no turns",
+        "melody-lowest, melody-motif, melody-range, melody-repeats, melody-returns, melody-tonic, melody-variety, "
+        "novelty, oracle, regex), or match:REWARD, which rewards samples that have as much of that reward as the data; "
+        "without discriminator none is built, and it has no turns",
     )
     reward_weights: Optional[str] = option(
         None, "weights of the rewards, one number for each of --reward-sources; without this flag 1 each"
@@ -89,7 +90,8 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
     )
     pg_trajectories: ChoiceEnum(["sampled", "data"]) = option(
         "sampled",
-        "rewarded sequences: samples of the decoder, or those of the data (with --value rollouts, their completed prefixes)",
+        "rewarded sequences: samples of the decoder, or those of the data (with --value rollouts: and what completes "
+        "their prefixes)",
     )
     pg_baseline: ChoiceEnum(list(BASELINES)) = option(
         "leave-one-out", "what is subtracted from the returns at each position"

@@ -61,13 +61,17 @@ class Rewarding(SeqVAEElboCriterion):
             warn_of_idle_rollouts(cfg)
             if cfg.reward_sources != DISCRIMINATOR:
                 self.reader.decoders = task.text_decoders()
-            run = Run(task.target_dictionary, self._training_texts, str(task.cfg.data))
+            of_data = self._training_texts, str(task.cfg.data), self._training_tokens
+            run = Run(task.target_dictionary, *of_data)
             what = cfg.reward_sources, cfg.reward_weights, run, self.reader
             self._sources = load_sources(*what, cfg.reward_workers)
 
-    def _training_texts(self) -> Iterator[str]:
+    def _training_tokens(self) -> Iterator[list[int]]:
         for tokens in self.task.training_sequences():
-            yield self.reader.text([token for token in tokens.tolist() if token != self.reader.eos])
+            yield [token for token in tokens.tolist() if token != self.reader.eos]
+
+    def _training_texts(self) -> Iterator[str]:
+        return map(self.reader.text, self._training_tokens())
 
     def bind(self, model: Model) -> None:
         """Make the reward of a model, whose discriminator may be part of it.

@@ -6,6 +6,7 @@ fulfils it and less the farther it is from that; a melody without notes gets 0.
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from fairseq_seqvae.rewards.registry import Rule, Run, register_reward, whole_number, without_argument
@@ -102,8 +103,7 @@ def resolves_leaps(argument: str, run: Run) -> Rule:
     def score(notes: list["Note"]) -> float:
         pitches = [note.pitch for note in notes]
         steps = [b - a for a, b in zip(pitches, pitches[1:], strict=False) if a != b]
-        following = [*steps[1:], 0]
-        leaps = [(step, after) for step, after in zip(steps, following, strict=True) if abs(step) > FIFTH]
+        leaps = [(step, after) for step, after in zip_longest(steps, steps[1:], fillvalue=0) if abs(step) > FIFTH]
         return sum(step * after < 0 for step, after in leaps) / len(leaps) if leaps else 1.0
 
     return melody_rule(score)
@@ -140,3 +140,29 @@ def keeps_a_range(argument: str, run: Run) -> Rule:
         return 1 / (1 + max(max(pitches) - min(pitches) - most, 0))
 
     return melody_rule(score)
+
+
+@register_reward("melody-returns")
+def brings_bars_back(argument: str, run: Run) -> Rule:
+    """How far its bars, from the second one on, are an earlier one: the mean over them of the square of the likeness.
+
+    The likeness of two bars is the share of the places at which one of them has a note that are the same in both; of a
+    bar the most similar earlier one counts. *argument*: steps of a bar, 16 unless it says another number.
+    """
+    steps = whole_number("melody-returns", argument, 16)
+
+    def score(notes: list["Note"]) -> float:
+        bars: list[dict[int, int]] = [{} for _ in range(notes[-1].start // steps + 1)]
+        for note in notes:
+            bars[note.start // steps][note.start % steps] = note.pitch
+        likest = [max(likeness(bar, earlier) for earlier in bars[:i]) for i, bar in enumerate(bars) if i]
+        return sum(found**2 for found in likest) / len(likest) if likest else 0.0
+
+    return melody_rule(score)
+
+
+def likeness(bar: dict[int, int], other: dict[int, int]) -> float:
+    """Share of the places of the notes of two bars at which both have the same one; of {place: pitch}."""
+    both = len(bar.items() & other.items())
+    places = len(bar.keys() | other.keys())
+    return both / places if places else 0.0

@@ -25,11 +25,13 @@ class Run:
         dictionary: fairseq's
         training_texts: called without arguments, the sequences of the training data as a rule is given samples
         data: folder of the data
+        training_tokens: called without arguments, their numbers of symbols, without the end, in the same order
     """
 
     dictionary: Any
     training_texts: Callable[[], Iterable[str]]
     data: str = ""
+    training_tokens: Callable[[], Iterable[list[int]]] = tuple
 
 
 # Called with the text after the colon, or "", and the run; a ValueError says what is wrong with that text.

@@ -10,7 +10,7 @@ from torch import Tensor
 from fairseq_seqvae.core.rewards.base import Reward
 from fairseq_seqvae.core.rollouts.policy import Completions
 from fairseq_seqvae.rewards.registry import Rule
-from fairseq_seqvae.rewards.texts import Reader
+from fairseq_seqvae.rewards.texts import Reader, Texts
 from fairseq_seqvae.rewards.workers import CalleeError
 from fairseq_seqvae.support.callee import place
 
@@ -59,6 +59,10 @@ class RuleReward(Reward):
     def _score(self, tokens: Tensor, padding_mask: Tensor, labels: list[str] | None) -> Tensor:
         references = self.reader.references()
         texts = self.reader.read(tokens, padding_mask)
+        return torch.tensor(self._judge(texts, references, labels), device=tokens.device)
+
+    def _judge(self, texts: Texts, references: list[str], labels: list[str] | None) -> list[float]:
+        """What the rule says of *texts*, checked; NaN for None."""
         try:
             scores = self.rule(
                 list(texts.texts),
@@ -74,7 +78,7 @@ class RuleReward(Reward):
             raise RewardError(
                 f"{self._name} raised {type(error).__name__}: {error}{place(error, __file__)}."
             ) from error
-        return torch.tensor(self._numbers(scores, texts.texts), device=tokens.device)
+        return self._numbers(scores, texts.texts)
 
     def _numbers(self, scores: Any, samples: list[str]) -> list[float]:
         if torch.is_tensor(scores) or hasattr(scores, "tolist"):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from fairseq_seqvae.core.rewards.base import Reward
 from fairseq_seqvae.core.rewards.weighted import Weighted, WeightedRewards
+from fairseq_seqvae.rewards.matching import PREFIX, MatchingReward
 from fairseq_seqvae.rewards.registry import REWARDS, Rule, Run
 from fairseq_seqvae.rewards.rule import RuleReward
 from fairseq_seqvae.rewards.texts import Reader
@@ -54,16 +55,24 @@ def names_of(sources: list[str]) -> list[str]:
     """What logs call each source: the function of a file, ``NAME:ARGUMENT`` of others, without slashes."""
     names = []
     for source in sources:
-        found = _FUNCTION.fullmatch(source)
-        names.append(found.group(2) if found else source.replace("/", "_"))
+        prefix, rule = _parted(source)
+        found = _FUNCTION.fullmatch(rule)
+        names.append(prefix + (found.group(2) if found else rule.replace("/", "_")))
     return names
 
 
 def label(text: str) -> str:
     """The sources without the folders of their files, which may move: what must not change in a run that continues."""
-    found = (_FUNCTION.fullmatch(source) for source in split_sources(text))
-    parts = [m.group(0).rsplit("/", 1)[-1] if m else s for m, s in zip(found, split_sources(text), strict=True)]
+    parts = []
+    for source in split_sources(text):
+        prefix, rule = _parted(source)
+        parts.append(prefix + (rule.rsplit("/", 1)[-1] if _FUNCTION.fullmatch(rule) else rule))
     return ",".join(parts)
+
+
+def _parted(source: str) -> tuple[str, str]:
+    """``match:``, or an empty text, and the rule behind it."""
+    return (PREFIX, source[len(PREFIX) :]) if source.startswith(PREFIX) else ("", source)
 
 
 class Sources(NamedTuple):
@@ -110,11 +119,21 @@ def load_sources(sources_text: str, weights_text: str | None, run: Run, reader: 
         remedy = "give it once, with the sum of the weights, or rename one of two functions of the same name"
         raise ValueError(f"{FLAG} {sources_text} has {twice!r} twice: {remedy}.")
     rewards = {
-        name: RuleReward(source, load_rule(source, run, workers), reader)
+        name: _load_reward(source, run, reader, workers)
         for name, source in zip(names, sources, strict=True)
         if source != DISCRIMINATOR
     }
     return Sources(names, weights, rewards)
+
+
+def _load_reward(source: str, run: Run, reader: Reader, workers: int) -> RuleReward:
+    prefix, rule = _parted(source)
+    if rule == DISCRIMINATOR:
+        raise ValueError(
+            f"{FLAG} {source!r}: a discriminator compares samples with the data already: give it without match:."
+        )
+    loaded = load_rule(rule, run, workers)
+    return MatchingReward(source, loaded, reader, run) if prefix else RuleReward(source, loaded, reader)
 
 
 def load_rule(source: str, run: Run, workers: int = 0) -> Rule:

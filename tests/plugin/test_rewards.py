@@ -323,6 +323,15 @@ class TestWhatBecomesOfRewards:
         log = [training.update(batch) for _ in range(40)]
         assert sum(line["reward"] for line in log[:3]) / 3 < 0.7 < 0.97 < sum(line["reward"] for line in log[-3:]) / 3
 
+    def test_the_policy_learns_to_have_as_much_as_the_data(self, toy, rule_file):
+        source = rule_file("def rule(samples, **kwargs):\n    return [float('a b' in s) for s in samples]")
+        share = sum("a b" in line for line in toy.train) / len(toy.train)
+        flags = "--value final --elbo-weight 0 --gen-pretrain-updates 0 --lr 0.02 --reward-weights 1,0 --reward-sources"
+        training, batch = prepare(toy, flags, f"match:{source},{source}", batch_size=64)
+        log = [training.update(batch) for _ in range(80)]
+        first, last = (sum(line["rewards/rule/mean"] for line in part) / 10 for part in (log[:10], log[-10:]))
+        assert abs(last - share) < 0.05 < 0.15 < share - first
+
 
 class TestErrors:
     @pytest.mark.parametrize(

@@ -121,8 +121,13 @@ class TestMelody:
     def test_without_notes_nothing_is_fulfilled(self, name):
         assert judge(name, "_ _ _", ". .", "") == [0, 0, 0]
 
-    def test_there_are_ten(self):
-        assert len(MELODY_RULES) == 10
+    @pytest.mark.parametrize("name", MELODY_RULES)
+    def test_one_pitch_is_a_melody(self, name):
+        found = judge(name, scale(C), scale(C, C, C), f"_ . _ {C}")
+        assert all(0 <= number <= 1 for number in found)
+
+    def test_there_are_eleven(self):
+        assert len(MELODY_RULES) == 11
 
     def test_key(self):
         chromatic = scale(*range(60, 72))
@@ -158,6 +163,7 @@ class TestMelody:
 
     def test_leaps(self):
         assert judge("melody-leaps", scale(C, D, E), scale(C, G, A)) == [1, 1]  # a fifth is none
+        assert judge("melody-leaps", scale(C), scale(C, C)) == [1, 1]
         assert judge("melody-leaps", scale(C, A, G), scale(C, A, B), scale(C, A), scale(A, C, C, D)) == [1, 0, 0, 1]
         assert judge("melody-leaps", scale(C, A, B, C, D)) == [1 / 2]  # up a sixth and on; down a seventh and back
 
@@ -171,6 +177,18 @@ class TestMelody:
         assert judge("melody-motif", slow) == [0]
         assert judge("melody-motif:3", scale(C, D, E, G, C, D, E)) == [6 / 7]
         assert judge("melody-motif:3", scale(C, D, E)) == [0]
+
+    def test_returns(self):
+        bar, half, other = "60 _ 62 _ 64 _ 65 _", "60 _ 62 _ 67 _ 69 _", "72 71 70 . _ _ _ _"
+        assert judge("melody-returns:8", f"{bar} {other} {bar}", f"{bar} {bar} {bar}") == [1 / 2, 1]
+        # two notes of four are the same: the square counts
+        assert judge("melody-returns:8", f"{bar} {half}") == [1 / 4]
+        # three notes and none at the fourth place
+        assert judge("melody-returns:8", f"{bar} 60 _ 62 _ 64 _ _ _") == [(3 / 4) ** 2]
+        # the most similar of the earlier ones counts; a bar without notes is none
+        assert judge("melody-returns:8", f"{half} {bar} _ _ _ _ _ _ _ _ {bar}") == [(1 / 4 + 0 + 1) / 3]
+        assert judge("melody-returns:8", bar, "_ _ . _") == [0, 0]
+        assert judge("melody-returns", f"{bar} {other} {bar} {other}") == [1]
 
     def test_range(self):
         assert judge("melody-range", scale(C, C + 19), scale(C, C + 22, D), scale(C)) == [1, 1 / 4, 1]
