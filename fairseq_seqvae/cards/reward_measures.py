@@ -14,7 +14,7 @@ from fairseq_seqvae.measure import figures as measure
 from fairseq_seqvae.metrics.copies import share_of_copies
 from fairseq_seqvae.rewards.registry import Run
 from fairseq_seqvae.rewards.rule import RuleReward
-from fairseq_seqvae.rewards.sources import load_rule, names_of
+from fairseq_seqvae.rewards.sources import load_rule, names_of, parted
 from fairseq_seqvae.rewards.texts import Reader
 
 
@@ -50,7 +50,8 @@ class Judge:
         self.test = measure.read_split(self.task, "test", settings.sequences)
         run = Run(self.task.dictionary, self._training_texts, str(data))
         self.rules = {
-            name: RuleReward(source, load_rule(source, run), self.reader)
+            # What match:REWARD compares with the data is how much of the reward there is.
+            name: RuleReward(source, load_rule(parted(source)[1], run), self.reader)
             for name, source in zip(names_of(list(sources)), sources, strict=True)
         }
 

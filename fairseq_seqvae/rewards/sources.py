@@ -55,7 +55,7 @@ def names_of(sources: list[str]) -> list[str]:
     """What logs call each source: the function of a file, ``NAME:ARGUMENT`` of others, without slashes."""
     names = []
     for source in sources:
-        prefix, rule = _parted(source)
+        prefix, rule = parted(source)
         found = _FUNCTION.fullmatch(rule)
         names.append(prefix + (found.group(2) if found else rule.replace("/", "_")))
     return names
@@ -65,12 +65,12 @@ def label(text: str) -> str:
     """The sources without the folders of their files, which may move: what must not change in a run that continues."""
     parts = []
     for source in split_sources(text):
-        prefix, rule = _parted(source)
+        prefix, rule = parted(source)
         parts.append(prefix + (rule.rsplit("/", 1)[-1] if _FUNCTION.fullmatch(rule) else rule))
     return ",".join(parts)
 
 
-def _parted(source: str) -> tuple[str, str]:
+def parted(source: str) -> tuple[str, str]:
     """``match:``, or an empty text, and the rule behind it."""
     return (PREFIX, source[len(PREFIX) :]) if source.startswith(PREFIX) else ("", source)
 
@@ -127,7 +127,7 @@ def load_sources(sources_text: str, weights_text: str | None, run: Run, reader: 
 
 
 def _load_reward(source: str, run: Run, reader: Reader, workers: int) -> RuleReward:
-    prefix, rule = _parted(source)
+    prefix, rule = parted(source)
     if rule == DISCRIMINATOR:
         raise ValueError(
             f"{FLAG} {source!r}: a discriminator compares samples with the data already: give it without match:."

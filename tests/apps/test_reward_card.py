@@ -206,7 +206,7 @@ def small(tmp_path):
     models = {"toy": {"recipe": "austen", "options": model["options"] | sizes}}
     models["toy"]["data"] = {"name": "toy", "folder": str(text)}
     (config / "models.yaml").write_text(yaml.safe_dump(models))
-    rules = {"a": {"what": "has an a", "model": "toy", "sources": ["contains:a"]}}
+    rules = {"a": {"what": "has an a", "model": "toy", "sources": ["contains:a", "match:length:3"]}}
     (config / "rules.yaml").write_text(yaml.safe_dump(rules))
     policies = yaml.safe_load((config / "policies.yaml").read_text())
     policies["policies"] = {"kl-1": {"what": "near", "options": {"criterion.ref_kl": 1.0}}}
