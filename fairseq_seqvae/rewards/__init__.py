@@ -4,7 +4,17 @@ A *rule* is called as ``rule(samples, tokens=, lengths=, ended=, references=)`` 
 None for a sample that it has no opinion of; :class:`fairseq_seqvae.rewards.rule.RuleReward` says what it is given.
 """
 
-from fairseq_seqvae.rewards import bleu, length, likelihood, melody, melody_table, novelty, oracle, patterns
+from fairseq_seqvae.rewards import (
+    bleu,
+    length,
+    likelihood,
+    melody,
+    melody_form,
+    melody_table,
+    novelty,
+    oracle,
+    patterns,
+)
 from fairseq_seqvae.rewards.registry import REWARDS, Run, register_reward
 
 __all__ = [
@@ -14,6 +24,7 @@ __all__ = [
     "length",
     "likelihood",
     "melody",
+    "melody_form",
     "melody_table",
     "novelty",
     "oracle",

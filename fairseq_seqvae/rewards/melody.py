@@ -140,29 +140,3 @@ def keeps_a_range(argument: str, run: Run) -> Rule:
         return 1 / (1 + max(max(pitches) - min(pitches) - most, 0))
 
     return melody_rule(score)
-
-
-@register_reward("melody-returns")
-def brings_bars_back(argument: str, run: Run) -> Rule:
-    """How far its bars, from the second one on, are an earlier one: the mean over them of the square of the likeness.
-
-    The likeness of two bars is the share of the places at which one of them has a note that are the same in both; of a
-    bar the most similar earlier one counts. *argument*: steps of a bar, 16 unless it says another number.
-    """
-    steps = whole_number("melody-returns", argument, 16)
-
-    def score(notes: list["Note"]) -> float:
-        bars: list[dict[int, int]] = [{} for _ in range(notes[-1].start // steps + 1)]
-        for note in notes:
-            bars[note.start // steps][note.start % steps] = note.pitch
-        likest = [max(likeness(bar, earlier) for earlier in bars[:i]) for i, bar in enumerate(bars) if i]
-        return sum(found**2 for found in likest) / len(likest) if likest else 0.0
-
-    return melody_rule(score)
-
-
-def likeness(bar: dict[int, int], other: dict[int, int]) -> float:
-    """Share of the places of the notes of two bars at which both have the same one; of {place: pitch}."""
-    both = len(bar.items() & other.items())
-    places = len(bar.keys() | other.keys())
-    return both / places if places else 0.0

@@ -126,8 +126,8 @@ class TestMelody:
         found = judge(name, scale(C), scale(C, C, C), f"_ . _ {C}")
         assert all(0 <= number <= 1 for number in found)
 
-    def test_there_are_eleven(self):
-        assert len(MELODY_RULES) == 11
+    def test_there_are_twelve(self):
+        assert len(MELODY_RULES) == 12
 
     def test_key(self):
         chromatic = scale(*range(60, 72))
@@ -178,16 +178,25 @@ class TestMelody:
         assert judge("melody-motif:3", scale(C, D, E, G, C, D, E)) == [6 / 7]
         assert judge("melody-motif:3", scale(C, D, E)) == [0]
 
-    def test_returns(self):
+    def test_likeness(self):
         bar, half, other = "60 _ 62 _ 64 _ 65 _", "60 _ 62 _ 67 _ 69 _", "72 71 70 . _ _ _ _"
-        assert judge("melody-returns:8", f"{bar} {other} {bar}", f"{bar} {bar} {bar}") == [1 / 2, 1]
+        assert judge("melody-likeness:8", f"{bar} {other} {bar}", f"{bar} {bar} {bar}") == [1 / 2, 1]
         # two notes of four are the same: the square counts
-        assert judge("melody-returns:8", f"{bar} {half}") == [1 / 4]
+        assert judge("melody-likeness:8", f"{bar} {half}") == [1 / 4]
         # three notes and none at the fourth place
-        assert judge("melody-returns:8", f"{bar} 60 _ 62 _ 64 _ _ _") == [(3 / 4) ** 2]
+        assert judge("melody-likeness:8", f"{bar} 60 _ 62 _ 64 _ _ _") == [(3 / 4) ** 2]
         # the most similar of the earlier ones counts; a bar without notes is none
-        assert judge("melody-returns:8", f"{half} {bar} _ _ _ _ _ _ _ _ {bar}") == [(1 / 4 + 0 + 1) / 3]
-        assert judge("melody-returns:8", bar, "_ _ . _") == [0, 0]
+        assert judge("melody-likeness:8", f"{half} {bar} _ _ _ _ _ _ _ _ {bar}") == [(1 / 4 + 0 + 1) / 3]
+        assert judge("melody-likeness:8", bar, "_ _ . _") == [0, 0]
+        assert judge("melody-likeness", f"{bar} {other} {bar} {other}") == [1]
+
+    def test_returns(self):
+        bar, held, other = "60 _ 62 _ 64 _ 65 _", "60 _ 62 _ 64 _ 65 .", "60 62 60 62 60 62 60 62"
+        assert judge("melody-returns:8", f"{bar} {other} {bar}", f"{bar} {bar} {bar}") == [1 / 2, 1]
+        # almost the same is not the same; a bar of two pitches may come back without being counted
+        assert judge("melody-returns:8", f"{bar} {held} {held}", f"{other} {other} {bar}") == [1 / 2, 0]
+        # what is left after the last whole bar does not count
+        assert judge("melody-returns:8", f"{bar} {bar} 60 62", bar, "60 62") == [1, 0, 0]
         assert judge("melody-returns", f"{bar} {other} {bar} {other}") == [1]
 
     def test_range(self):
