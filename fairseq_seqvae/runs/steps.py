@@ -203,13 +203,25 @@ class Steps:
 
 
 def train(
-    steps: Steps, example: Path, data: Path, overrides: dict[str, str], smoke: dict[str, str], recipe: str = "seqvae"
+    steps: Steps,
+    example: Path,
+    data: Path,
+    overrides: dict[str, str],
+    smoke: dict[str, str],
+    recipe: str = "seqvae",
+    start: Path | None = None,
 ) -> Path:
-    """fairseq-train with the options of the example's YAML file *recipe*; the checkpoint it ends with."""
-    checkpoints = steps.folder / "checkpoints"
+    """fairseq-train with the options of the example's YAML file *recipe*; the checkpoint it ends with.
+
+    Args:
+        start: checkpoint to begin with, of another training, which has another folder and name
+    """
+    checkpoints = steps.folder / (recipe if start else "checkpoints")
     flags = flags_from_yaml(_recipe(example, recipe), {**overrides, **smoke})
+    if start:
+        flags += ["--finetune-from-model", str(start)]
     steps.run(
-        TRAINING,
+        f"go on with {recipe}" if start else TRAINING,
         ["fairseq-train", data, "--user-dir", PACKAGE, *flags, "--save-dir", checkpoints],
         training=True,
     )

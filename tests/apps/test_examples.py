@@ -240,6 +240,8 @@ def test_the_melody_example_runs_with_windows_of_other_lengths(recipe, tmp_path,
     back = [line for line in (tmp_path / "reconstruction.txt").read_text().splitlines() if line.startswith("D-")]
     assert len(back) == len((tmp_path / "few" / "test.txt").read_text().splitlines())
     assert "greedy reconstruction gives back" in (tmp_path / "measure.txt").read_text()
+    goes_on = tmp_path / "bars16_returns" / "checkpoint_last.pt"
+    assert goes_on.exists() == (recipe == "bars16")
 
 
 LAUGHS = "a: &a {x: 1}\n" + "".join(
