@@ -60,8 +60,8 @@ class SeqVAEPolicyGradientConfig(SeqVAEElboConfig):
         "rewards, separated by commas: discriminator, FILE.py:function, or a built-in one as NAME or NAME:ARGUMENT "
         "(bleu, classifier, contains, length, likelihood, melody-begin, melody-highest, melody-key, melody-leaps, "
         "melody-likeness, melody-lowest, melody-motif, melody-range, melody-repeats, melody-returns, melody-tonic, "
-        "melody-variety, novelty, oracle, regex), or match:REWARD, which rewards samples that have as much of that "
-        "reward as the data; without discriminator none is built, and it has no turns",
+        "melody-variety, novelty, oracle, regex); match:REWARD asks for as much of a reward as the data have; without "
+        "discriminator none is built, and it has no turns",
     )
     reward_weights: Optional[str] = option(
         None, "weights of the rewards, one number for each of --reward-sources; without this flag 1 each"
