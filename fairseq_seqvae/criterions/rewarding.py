@@ -61,8 +61,7 @@ class Rewarding(SeqVAEElboCriterion):
             warn_of_idle_rollouts(cfg)
             if cfg.reward_sources != DISCRIMINATOR:
                 self.reader.decoders = task.text_decoders()
-            of_data = self._training_texts, str(task.cfg.data), self._training_tokens
-            run = Run(task.target_dictionary, *of_data)
+            run = Run(task.target_dictionary, self._training_texts, str(task.cfg.data), self._training_tokens)
             what = cfg.reward_sources, cfg.reward_weights, run, self.reader
             self._sources = load_sources(*what, cfg.reward_workers)
 

@@ -18,7 +18,9 @@ class MatchingReward(RuleReward):
 
     Of f, what the rule says, in standard deviations of the data from their mean: a sample gets -f times the mean f of
     the other samples. Its policy gradient is that of -(mean f)^2 / 2, without bias, since no sample is among those that
-    it is multiplied with. The mean of the rewards is about -(mean f)^2: it rises to 0, where the means agree.
+    it is multiplied with; a leave-one-out baseline over n samples makes it (n - 2) / (n - 1) times as large. The mean
+    of the rewards is about -(mean f)^2: it rises to 0, where the means agree. Samples of the same z (groups) depend on
+    each other, so there it is not exact. Completions are compared with those that are scored at the same time.
 
     Samples that the rule has no opinion of have no reward. The data are read when they are needed first: every n-th
     sequence, so that there are 2,500 to 5,000 of them, or all of fewer.
@@ -51,10 +53,11 @@ class MatchingReward(RuleReward):
             RewardError: the rule says the same of all of them
         """
         numbers: list[float] = []
-        pairs = evenly(zip(self.run.training_texts(), self.run.training_tokens(), strict=True), MOST)
-        for start in range(0, len(pairs), AT_ONCE):
-            texts, tokens = (list(part) for part in zip(*pairs[start : start + AT_ONCE], strict=True))
-            numbers += super()._judge(Texts(texts, tokens, [True] * len(texts)), texts, None)
+        rows = evenly(self.run.training_tokens(), MOST)
+        for start in range(0, len(rows), AT_ONCE):
+            some = rows[start : start + AT_ONCE]
+            texts = [self.reader.text(row) for row in some]
+            numbers += super()._judge(Texts(texts, some, [True] * len(some)), texts, None)
         numbers = [number for number in numbers if not math.isnan(number)]
         if not numbers or min(numbers) == max(numbers):
             raise RewardError(

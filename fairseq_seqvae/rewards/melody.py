@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Semitones above the tonic; not from the room of melodies, which only trainings on melodies import.
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
 FIFTH, TWELFTH = 7, 19
+BAR = 16  # steps of a bar in 4/4, four to a quarter note
 _LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
 Key = tuple[int, tuple[int, ...]]  # pitch class of the tonic, scale above it

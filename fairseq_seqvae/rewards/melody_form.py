@@ -5,13 +5,12 @@ As in :mod:`fairseq_seqvae.rewards.melody`, each gives 1 to a melody that fulfil
 
 from typing import TYPE_CHECKING, Any
 
-from fairseq_seqvae.rewards.melody import melody_rule
+from fairseq_seqvae.rewards.melody import BAR, melody_rule
 from fairseq_seqvae.rewards.registry import Rule, Run, register_reward, whole_number
 
 if TYPE_CHECKING:
     from fairseq_seqvae.melody.tokens import Note
 
-BAR = 16  # steps of a bar in 4/4, four to a quarter note
 FEWEST_PITCHES = 3  # of a bar that is worth coming back
 
 

@@ -6,10 +6,8 @@ As in :mod:`fairseq_seqvae.rewards.melody`, each gives 1 to a melody that fulfil
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from fairseq_seqvae.rewards.melody import KEYS, in_key, melody_rule, parse_key
+from fairseq_seqvae.rewards.melody import BAR, KEYS, in_key, melody_rule, parse_key
 from fairseq_seqvae.rewards.registry import Rule, Run, register_reward, whole_number, without_argument
-
-BAR = 16  # steps of a bar in 4/4, four to a quarter note
 
 
 @register_reward("melody-begin")

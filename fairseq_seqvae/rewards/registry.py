@@ -25,7 +25,7 @@ class Run:
         dictionary: fairseq's
         training_texts: called without arguments, the sequences of the training data as a rule is given samples
         data: folder of the data
-        training_tokens: called without arguments, their numbers of symbols, without the end, in the same order
+        training_tokens: called without arguments, the same sequences as numbers of symbols, without the end
     """
 
     dictionary: Any

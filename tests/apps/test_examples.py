@@ -242,6 +242,9 @@ def test_the_melody_example_runs_with_windows_of_other_lengths(recipe, tmp_path,
     assert "greedy reconstruction gives back" in (tmp_path / "measure.txt").read_text()
     goes_on = tmp_path / "bars16_returns" / "checkpoint_last.pt"
     assert goes_on.exists() == (recipe == "bars16")
+    commands_given = (tmp_path / "commands.sh").read_text().splitlines()
+    (draws,) = (line for line in commands_given if "--gen-subset prior" in line)
+    assert ("bars16_returns" in draws) == (recipe == "bars16")
 
 
 LAUGHS = "a: &a {x: 1}\n" + "".join(

@@ -329,7 +329,7 @@ class TestSelfBleu:
         assert self_bleu(["a b"]) is None
 
 
-@pytest.mark.parametrize("method", ["matched", "matched_pg"])
+@pytest.mark.parametrize("method", ["matched", "matched_pg", "matched_unrewarded"])
 def test_posteriors_of_matched_are_together_as_wide_as_the_prior(method):
     (stage,) = RECIPES.methods[method]["stages"]
     variance = stage["model.mean_norm"] ** 2 + largest_std(stage["model.kl_floor"]) ** 2

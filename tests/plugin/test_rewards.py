@@ -496,7 +496,7 @@ class TestInterruptions:
 
     @pytest.mark.parametrize("value", ["rollouts", "final"])
     def test_without_a_discriminator_too(self, toy, tmp_path, value):
-        flags = f"--reward-sources length:4,novelty,bleu --value {value} --max-update"
+        flags = f"--reward-sources length:4,novelty,bleu,match:length:4 --value {value} --max-update"
         train(toy.folder, tmp_path / "whole", flags, 13)
         for stop in (6, 13):
             train(toy.folder, tmp_path / "resumed", flags, stop)
