@@ -16,9 +16,10 @@ from torch import Tensor
 import fairseq_seqvae
 from fairseq_seqvae.oracle import Oracle
 
+# With rollouts, so that the model has the decoder that completes prefixes; each estimator says its own --value.
 TRAINING = (
     "--task seqvae --arch seqvae_oracle --criterion seqvae_pg --optimizer seqvae_adam --lr 0.01 --clip-norm 5 --cpu "
-    "--dropout 0 --pg-latent prior --pg-credit step --elbo-weight 0 --adv-d-steps 0 --disc-lr 0.0001"
+    "--dropout 0 --pg-latent prior --pg-credit step --elbo-weight 0 --adv-d-steps 0 --disc-lr 0.0001 --value rollouts"
 )
 
 _UNCOUNTED = 1 << 30
