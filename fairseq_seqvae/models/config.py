@@ -3,6 +3,7 @@
 # mypy: disable-error-code="valid-type"
 # (fairseq takes choices from an Enum that is made in the annotation)
 
+import math
 from dataclasses import dataclass
 from typing import Any, Optional  # fairseq's parser knows Optional but not `| None`
 
@@ -38,7 +39,7 @@ def num_segments(options: Any) -> int:
 
 
 def lookback(options: Any) -> list[int]:
-    """How many segments back the hierarchical decoder looks, from ``lookback``."""
+    """How many segments back the decoder looks, from ``lookback``."""
     return whole_numbers(options.lookback) if getattr(options, "lookback", None) else []
 
 
@@ -121,7 +122,10 @@ class SeqVAEConfig(FairseqDataclass):
         {0: "as many as --fixed-length"},
     )
     segment_length: int = option(
-        16, "decoder hierarchical: tokens of a segment, such as a bar, which has a vector of its own", at_least(1)
+        16,
+        "decoder hierarchical: tokens of a segment, such as a bar, which has a vector of its own; --lookback counts "
+        "segments",
+        at_least(1),
     )
     conductor_dim: int = option(256, "decoder hierarchical: size of the LSTM that makes these vectors", at_least(1))
     segment_channels: Optional[str] = option(
@@ -132,8 +136,8 @@ class SeqVAEConfig(FairseqDataclass):
     )
     lookback: Optional[str] = option(
         None,
-        "decoder hierarchical: give it the tokens at the same place so many segments before too; numbers separated by "
-        "commas, such as 1,2,4,8; without this flag none",
+        "decoders recurrent and hierarchical: give them the tokens at the same place so many segments before too; "
+        "numbers separated by commas, such as 1,2,4,8; without this flag none",
     )
     dropout: float = option(
         0.1,
@@ -259,15 +263,15 @@ class SeqVAEConfig(FairseqDataclass):
         Relation(
             ("lookback", "segment_length", "latent_positions", "fixed_length"),
             lambda lookback, length, positions, fixed: (
-                not lookback or max(whole_numbers(lookback)) * length < (positions or fixed)
+                not lookback or max(whole_numbers(lookback)) * length < (positions or fixed or math.inf)
             ),
             "--lookback {lookback}, in segments of {segment_length} tokens, reaches back beyond the longest sequence "
             "(--latent-positions or --fixed-length): omit the largest numbers.",
         ),
         Relation(
             ("lookback", "decoder"),
-            lambda lookback, decoder: not lookback or decoder not in ("recurrent", "hybrid"),
-            "--lookback {lookback} is for --decoder hierarchical, not {decoder}: omit it.",
+            lambda lookback, decoder: not lookback or decoder not in ("hybrid", "stepwise"),
+            "--lookback {lookback} is for --decoder recurrent or hierarchical, not {decoder}: omit it.",
         ),
         Relation(
             ("encoder", "decoder", "latent_positions", "fixed_length"),

@@ -18,9 +18,10 @@ HYBRID = {"encoder": "convolutional", "decoder": "hybrid", "conv_channels": "5,6
 HIERARCHICAL = {"decoder": "hierarchical", "segment_length": 3, "conductor_dim": 6, "latent_positions": 8}
 LOOKBACK = {**HIERARCHICAL, "lookback": "1,2"}
 SEGMENTS = {**LOOKBACK, "segment_channels": "6,5"}
+RECURRENT_LOOKBACK = {"segment_length": 3, "lookback": "1,2"}
 STEPWISE = {"decoder": "stepwise", "latent_positions": 4}
 KINDS = {"recurrent": {}, "hybrid": HYBRID, "hierarchical": HIERARCHICAL, "lookback": LOOKBACK}
-KINDS |= {"segments": SEGMENTS, "stepwise": STEPWISE}
+KINDS |= {"segments": SEGMENTS, "stepwise": STEPWISE, "recurrent_lookback": RECURRENT_LOOKBACK}
 VARIANTS = [{}, {"latent_input": True}, {"latent_output": True, "decoder_layers": 2, "decoder_residual": True}]
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -74,6 +75,16 @@ def lstm_layers(weights, inputs, cells, residual):
     return np.stack(x)
 
 
+def looked_back(embedded):
+    """For each step the embeddings 1 and 2 segments of 3 tokens before the token that it predicts."""
+    # Token t is input t + 1. Padding, whose embedding is 0, stands before the first input.
+    nothing = np.zeros_like(embedded[0])
+    return [
+        [embedded[t - distance + 1] if t - distance + 1 >= 0 else nothing for distance in (3, 6)]
+        for t in range(len(embedded))
+    ]
+
+
 def slow_logits(decoder, kind, previous, z, variant):
     """Logits (T, V) of one sentence."""
     weights, hidden, residual = weights_of(decoder), decoder.hidden_dim, variant.get("decoder_residual", False)
@@ -97,14 +108,7 @@ def slow_logits(decoder, kind, previous, z, variant):
         if kind == "segments":
             vectors = vectors + (weights["shortcut.weight"] @ z + weights["shortcut.bias"]).reshape(3, 6)
         features = []
-        # Token t is input t + 1. Padding, whose embedding is 0, stands before the first input.
-        nothing = np.zeros_like(embedded[0])
-        back = [
-            [embedded[t - distance + 1] if t - distance + 1 >= 0 else nothing for distance in (3, 6)]
-            if kind != "hierarchical"
-            else []
-            for t in range(len(previous))
-        ]
+        back = looked_back(embedded) if kind != "hierarchical" else [[]] * len(previous)
         for begin in range(0, len(previous), 3):
             vector = vectors[min(begin // 3, 2)]
             plan = unroll(weights, vector)[:3] if kind == "segments" else [vector] * 3
@@ -119,7 +123,9 @@ def slow_logits(decoder, kind, previous, z, variant):
         inputs = [np.concatenate(both) for both in zip(embedded, own, strict=True)]
         features = lstm_layers(weights, inputs, start(np.zeros(0)), residual)
     else:
-        features = lstm_layers(weights, [np.concatenate([e, *after]) for e in embedded], start(z), residual)
+        back = looked_back(embedded) if kind == "recurrent_lookback" else [[]] * len(previous)
+        inputs = [np.concatenate([e, *earlier, *after]) for e, earlier in zip(embedded, back, strict=True)]
+        features = lstm_layers(weights, inputs, start(z), residual)
     if variant.get("latent_output"):
         features = features + weights["latent_output.weight"] @ z
     return features @ weights["output.weight"].T + weights["output.bias"]
@@ -352,7 +358,8 @@ class TestOptions:
             ({"decoder": "hierarchical"}, "needs the length of the longest sequence"),
             ({**HIERARCHICAL, "lookback": "1,b"}, "--lookback must be whole numbers .* such as 1,2,4,8, but is '1,b'"),
             ({**HIERARCHICAL, "lookback": "1,3"}, "--lookback 1,3, in segments of 3 tokens, reaches back beyond"),
-            ({**HYBRID, "segment_length": 3, "lookback": "1"}, "--lookback 1 is for --decoder hierarchical, not "),
+            ({**HYBRID, "segment_length": 3, "lookback": "1"}, "--lookback 1 is for --decoder recurrent or hier"),
+            ({**RECURRENT_LOOKBACK, "fixed_length": 6}, "--lookback 1,2, in segments of 3 tokens, reaches back beyond"),
             ({**HIERARCHICAL, "segment_channels": "8,a"}, "--segment-channels must be whole numbers .* as 128,96, but"),
             ({**HYBRID, "segment_channels": "8"}, "--segment-channels 8 is for --decoder hierarchical, not hybrid"),
             ({"decoder": "hybrid", "latent_positions": 8, "latent_dim": 0}, "--latent-dim 0 leaves no z"),
@@ -397,6 +404,7 @@ WHOLE = {
     "hierarchical": "--encoder-pooling max --decoder hierarchical --segment-length 4 --latent-positions 12 "
     "--conductor-dim 8 --latent-output",
     "lookback": "--decoder hierarchical --segment-length 4 --latent-positions 12 --conductor-dim 8 --lookback 1,2",
+    "recurrent_lookback": "--segment-length 4 --lookback 1,2",
     "segments": "--decoder hierarchical --segment-length 4 --latent-positions 12 --conductor-dim 8 --lookback 1 "
     "--segment-channels 8,6 --auxiliary-weight 0.5",
 }

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fairseq_seqvae.core.networks.convolutions import STRIDE, Unrolling
 from fairseq_seqvae.core.rollouts.policy import Shared, State
-from fairseq_seqvae.models.config import lookback, num_segments, segment_channels
+from fairseq_seqvae.models.config import num_segments, segment_channels
 from fairseq_seqvae.models.decoders.recurrent import SeqVAEDecoder
 from fairseq_seqvae.models.registry import register_decoder
 
@@ -18,11 +18,10 @@ class HierarchicalDecoder(SeqVAEDecoder):
     """A conductor makes a vector per segment of z; a lower LSTM starts from it and reads it at each step.
 
     Roberts et al. 2018, "A hierarchical latent vector model for learning long-term structure in music". Between
-    segments only the previous token is handed on, so z alone carries what lies further back; with ``lookback`` the
-    tokens at the same place of earlier segments stand beside it (Waite 2016, "Generating long-term structure in songs
-    and stories"), so that z need only say what comes back. With ``segment_channels`` a linear map of z is added to each
-    vector, and transposed convolutions unroll it to features of each step of the segment, which are read in its place
-    and have an auxiliary loss as in :class:`fairseq_seqvae.models.decoders.hybrid.HybridDecoder`.
+    segments only the previous token is handed on, so z alone carries what lies further back; with ``lookback`` it need
+    only say what comes back. With ``segment_channels`` a linear map of z is added to each vector, and transposed
+    convolutions unroll it to features of each step of the segment, which are read in its place and have an auxiliary
+    loss as in :class:`fairseq_seqvae.models.decoders.hybrid.HybridDecoder`.
 
     The state is (z, position (R,), row of the tables (R,), Shared((plans, initial)), earlier inputs (R, W), h_0, c_0,
     ...): what the steps of a segment read (B, S, L or 1, D) and the states that segments begin with (B, S, 2 N H) are
@@ -37,7 +36,6 @@ class HierarchicalDecoder(SeqVAEDecoder):
         self.start_dim: int = options.conductor_dim
         self.conductor_state = nn.Linear(self.latent_dim, 2 * self.start_dim)
         self.conductor = nn.LSTM(self.latent_dim, self.start_dim, batch_first=True)
-        self.distances = [self.segment_length * segments for segments in lookback(options)]
         channels, plan_dim = segment_channels(options), self.start_dim
         self.unrolling = None
         if channels:
@@ -46,7 +44,7 @@ class HierarchicalDecoder(SeqVAEDecoder):
             self.auxiliary_output = nn.Linear(plan_dim, len(self.dictionary))
             # A way from z to each vector past the recurrence, which alone learns slowly which segment is which.
             self.shortcut = nn.Linear(self.latent_dim, self.num_segments * self.start_dim)
-        return plan_dim + len(self.distances) * options.embed_dim + super().add_inputs(options)
+        return plan_dim + super().add_inputs(options)
 
     def start(self, z: Tensor) -> State:
         """See :meth:`SeqVAEDecoder.start`."""
@@ -61,7 +59,7 @@ class HierarchicalDecoder(SeqVAEDecoder):
             vectors = vectors + self.shortcut(z).view_as(vectors)
         initial = self.initial_state(vectors)
         rows = torch.arange(len(z), device=z.device)
-        earlier = rows.new_full((len(z), max(self.distances, default=0)), self.pad)
+        earlier = self.nothing_earlier(z)
         if self.unrolling is None:
             plans = vectors.unsqueeze(2)
         else:
@@ -81,8 +79,8 @@ class HierarchicalDecoder(SeqVAEDecoder):
         cells = [torch.where(begins, new, old) for new, old in zip(first, cells, strict=True)]
         parts = [self.embedding(prev_tokens), plans[rows, segment, step]]
         if self.distances:
-            earlier = torch.cat([earlier[:, 1:], prev_tokens.unsqueeze(1)], dim=1)
-            parts += [self.embedding(earlier[:, -distance]) for distance in self.distances]
+            earlier, back = self.look_back(prev_tokens, earlier)
+            parts += back
         features, cells = self.step(torch.cat(parts + ([z] if self.latent_input else []), dim=1), cells, z)
         return features, (z, position + 1, rows, table, earlier, *cells)
 
@@ -90,9 +88,7 @@ class HierarchicalDecoder(SeqVAEDecoder):
         """See :meth:`SeqVAEDecoder.read`; all segments are read at once."""
         z, _, _, table, *_ = self._start(z, by_batch=regularize)
         batch, length = prev_output_tokens.shape
-        # An input is the token before its position: what is looked back to lies one place nearer than the distance.
-        read = [prev_output_tokens]
-        read += [F.pad(read[0], (distance - 1, 0), value=self.pad)[:, :length] for distance in self.distances]
+        read = [prev_output_tokens, *self.looked_back(prev_output_tokens)]
         count = -(-length // self.segment_length)
         segment = torch.arange(count, device=z.device).clamp(max=self.num_segments - 1)
         plans, initial = (part[:, segment].flatten(0, 1) for part in table.value)

@@ -14,6 +14,7 @@ from fairseq_seqvae.core.conditions import parted
 from fairseq_seqvae.core.rollouts.policy import State
 from fairseq_seqvae.core.rollouts.rollout import select_rows
 from fairseq_seqvae.models.conditions import embedding_size
+from fairseq_seqvae.models.config import lookback
 from fairseq_seqvae.models.dictionaries import is_filler
 from fairseq_seqvae.models.registry import register_decoder
 
@@ -40,6 +41,10 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
     It is a :class:`fairseq_seqvae.core.rollouts.policy.Policy`; the state is (z, h_0, c_0, h_1, c_1, ...), each
     (R, size). A decoder with other inputs defines :meth:`add_inputs`, :meth:`start`, :meth:`advance`, :meth:`read`.
 
+    With ``lookback`` the tokens at the same place of earlier segments are inputs, too (Waite 2016, "Generating
+    long-term structure in songs and stories"). Then the earlier inputs (R, W) follow z in the state; W is the longest
+    distance looked back, in tokens.
+
     Args:
         dictionary: fairseq dictionary; its symbols that stand for nothing are never outputs
         embedding: token embeddings (V, E)
@@ -63,7 +68,8 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         self._max_positions: int = options.max_positions
         self.eos, self.pad, self.unk = dictionary.eos(), dictionary.pad(), dictionary.unk()
         self.start_dim = self.latent_dim  # size of what the initial state is made of
-        input_dim = embedding.embedding_dim + self.add_inputs(options)
+        self.distances = [options.segment_length * segments for segments in lookback(options)]
+        input_dim = (1 + len(self.distances)) * embedding.embedding_dim + self.add_inputs(options)
         self._add_layers(options.decoder_layers, input_dim)
         self._add_output(options.share_output_embed, options.latent_output)
 
@@ -117,16 +123,33 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
     def start(self, z: Tensor) -> State:
         """State before the first token, for *z* (R, Z), or (R, Z + 1) with labels, see :meth:`code`."""
         z = self.code(z)
-        return (z, *self.initial_state(z).split(self.hidden_dim, dim=1))
+        cells = self.initial_state(z).split(self.hidden_dim, dim=1)
+        return (z, self.nothing_earlier(z), *cells) if self.distances else (z, *cells)
 
     def advance(self, prev_tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Consume *prev_tokens* (R,); features (R, H) for the next token and the new state."""
         z, *cells = state
-        x = self.embedding(prev_tokens)
-        if self.latent_input:
-            x = torch.cat([x, z], dim=1)
-        features, cells = self.step(x, cells, z)
-        return features, (z, *cells)
+        parts, kept = [self.embedding(prev_tokens)], []
+        if self.distances:
+            earlier, back = self.look_back(prev_tokens, cells.pop(0))
+            parts, kept = parts + back, [earlier]
+        features, cells = self.step(torch.cat(parts + ([z] if self.latent_input else []), dim=1), cells, z)
+        return features, (z, *kept, *cells)
+
+    def nothing_earlier(self, z: Tensor) -> Tensor:
+        """The inputs before the first one, (R, W), for *z* (R, Z): padding, whose embedding is 0."""
+        return torch.full((len(z), max(self.distances, default=0)), self.pad, device=z.device)
+
+    def look_back(self, prev_tokens: Tensor, earlier: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The *earlier* inputs (R, W) with *prev_tokens* (R,) as the last, and for each distance embeddings (R, E)."""
+        earlier = torch.cat([earlier[:, 1:], prev_tokens.unsqueeze(1)], dim=1)
+        return earlier, [self.embedding(earlier[:, -distance]) for distance in self.distances]
+
+    def looked_back(self, prev_output_tokens: Tensor) -> list[Tensor]:
+        """For each distance the tokens (B, T) that are read beside *prev_output_tokens* (B, T)."""
+        # An input is the token before its position: what is looked back to lies one place nearer than the distance.
+        length = prev_output_tokens.size(1)
+        return [F.pad(prev_output_tokens, (n - 1, 0), value=self.pad)[:, :length] for n in self.distances]
 
     def step(self, x: Tensor, cells: list[Tensor], z: Tensor) -> tuple[Tensor, list[Tensor]]:
         """One step of all layers: inputs (R, D) and cells h_0, c_0, ..., each (R, H), to features and new cells."""
@@ -160,10 +183,10 @@ class SeqVAEDecoder(FairseqIncrementalDecoder):
         *regularize* is true in training only, and words are dropped already; see :meth:`reconstruct`.
         """
         z, *initial = self.start(z)
-        x = self.embedding(prev_output_tokens)
+        parts = [self.embedding(tokens) for tokens in (prev_output_tokens, *self.looked_back(prev_output_tokens))]
         if self.latent_input:
-            x = torch.cat([x, z.unsqueeze(1).expand(-1, x.size(1), -1)], dim=2)
-        return self.run(x, initial, z, regularize), None
+            parts.append(z.unsqueeze(1).expand(-1, prev_output_tokens.size(1), -1))
+        return self.run(torch.cat(parts, dim=2), initial[1:] if self.distances else initial, z, regularize), None
 
     def run(self, x: Tensor, initial: list[Tensor], z: Tensor, regularize: bool) -> Tensor:
         """All steps of all layers: inputs (B, T, D) and initial cells to features (B, T, H)."""
