@@ -1,54 +1,21 @@
-"""Latent vectors of a split, and a mixture of Gaussians fitted to them."""
+"""A mixture of Gaussians fitted to latent vectors, or made of posteriors."""
 
 import warnings
-from typing import Any
 
 import numpy as np
 import torch
 
-from fairseq_seqvae.core.latents.gaussian import StandardNormal
+from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
 from fairseq_seqvae.core.latents.mixture import GaussianMixturePrior
-from fairseq_seqvae.core.noise import Draws, Stream
-
-_BATCH = 512
 
 
-def refuse_unsuited(model: Any) -> None:
-    """Raise a ValueError for a model whose latent space is not that of N(0, I)."""
-    if model.prior.dim == 0:
-        raise ValueError("the model has no latent vector (--latent-dim 0): there is nothing to fit.")
-    if not isinstance(model.prior, StandardNormal):
-        raise ValueError(
-            f"a mixture of Gaussians needs Gaussian posteriors, but the prior of this model is a "
-            f"{type(model.prior).__name__}: give a checkpoint of --latent-family gaussian or delta."
-        )
+def of_exemplars(posteriors: DiagonalGaussian) -> GaussianMixturePrior:
+    """The posteriors of N sequences as N components of the same weight.
 
-
-@torch.no_grad()
-def encode(
-    model: Any, task: Any, split: str, number: int | None = None, source: str = "means", seed: int = 1
-) -> np.ndarray:
-    """Latent vectors (N, Z) of the first *number* sequences of a split (default: all), float64.
-
-    Args:
-        source: ``means`` of the posteriors, or ``samples``: the draws that --latent sample takes
-        seed: of the samples
+    Tomczak, Welling 2018, "VAE with a VampPrior"; Norouzi et al. 2020, "Exemplar VAE", where they are training data.
     """
-    task.load_dataset(split)
-    dataset, pad = task.dataset(split), task.dictionary.pad()
-    device = next(model.parameters()).device
-    found = []
-    for ids in torch.from_numpy(np.flatnonzero(~dataset.empty)[:number]).split(_BATCH):
-        rows = [dataset.src[int(i)].long() for i in ids]
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad).to(device)
-        labels = None if dataset.labels is None else dataset.labels[ids].to(device)
-        posterior = model.encoder.posterior(tokens, lengths, labels)
-        z = posterior.mean
-        if source == "samples":
-            z = posterior.sample(Draws(seed).normal(Stream.POSTERIOR, ids.to(device), posterior.noise_dim))
-        found.append(z.double().cpu().numpy())
-    return np.concatenate(found)
+    count = len(posteriors.mean)
+    return GaussianMixturePrior(torch.full((count,), 1 / count), posteriors.mean, posteriors.std)
 
 
 def fit(points: np.ndarray, components: int, covariance: str = "full", seed: int = 1) -> GaussianMixturePrior:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import commands
 import numpy as np
@@ -10,14 +11,17 @@ import torch
 from commands import differences, load_checkpoint, texts
 
 import fairseq_seqvae
+from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
 from fairseq_seqvae.export.__main__ import main as export
 from fairseq_seqvae.fit_prior import __main__ as command
-from fairseq_seqvae.fit_prior.mixture import encode, fit
+from fairseq_seqvae.fit_prior.encoding import encode_draws, encode_split
+from fairseq_seqvae.fit_prior.mixture import fit, of_exemplars
 from fairseq_seqvae.measure import figures
 from fairseq_seqvae.measure.__main__ import main as measure
 
 DRAWS = "--gen-subset prior --num-draws 12 --sampling --beam 1"
 FITTED = "--prior fitted"
+FLAGS_OF_DRAWS = "--temperature 0.8 --seed 3 --unkpen 1000 --min-len 0"
 
 
 def fails(capsys, *flags) -> str:
@@ -84,7 +88,7 @@ class TestEncode:
         model, task = figures.load(trained.checkpoint, trained.folder)
         ids, tokens, lengths, _ = figures.read_split(task, "test", 7)
         posterior = model.encoder.posterior(tokens, lengths)
-        means, samples = (encode(model, task, "test", 7, source) for source in ("means", "samples"))
+        means, samples = (encode_split(model, task, "test", 7).points(source) for source in ("means", "samples"))
         np.testing.assert_allclose(means, posterior.mean.detach().numpy(), rtol=1e-5)
         assert samples.shape == (7, 6) and (np.abs(samples - means) > 0).all()
         assert (np.abs(samples - means) < 6 * posterior.std.detach().numpy()).all()
@@ -111,7 +115,7 @@ class TestTheFile:
         assert found == [drawn[i][0] for i in range(12)]
         hub = fairseq_seqvae.models.SeqVAEModel.from_pretrained(fitted.parent, fitted.name, trained.folder)
         z = hub.sample_latent(2000, prior="fitted")
-        means = torch.from_numpy(encode(model, task, "train"))
+        means = torch.from_numpy(encode_split(model, task, "train").points())
         torch.testing.assert_close(z.mean(dim=0).double(), means.mean(dim=0), rtol=0, atol=0.1)
         torch.testing.assert_close(z.std(dim=0).double(), means.std(dim=0), rtol=0.1, atol=0)
         assert hub.sample_prior(3, prior="fitted") != hub.sample_prior(3)
@@ -153,7 +157,88 @@ class TestTheFile:
         assert len(texts(commands.generate(trained.folder, out, DRAWS, FITTED))) == 12
 
 
+@pytest.fixture(scope="module")
+def language_model(trained, tmp_path_factory):
+    """A language model of the same data."""
+    folder = tmp_path_factory.mktemp("language-model")
+    commands.train(trained.folder, folder, "--latent-dim 0 --max-update 6", criterion=commands.ELBO)
+    return folder / "checkpoint_last.pt"
+
+
+class TestExemplars:
+    def test_a_draw_is_the_posterior_of_one_of_them(self):
+        posteriors = DiagonalGaussian(torch.tensor([[-5.0, 0.0], [5.0, 1.0]]), torch.tensor([[0.1, 1.0], [0.3, 0.01]]))
+        z = of_exemplars(posteriors).sample(torch.randn(4000, 3, generator=torch.Generator().manual_seed(1)))
+        left = z[:, 0] < 0
+        assert left.float().mean().item() == pytest.approx(0.5, abs=0.03)
+        for rows, mean, std in zip((left, ~left), *posteriors, strict=True):
+            torch.testing.assert_close(z[rows].mean(dim=0), mean, rtol=0, atol=0.1)
+            torch.testing.assert_close(z[rows].std(dim=0), std, rtol=0.1, atol=0)
+
+    def test_those_of_a_language_model_are_its_draws_encoded(self, trained, language_model, tmp_path, capsys):
+        out = tmp_path / "fitted.pt"
+        flags = "--exemplars --sequences 40 --temperature 0.8 --seed 3 --cpu --path"
+        given = (trained.folder, flags, trained.checkpoint, "--draws-of", language_model, "--out", out)
+        assert command.main(commands.split_flags(*given)) == 0
+        drawn = texts(commands.generate(trained.folder, language_model, DRAWS.replace("12", "40"), FLAGS_OF_DRAWS))
+        hub = fairseq_seqvae.models.SeqVAEModel.from_pretrained(
+            trained.checkpoint.parent, trained.checkpoint.name, trained.folder
+        )
+        lines = [drawn[i][0] for i in range(40) if drawn[i][0]]
+        assert f"of {len(lines)} draws of {language_model}" in capsys.readouterr().out
+        posteriors = hub.encode_latent(lines)
+        state = load_checkpoint(out)["model"]
+        torch.testing.assert_close(state["fitted_prior.means"], posteriors.mean)
+        torch.testing.assert_close(state["fitted_prior.factors"], posteriors.std)
+        assert len(texts(commands.generate(trained.folder, out, DRAWS, FITTED))) == 12
+
+    def test_those_of_a_split_and_a_mixture_fitted_to_draws(self, trained, language_model, tmp_path):
+        out = tmp_path / "fitted.pt"
+        for flags, count in (
+            ("--exemplars --split test --sequences 7", 7),
+            (f"--components 2 --draws-of {language_model} --sequences 30", 2),
+        ):
+            given = (trained.folder, "--path", trained.checkpoint, flags, "--cpu --force --out", out)
+            assert command.main(commands.split_flags(*given)) == 0
+            assert len(load_checkpoint(out)["model"]["fitted_prior.means"]) == count
+
+    def test_draws_without_an_end_or_too_long_for_the_encoder_are_left_out(self, trained, tmp_path):
+        flags = "--encoder convolutional --decoder hybrid --latent-positions 12 --conv-channels 8,12"
+        models = []
+        for options in (flags, "--latent-dim 0"):
+            folder = tmp_path / options.split()[0]
+            commands.train(trained.folder, folder, options, "--max-update 1", criterion=commands.ELBO)
+            models.append(figures.load(folder / "checkpoint_last.pt", trained.folder)[0])
+        drawn = figures.prior_samples(models[1], 60, 2)
+        encoded = encode_draws(*models, 60, 2)
+        assert 2 <= len(encoded.ids) < 60
+        kept = set(encoded.ids.tolist())
+        for i, (tokens, length) in enumerate(zip(drawn.tokens, drawn.lengths.tolist(), strict=True)):
+            assert (i in kept) == (tokens[length - 1] == models[1].decoder.eos and 2 <= length <= 12)
+
+
 class TestRefusals:
+    @pytest.mark.parametrize(
+        "flags, sentence",
+        [
+            ("--exemplars --components 3", "--components is for a mixture that is fitted, but --exemplars fits none"),
+            ("--exemplars --from means", "--from is for a mixture that is fitted"),
+            ("--temperature 0.5", "--temperature is that of --draws-of"),
+            ("--draws-of any.pt --split train", "--split and --draws-of both say what is encoded"),
+            ("--draws-of missing.pt", "there is no checkpoint missing.pt"),
+        ],
+    )
+    def test_flags_that_leave_each_other_nothing(self, flags, sentence, trained, tmp_path, capsys):
+        given = (trained.folder, "--path", trained.checkpoint, flags, "--cpu --out", tmp_path / "never.pt")
+        assert sentence in fails(capsys, *given)
+
+    def test_draws_that_the_encoder_cannot_read(self, trained, language_model, tmp_path, capsys):
+        few = ("--path", trained.checkpoint, "--draws-of", language_model, "--sequences 1 --exemplars --cpu --out")
+        assert f"--draws-of {language_model}: " in fails(capsys, trained.folder, *few, tmp_path / "never.pt")
+        model, _ = figures.load(trained.checkpoint, trained.folder)
+        with pytest.raises(ValueError, match="--fixed-length 5 there, 0 here"):
+            encode_draws(model, SimpleNamespace(decoder=SimpleNamespace(fixed_length=5)), 10, 1)
+
     def test_the_flag_without_a_mixture(self, trained):
         with pytest.raises(ValueError, match="no fitted prior.*fairseq_seqvae fit-prior DATA --path CHECKPOINT --out"):
             commands.generate(trained.folder, trained.checkpoint, DRAWS, FITTED)

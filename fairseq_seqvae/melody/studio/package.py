@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fairseq_seqvae.export.state import inference_state
 from fairseq_seqvae.fit_prior import mixture
+from fairseq_seqvae.fit_prior.encoding import refuse_unsuited as refuse_unsuited_prior
 from fairseq_seqvae.inference import hub
 from fairseq_seqvae.melody.scales import most_in_one_scale
 from fairseq_seqvae.melody.studio import attributes, wire
@@ -168,7 +169,7 @@ def _fitted(interface: Any, melodies: Sequence[np.ndarray], request: Request) ->
     """The tensors of the prior of the checkpoint, or of one fitted to *melodies*, which those of a meter always are."""
     prior = interface.model.fitted_prior
     if prior is None or request.weights_of is not None:
-        mixture.refuse_unsuited(interface.model)
+        refuse_unsuited_prior(interface.model)
         points = _encode(interface, melodies).numpy()
         components = max(1, min(_COMPONENTS, len(points) // _EACH))
         prior = mixture.fit(points, components, "full", 1)
