@@ -210,18 +210,20 @@ def train(
     smoke: dict[str, str],
     recipe: str = "seqvae",
     start: Path | None = None,
+    further: bool = False,
 ) -> Path:
     """fairseq-train with the options of the example's YAML file *recipe*; the checkpoint it ends with.
 
     Args:
-        start: checkpoint to begin with, of another training, which has another folder and name
+        start: checkpoint to begin with, of another training
+        further: it is not the example's first training: it has a folder and a name of its own
     """
-    checkpoints = steps.folder / (recipe if start else "checkpoints")
+    checkpoints = steps.folder / (recipe if further else "checkpoints")
     flags = flags_from_yaml(_recipe(example, recipe), {**overrides, **smoke})
     if start:
         flags += ["--finetune-from-model", str(start)]
     steps.run(
-        f"go on with {recipe}" if start else TRAINING,
+        f"{TRAINING} {recipe}" if further else TRAINING,
         ["fairseq-train", data, "--user-dir", PACKAGE, *flags, "--save-dir", checkpoints],
         training=True,
     )

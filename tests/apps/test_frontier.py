@@ -57,6 +57,9 @@ def test_the_table_has_the_mean_and_the_range_of_the_seeds(frontier, tmp_path):
     write_cell(tmp_path / "longer-2-2", 0.9, [(1.0, 0.85), (0.5, 0.65)], [(1.0, 0.6)])
     write_cell(tmp_path / "reward-1-1", 0.7, [(1.0, 0.6)])
     write_cell(tmp_path / "another-1-1", 0.7, [(1.0, 0.6)])
+    write_cell(tmp_path / "lm-2", 0.7, [(1.0, 0.55)])
+    (tmp_path / "lm-2" / "measure.json").unlink()
+    (tmp_path / "lm-2" / "judge-fitted.json").unlink()
     (tmp_path / "reward-1-2").mkdir()  # not finished
     found = frontier.summaries(frontier.finished(tmp_path, ["longer-2", "reward-1"]))
     lines = [
@@ -69,6 +72,7 @@ def test_the_table_has_the_mean_and_the_range_of_the_seeds(frontier, tmp_path):
     both = "0.850 (0.800 to 0.900)"
     assert lines[2:] == [
         ["held-out data", "-", "-", "1", "-", "-", "-", "-", "-", "0.900"],
+        ["lm", "-", "1", "1", "-", "-", "-", "-", "0.550", "0.700"],
         ["longer-2", "N(0, I)", "1", "2", both, "0.900", "0.500", "40.0", "0.800 (0.750 to 0.850)", "0.700"],
         ["longer-2", "N(0, I)", "0.5", "2", both, "0.900", "0.500", "40.0", "0.650", "0.700"],
         ["longer-2", "fitted", "1", "1", "0.900", "0.900", "0.500", "40.0", "0.600", "0.700"],
@@ -82,6 +86,7 @@ def test_turns_are_those_of_the_command(frontier, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(frontier, "make", lambda args, plan, data, cell, seed: seen.append(plan["updates"]["turns"]))
     monkeypatch.setattr(frontier.s.Steps, "run", lambda self, *words, **more: None)
+    monkeypatch.setattr(frontier, "make_language_model", lambda args, data, seed: None)
     monkeypatch.setattr(frontier, "draw", lambda found, path: None)
     (tmp_path / "out").mkdir()
     for turns, expected in ((["--turns", "7"], 7), ([], 300)):
@@ -99,16 +104,37 @@ def test_each_prior_is_judged_from_the_checkpoint_that_has_it(frontier, plan, tm
     args = frontier.parse()
     args.steps = None
     frontier.make(args, plan, tmp_path / "data", "reward-1", 3)
-    trained, fitted = (tmp_path / "reward-1-3" / name for name in ("checkpoints/checkpoint_last.pt", "fitted.pt"))
-    (fit,) = (words for words in commands_run if "fit-prior" in words)
-    assert fit[fit.index("--path") + 1] == trained and fit[fit.index("--out") + 1] == fitted
+    names = ("checkpoints/checkpoint_last.pt", "fitted.pt", "encoded.pt")
+    trained, *made = (tmp_path / "reward-1-3" / name for name in names)
+    fits = [words for words in commands_run if "fit-prior" in words]
+    assert [[words[words.index(flag) + 1] for flag in ("--path", "--out")] for words in fits] == [
+        [trained, path] for path in made
+    ]
+    proposing = tmp_path / "lm-3" / "checkpoints" / "checkpoint_last.pt"
+    assert ["--draws-of" in words for words in fits] == ["--exemplars" in words for words in fits] == [False, True]
+    assert fits[1][fits[1].index("--draws-of") + 1] == proposing
     judges = [words for words in commands_run if "judge" in words]
     assert [[words[words.index(flag) + 1] for flag in ("--prior", "--path")] for words in judges] == [
         ["model", trained],
-        ["fitted", fitted],
+        *(["fitted", path] for path in made),
     ]
-    assert commands_run.index(fit) < commands_run.index(judges[1])
-    assert len({words[words.index("--json") + 1] for words in judges}) == 2
+    assert all(commands_run.index(fit) < commands_run.index(used) for fit, used in zip(fits, judges[1:], strict=True))
+    assert len({words[words.index("--json") + 1] for words in judges}) == 3
+
+
+def test_the_language_model_of_each_seed_is_trained_and_judged_first(frontier, tmp_path, monkeypatch):
+    commands_run = []
+    monkeypatch.setattr(frontier.s.Steps, "run", lambda self, name, words, **more: commands_run.append(list(words)))
+    monkeypatch.setattr(frontier, "draw", lambda found, path: None)
+    monkeypatch.setattr("sys.argv", ["frontier", "--cells", "start", "--seeds", "1,2", "--out", str(tmp_path)])
+    assert steps.main(frontier.body, frontier.parse()) == 0
+    trainings = [words for words in commands_run if words[0] == "fairseq-train"]
+    folders = [words[words.index("--save-dir") + 1].parent.name for words in trainings]
+    assert folders == ["lm-1", "start-1", "lm-2", "start-2"]
+    found = config_of_flags(trainings[2][4:-2])
+    assert found.model.latent_dim == 0 and found.task.fixed_length == 32 and found.common.seed == 2
+    judged = [words for words in commands_run if "judge" in words]
+    assert [words[words.index("--path") + 1].parts[-3] for words in judged[:2]] == ["lm-1", "start-1"]
 
 
 def test_a_missing_package_is_named_before_the_work(frontier, tmp_path, monkeypatch, capsys):
