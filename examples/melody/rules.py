@@ -20,9 +20,18 @@ def notes(samples, **kwargs):
 
 def steps(samples, **kwargs):
     """Share of the intervals that are one or two semitones."""
+    return shares_of_intervals(samples, lambda interval: 0 < interval <= 2)
+
+
+def leaps(samples, **kwargs):
+    """Share of the intervals above five semitones."""
+    return shares_of_intervals(samples, lambda interval: interval > 5)
+
+
+def shares_of_intervals(samples, counts):
     shares = []
     for bars in map(bars_of, samples):
         found = [note for bar in bars for note in bar]
         intervals = [abs(b - a) for a, b in zip(found, found[1:], strict=False)]
-        shares.append(sum(0 < i <= 2 for i in intervals) / max(len(intervals), 1))
+        shares.append(sum(map(counts, intervals)) / max(len(intervals), 1))
     return shares

@@ -216,8 +216,9 @@ def train(
 
     Args:
         start: checkpoint to begin with, of another training
-        further: it is not the example's first training: it has a folder and a name of its own
+        further: it is not the example's first training, as with *start*: it has a folder and a name of its own
     """
+    further = further or start is not None
     checkpoints = steps.folder / (recipe if further else "checkpoints")
     flags = flags_from_yaml(_recipe(example, recipe), {**overrides, **smoke})
     if start:

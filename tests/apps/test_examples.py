@@ -240,11 +240,12 @@ def test_the_melody_example_runs_with_windows_of_other_lengths(recipe, tmp_path,
     back = [line for line in (tmp_path / "reconstruction.txt").read_text().splitlines() if line.startswith("D-")]
     assert len(back) == len((tmp_path / "few" / "test.txt").read_text().splitlines())
     assert "greedy reconstruction gives back" in (tmp_path / "measure.txt").read_text()
-    has_language_model = recipe.startswith("bars")
-    assert (tmp_path / f"{recipe}_lm" / "checkpoint_last.pt").exists() == has_language_model
     commands_given = (tmp_path / "commands.sh").read_text().splitlines()
     (draws,) = (line for line in commands_given if "--gen-subset prior" in line)
-    assert ("with_prior.pt" in draws and "--prior fitted" in draws) == has_language_model
+    for further, flags in (("bars16_returns", "bars16_returns/checkpoint_last.pt"), ("bars2_lm", "with_prior.pt")):
+        assert (tmp_path / further / "checkpoint_last.pt").exists() == further.startswith(f"{recipe}_")
+        assert (flags in draws) == further.startswith(f"{recipe}_")
+    assert ("--prior fitted" in draws) == (recipe == "bars2")
 
 
 LAUGHS = "a: &a {x: 1}\n" + "".join(
