@@ -14,6 +14,7 @@ import fairseq_seqvae
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian
 from fairseq_seqvae.export.__main__ import main as export
 from fairseq_seqvae.fit_prior import __main__ as command
+from fairseq_seqvae.fit_prior import encoding
 from fairseq_seqvae.fit_prior.encoding import encode_draws, encode_split
 from fairseq_seqvae.fit_prior.mixture import fit, of_exemplars
 from fairseq_seqvae.measure import figures
@@ -216,6 +217,19 @@ class TestExemplars:
         for i, (tokens, length) in enumerate(zip(drawn.tokens, drawn.lengths.tolist(), strict=True)):
             assert (i in kept) == (tokens[length - 1] == models[1].decoder.eos and 2 <= length <= 12)
 
+    @pytest.mark.parametrize("fixed_length, kept", [(0, [0, 3]), (3, [0, 1])])
+    def test_only_whole_draws_are_encoded(self, fixed_length, kept, trained, monkeypatch):
+        model, task = figures.load(trained.checkpoint, trained.folder)
+        eos, pad = task.dictionary.eos(), task.dictionary.pad()
+        tokens = torch.tensor([[5, 6, eos], [5, 6, 7], [eos, pad, pad], [5, eos, pad]])
+        drawn = figures.Samples(tokens, torch.tensor([3, 3, 1, 2]), tokens == pad)
+        monkeypatch.setattr(encoding, "prior_samples", lambda *given: drawn)
+        monkeypatch.setattr(model.decoder, "fixed_length", fixed_length)
+        encoded = encode_draws(model, model, 4, 1)
+        assert encoded.ids.tolist() == kept
+        alone = model.encoder.posterior(tokens[kept[1:], : drawn.lengths[kept[1]]], drawn.lengths[kept[1:]])
+        torch.testing.assert_close(encoded.posteriors.mean[1:], alone.mean)
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
@@ -238,6 +252,9 @@ class TestRefusals:
         model, _ = figures.load(trained.checkpoint, trained.folder)
         with pytest.raises(ValueError, match="--fixed-length 5 there, 0 here"):
             encode_draws(model, SimpleNamespace(decoder=SimpleNamespace(fixed_length=5)), 10, 1)
+        any_length = SimpleNamespace(decoder=SimpleNamespace(fixed_length=0), conditions="known")
+        with pytest.raises(ValueError, match=r"the encoder needs labels \(--labels\), which draws do not have"):
+            encode_draws(any_length, any_length, 10, 1)
 
     def test_the_flag_without_a_mixture(self, trained):
         with pytest.raises(ValueError, match="no fitted prior.*fairseq_seqvae fit-prior DATA --path CHECKPOINT --out"):
