@@ -23,6 +23,7 @@ COMMANDS = {
         "fairseq_seqvae.judge.__main__",
         "can a fresh discriminator tell samples from held-out data?",
     ),
+    "select": ("fairseq_seqvae.judge.select", "draws that discriminators find as real as data, by rejection"),
     "estimators": ("fairseq_seqvae.estimators.__main__", "signal per second of ways to estimate the policy gradient"),
     "export": ("fairseq_seqvae.export.__main__", "a checkpoint without what only training needs"),
     "fit-prior": ("fairseq_seqvae.fit_prior.__main__", "a mixture of Gaussians as the prior of a trained model"),

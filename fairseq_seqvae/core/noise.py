@@ -43,6 +43,7 @@ class Stream(IntEnum):
     SCHEDULED_SAMPLING = 27
     CONDITION = 28
     GENERATION_CONDITION = 29
+    SELECTION = 30
 
 
 def _signed(value: int) -> int:

@@ -2,12 +2,14 @@
 
     python -m fairseq_seqvae fit-prior DATA --path checkpoints/checkpoint_last.pt --out fitted.pt
     python -m fairseq_seqvae fit-prior DATA --path vae.pt --draws-of language-model.pt --exemplars --out fitted.pt
+    python -m fairseq_seqvae fit-prior DATA --path vae.pt --lines draws.txt --exemplars --out fitted.pt
     fairseq-generate DATA ... --path fitted.pt --gen-subset prior --prior fitted --sampling --beam 1
 
 The first fits the mixture to the latent vectors of the training sequences ("ex-post density estimation", Ghosh et al.
 2020). In the second, its components are the posteriors of sequences that another model draws: a draw of z is a draw of
-that model, encoded. The file that is written is the checkpoint and the mixture. It serves wherever the checkpoint does,
-and without --prior fitted it does the same.
+that model, encoded. In the third they are those of the lines of a file, such as those that `select` writes. The file
+that is written is the checkpoint and the mixture. It serves wherever the checkpoint does, and without --prior fitted it
+does the same.
 """
 
 import argparse
@@ -58,7 +60,9 @@ def _run(args: argparse.Namespace) -> None:
         points = encoded.points(args.source or "means", args.seed)
         prior = mixture.fit(points, args.components or _COMPONENTS, args.covariance or "full", args.seed)
     _write(args, prior)
-    of = f"draws of {args.draws_of}" if args.draws_of else f"sequences of {args.split}"
+    of = f"sequences of {args.split}"
+    if args.draws_of or args.lines:
+        of = f"draws of {args.draws_of}" if args.draws_of else f"lines of {args.lines}"
     if args.exemplars:
         print(f"{args.out}: the posteriors of {len(encoded.ids)} {of}, one of which is chosen for each draw of z")
         return
@@ -78,15 +82,19 @@ def _refuse_idle_flags(args: argparse.Namespace) -> None:
             raise ValueError(f"--{flag} is for a mixture that is fitted, but --exemplars fits none: omit one of them.")
     if args.draws_of is None and args.temperature is not None:
         raise ValueError("--temperature is that of --draws-of: give that, too, or omit --temperature.")
-    if args.draws_of is not None and args.split is not None:
-        raise ValueError("--split and --draws-of both say what is encoded: omit one of them.")
+    given = [flag for flag in ("split", "draws_of", "lines") if getattr(args, flag) is not None]
+    if len(given) > 1:
+        flags = " and ".join(f"--{flag.replace('_', '-')}" for flag in given)
+        raise ValueError(f"{flags} all say what is encoded: give one of them.")
     args.split = args.split or "train"
 
 
 def _encode(model: Any, task: Any, args: argparse.Namespace) -> "Encoded":
-    from fairseq_seqvae.fit_prior.encoding import encode_draws, encode_split
+    from fairseq_seqvae.fit_prior.encoding import encode_draws, encode_lines, encode_split
     from fairseq_seqvae.measure.figures import load
 
+    if args.lines is not None:
+        return encode_lines(model, task, args.lines, args.sequences)
     if args.draws_of is None:
         return encode_split(model, task, args.split, args.sequences)
     drawing, _ = load(args.draws_of, args.data, use_cuda=next(model.parameters()).is_cuda)
@@ -123,13 +131,19 @@ def _parser() -> argparse.ArgumentParser:
         "the same data",
     )
     parser.add_argument(
+        "--lines",
+        type=Path,
+        metavar="FILE",
+        help="encode the lines of this file instead: symbols of the dictionary, separated by blanks",
+    )
+    parser.add_argument(
         "--temperature", type=positive_number, metavar="TAU", help="of the draws of --draws-of (default: 1)"
     )
     parser.add_argument(
         "--sequences",
         type=positive,
         metavar="N",
-        help=f"the first N sequences of the split, or N draws (default: all; {_DRAWS} draws)",
+        help=f"the first N sequences of the split or lines of the file, or N draws (default: all; {_DRAWS} draws)",
     )
     parser.add_argument(
         "--exemplars",

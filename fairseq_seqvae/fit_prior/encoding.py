@@ -1,5 +1,6 @@
 """Posteriors q(z|x) of sequences: of a split, or of what a model draws."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, StandardNormal
 from fairseq_seqvae.core.noise import Draws, Stream
-from fairseq_seqvae.measure.figures import HeldOutSet, prior_samples, read_split
+from fairseq_seqvae.measure.figures import HeldOutSet, prior_samples, read_lines, read_split, whole_draws
 
 _BATCH = 512
 
@@ -53,6 +54,24 @@ def encode_split(model: Any, task: Any, split: str, number: int | None = None) -
     return _encode(model, read_split(task, split, number))
 
 
+def encode_lines(model: Any, task: Any, path: Path, number: int | None = None) -> Encoded:
+    """The first *number* lines of a file (default: all), symbols of the dictionary.
+
+    Raises:
+        ValueError: a line is not a sequence of the model, or labels are needed
+    """
+    _refuse_labels(model)
+    read = read_lines(path, task)
+    some = slice(number)
+    too_long = (read.lengths > model.encoder.max_positions()).nonzero().squeeze(1)
+    if len(too_long):
+        raise ValueError(
+            f"{path}, line {int(read.ids[too_long[0]]) + 1} has {int(read.lengths[too_long[0]])} tokens: the encoder "
+            f"reads at most {model.encoder.max_positions()}."
+        )
+    return _encode(model, HeldOutSet(read.ids[some], read.tokens[some], read.lengths[some]))
+
+
 def encode_draws(model: Any, drawing: Any, number: int, seed: int, temperature: float = 1.0) -> Encoded:
     """What the model *drawing* draws from its prior; without draws that are empty or do not end, or too long.
 
@@ -67,18 +86,21 @@ def encode_draws(model: Any, drawing: Any, number: int, seed: int, temperature: 
     fixed, other = model.decoder.fixed_length, drawing.decoder.fixed_length
     if fixed != other:
         raise ValueError(f"its sequences differ from the model's: --fixed-length {other} there, {fixed} here.")
-    if model.conditions is not None:
-        raise ValueError("the encoder needs labels (--labels), which draws do not have: encode a split instead.")
+    _refuse_labels(model)
     drawn = prior_samples(drawing, number, seed, temperature)
-    last = drawn.tokens.gather(1, (drawn.lengths - 1).unsqueeze(1)).squeeze(1)
-    whole = (last == model.decoder.eos) & (drawn.lengths > 1) if not fixed else drawn.lengths == fixed
-    ids = (whole & (drawn.lengths <= model.encoder.max_positions())).nonzero().squeeze(1)
+    ids = whole_draws(drawing, drawn)
+    ids = ids[drawn.lengths[ids] <= model.encoder.max_positions()]
     if len(ids) < 2:
         raise ValueError(
             f"{len(ids)} of its {number} draws are sequences that the encoder can read (not empty, with an end, at "
             f"most {model.encoder.max_positions()} tokens): train it longer, or draw more (--sequences)."
         )
     return _encode(model, HeldOutSet(ids.cpu(), drawn.tokens[ids].cpu(), drawn.lengths[ids].cpu()))
+
+
+def _refuse_labels(model: Any) -> None:
+    if model.conditions is not None:
+        raise ValueError("the encoder needs labels (--labels), which draws do not have: encode a split instead.")
 
 
 @torch.no_grad()

@@ -1,14 +1,16 @@
 """The rows of the judge's table: held-out data, and samples of one temperature."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fairseq_seqvae.core.augmentation import Transposition
 from fairseq_seqvae.judge.training import JudgePlan, Sequences, Transposer, accuracies, train_judge
-from fairseq_seqvae.measure.figures import prior_samples, read_split
+from fairseq_seqvae.measure.figures import prior_samples, read_lines, read_split
 from fairseq_seqvae.melody import statistics
 from fairseq_seqvae.melody.tokens import PITCH_OF
 from fairseq_seqvae.metrics.bigrams import jensen_shannon
@@ -18,6 +20,13 @@ from fairseq_seqvae.metrics.variety import distinct_sequences
 from fairseq_seqvae.tasks.transposing import transposition
 
 _LEAP = 5  # semitones; a larger interval is a leap
+
+
+def known_transposition(task: Any) -> Transposition | None:
+    """That of the training of a checkpoint's *task*."""
+    return transposition(
+        getattr(task.cfg, "transpose", None), task.dictionary, getattr(task.cfg, "transpose_by", "semitones")
+    )
 
 
 class Room:
@@ -40,9 +49,7 @@ class Room:
             for name, number in (("train", None), (split, held_out))
         )
         self.training = self.all_training.rows(torch.arange(len(self.all_training.tokens), device=device)[:training])
-        self.transposition = transposition(
-            getattr(task.cfg, "transpose", None), task.dictionary, getattr(task.cfg, "transpose_by", "semitones")
-        )
+        self.transposition = known_transposition(task)
         self.pitch_of: np.ndarray | None = None
         if note_tokens(task.dictionary) is not None:
             # A token without a pitch becomes a negative number of its own.
@@ -61,21 +68,46 @@ class Room:
             prior: ``model`` or ``fitted``
             plan: of the judge
         """
-        runs = [self._run(temperature, seed, prior, plan) for seed in seeds]
-        means = {name: float(np.mean([run[name] for run in runs])) for name in runs[0] if name != "seed"}
-        return {"temperature": temperature, **means, "runs": runs}
+        number = len(self.training.tokens) + len(self.held_out.tokens)
 
-    def _run(self, temperature: float, seed: int, prior: str, plan: JudgePlan) -> dict[str, Any]:
-        number, count = len(self.training.tokens), len(self.held_out.tokens)
-        drawn = prior_samples(self.model, number + count, seed, temperature, prior)
-        samples = Sequences(drawn.tokens, drawn.lengths)
-        ids = torch.arange(number + count, device=drawn.tokens.device)
-        fresh = samples.rows(ids >= number)
+        def draws(seed: int) -> Sequences:
+            return Sequences(*prior_samples(self.model, number, seed, temperature, prior)[:2])
+
+        return {"temperature": temperature, **self._row(draws, seeds, plan)}
+
+    def row_of_file(self, path: Path, seeds: Sequence[int], plan: JudgePlan) -> dict[str, Any]:
+        """The same of the lines of a file, in another order for each seed; for want of lines a judge learns from fewer.
+
+        Raises:
+            ValueError: there are hardly more lines than held-out sequences, or they are not of the model's dictionary
+        """
+        lines = read_lines(path, self.task)
+        samples = Sequences(*lines[1:3])
+        if len(samples.tokens) < len(self.held_out.tokens) + 2:
+            raise ValueError(
+                f"{path} has {len(samples.tokens)} lines, but {len(self.held_out.tokens)} are compared with held-out "
+                f"sequences and a judge learns from the others: give more lines, or fewer --sequences."
+            )
+
+        def shuffled(seed: int) -> Sequences:
+            order = torch.randperm(len(samples.tokens), generator=torch.Generator().manual_seed(seed))
+            return Sequences(*(part[order].to(self.held_out.tokens.device) for part in samples))
+
+        return {"file": str(path), **self._row(shuffled, seeds, plan)}
+
+    def _row(self, samples_of: Callable[[int], Sequences], seeds: Sequence[int], plan: JudgePlan) -> dict[str, Any]:
+        runs = [self._run(samples_of(seed), seed, plan) for seed in seeds]
+        means = {name: float(np.mean([run[name] for run in runs])) for name in runs[0] if name != "seed"}
+        return {**means, "runs": runs}
+
+    def _run(self, samples: Sequences, seed: int, plan: JudgePlan) -> dict[str, Any]:
+        count = len(self.held_out.tokens)
+        number = min(len(self.training.tokens), len(samples.tokens) - count)
+        ids = torch.arange(number + count, device=samples.tokens.device)
+        fresh, known = samples.rows(ids[number:]), samples.rows(ids[:number])
         transpose = Transposer(self.transposition, seed)
         dictionary = self.task.dictionary
-        judge = train_judge(
-            self.training, samples.rows(ids < number), len(dictionary), dictionary.pad(), plan, transpose
-        )
+        judge = train_judge(self.training.rows(ids[:number]), known, len(dictionary), dictionary.pad(), plan, transpose)
         held_out = self.held_out._replace(tokens=transpose(self.held_out.tokens, ids[:count], 0))
         real, fake = accuracies(judge.model, held_out, fresh)
         return {

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +65,33 @@ def read_split(task: Any, split: str, number: int | None = None) -> HeldOutSet:
     lengths = torch.tensor([len(row) for row in rows])
     tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=task.dictionary.pad())
     return HeldOutSet(ids, tokens, lengths, None if dataset.labels is None else dataset.labels[ids])
+
+
+def read_lines(path: Path, task: Any) -> HeldOutSet:
+    """The sequences of a file: a line each, symbols of the dictionary, separated by blanks. Empty lines are left out.
+
+    Raises:
+        ValueError: a line has another symbol, or not the length that the model knows; there is no line
+    """
+    rows, numbers = [], []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        if not line.strip():
+            continue
+        row = task.dictionary.encode_line(line, add_if_not_exist=False, append_eos=not task.fixed_length).long()
+        if (row == task.dictionary.unk()).any():
+            unknown = next(symbol for symbol in line.split() if task.dictionary.index(symbol) == task.dictionary.unk())
+            raise ValueError(f"{path}, line {number + 1}: the symbol {unknown!r} is not in the dictionary of the data.")
+        if task.fixed_length and len(row) != task.fixed_length:
+            raise ValueError(
+                f"{path}, line {number + 1} has {len(row)} symbols: the model knows sequences of {task.fixed_length} "
+                f"only."
+            )
+        rows.append(row)
+        numbers.append(number)
+    if not rows:
+        raise ValueError(f"{path} has no line with symbols.")
+    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=task.dictionary.pad())
+    return HeldOutSet(torch.tensor(numbers), tokens, torch.tensor([len(row) for row in rows]))
 
 
 @torch.no_grad()
@@ -168,6 +196,15 @@ def prior_samples(model: Any, number: int, seed: int, temperature: float = 1.0, 
     padded = [torch.nn.functional.pad(p.tokens, (0, width - p.tokens.size(1)), value=decoder.pad) for p in parts]
     lengths = torch.cat([part.lengths for part in parts])
     return Samples(torch.cat(padded), lengths, padding_mask(lengths, width))
+
+
+def whole_draws(model: Any, drawn: Samples) -> Tensor:
+    """Numbers (N,) of the draws that are sequences as *model* knows them: not empty, and with an end."""
+    fixed, eos = model.decoder.fixed_length, model.decoder.eos
+    if fixed:
+        return (drawn.lengths == fixed).nonzero().squeeze(1)
+    last = drawn.tokens.gather(1, (drawn.lengths - 1).unsqueeze(1)).squeeze(1)
+    return ((last == eos) & (drawn.lengths > 1)).nonzero().squeeze(1)
 
 
 @torch.no_grad()

@@ -43,6 +43,14 @@ def positive_number(text: str) -> float:
     return number
 
 
+def share(text: str) -> float:
+    """A number above 0 and at most 1, as an argparse type."""
+    value = positive_number(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0 and at most 1")
+    return value
+
+
 def temperatures(text: str) -> list[float]:
     """Positive numbers, separated by commas and each given once, as an argparse type."""
     try:

@@ -238,7 +238,7 @@ class TestRefusals:
             ("--exemplars --components 3", "--components is for a mixture that is fitted, but --exemplars fits none"),
             ("--exemplars --from means", "--from is for a mixture that is fitted"),
             ("--temperature 0.5", "--temperature is that of --draws-of"),
-            ("--draws-of any.pt --split train", "--split and --draws-of both say what is encoded"),
+            ("--draws-of any.pt --split train", "--split and --draws-of all say what is encoded"),
             ("--draws-of missing.pt", "there is no checkpoint missing.pt"),
         ],
     )

@@ -1,0 +1,203 @@
+"""`python -m fairseq_seqvae select`: draws that discriminators find as real as the data."""
+
+import commands
+import pytest
+import torch
+from commands import load_checkpoint
+
+from fairseq_seqvae.core.augmentation import Transposition
+from fairseq_seqvae.fit_prior.__main__ import main as fit_prior
+from fairseq_seqvae.judge import select as command
+from fairseq_seqvae.judge import selection
+from fairseq_seqvae.judge.__main__ import main as judge
+from fairseq_seqvae.judge.selection import SelectionPlan, threshold
+from fairseq_seqvae.judge.training import JudgePlan, Sequences, train_judge
+from fairseq_seqvae.measure import figures
+
+PAD, VOCAB, LENGTH = 1, 6, 6
+QUICK = JudgePlan(widths=(1, 2), features=16, embed_dim=8, dropout=0.0, batch=64, max_updates=200, interval=20, lr=1e-2)
+FEW = "--cpu --draws 90 --keep 0.5 --max-updates 3 --features 4"
+
+
+def coins(count, share, seed):
+    """Sequences of the symbols 2 and 3, whose share of 3 is *share*."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = 2 + (torch.rand(count, LENGTH, generator=generator) < share).long()
+    return Sequences(tokens, torch.full((count,), LENGTH))
+
+
+def rounds(plan, real=None, drawn=None, transposition=None):
+    real = coins(3000, 0.7, 1) if real is None else real
+    drawn = coins(12_000, 0.5, 2) if drawn is None else drawn
+    return list(selection.selection(real, drawn, VOCAB, PAD, plan, transposition)), drawn
+
+
+class TestTheThreshold:
+    @pytest.mark.parametrize("keep", [0.01, 0.1, 0.5, 0.999])
+    def test_so_many_are_kept_on_the_mean(self, keep):
+        odds = 3 * torch.randn(500, generator=torch.Generator().manual_seed(1))
+        c = threshold(odds, keep)
+        assert (odds.double() - c).exp().clamp(max=1).mean().item() == pytest.approx(keep, rel=1e-6)
+
+    def test_equal_odds_give_equal_chances(self):
+        odds = torch.full((10,), 4.0)
+        assert (odds - threshold(odds, 0.25)).exp().tolist() == pytest.approx([0.25] * 10)
+
+    def test_all_are_kept_for_sure(self):
+        odds = torch.tensor([-2.0, 0.0, 1.0])
+        assert (odds.double() - threshold(odds, 1.0) >= -1e-9).all()
+
+
+class TestTheSelection:
+    def test_what_is_kept_is_distributed_as_the_data(self):
+        (only,), drawn = rounds(SelectionPlan(keep=0.1, rounds=1, members=1, judge=QUICK))
+        assert len(only.kept) == pytest.approx(1200, abs=150)
+        counts = [
+            (part == 3).sum(dim=1).bincount(minlength=LENGTH + 1) for part in (drawn.tokens, drawn.tokens[only.kept])
+        ]
+        before, after = (part / part.sum() for part in counts)
+        wanted = torch.distributions.Binomial(LENGTH, torch.tensor(0.7)).log_prob(torch.arange(7.0)).exp()
+        assert (before - wanted).abs().sum() / 2 > 0.3
+        assert (after - wanted).abs().sum() / 2 < 0.15
+
+    def test_a_second_round_finds_less_than_the_first(self):
+        first, second = rounds(SelectionPlan(keep=0.1, rounds=2, members=1, judge=QUICK))[0]
+        assert first.accuracy > 0.6 and second.accuracy < first.accuracy - 0.05
+
+    def test_where_there_is_no_difference_no_draw_is_preferred(self):
+        (only,), drawn = rounds(SelectionPlan(keep=0.3, rounds=1, members=1, judge=QUICK), drawn=coins(12_000, 0.7, 5))
+        share = (drawn.tokens[only.kept] == 3).float().mean().item()
+        assert only.accuracy == pytest.approx(0.5, abs=0.06)
+        assert share == pytest.approx(0.7, abs=0.03)
+
+    def test_later_rounds_learn_from_what_is_kept(self, monkeypatch):
+        given = []
+
+        def noted(real, fake, *others):
+            given.append((real, fake, others[-1].seed))
+            return train_judge(real, fake, *others)
+
+        monkeypatch.setattr(selection, "train_judge", noted)
+        plan = SelectionPlan(keep=0.1, rounds=2, members=2, judge=QUICK)
+        found, drawn = rounds(plan)
+        assert len(given) == 4 and len({seed for *_, seed in given}) == 4
+        for real, fake, _ in given[:2]:
+            assert len(real.tokens) == 3000 and fake.tokens.equal(drawn.tokens[:3000])
+        few = found[0].kept
+        for real, fake, _ in given[2:]:
+            assert len(real.tokens) == len(few) < 3000 and fake.tokens.equal(drawn.tokens[few])
+
+    def test_the_same_with_the_same_seed(self):
+        plan = SelectionPlan(rounds=1, members=1, judge=JudgePlan(widths=(1,), features=4, max_updates=5))
+        one, again = rounds(plan)[0][0], rounds(plan)[0][0]
+        other = rounds(SelectionPlan(rounds=1, members=1, judge=plan.judge, seed=2))[0][0]
+        assert one.kept.equal(again.kept) and not one.kept.equal(other.kept)
+
+    def test_real_sequences_are_transposed_as_in_training(self):
+        """The data have the lowest pitches, the draws all of them: transposed, they are alike."""
+        real = Sequences(torch.full((600, 3), 2), torch.full((600,), 3))
+        drawn = Sequences(torch.arange(2400).remainder(4).add(2).unsqueeze(1).expand(-1, 3), torch.full((2400,), 3))
+        known = Transposition.of_pitches({2: 60, 3: 61, 4: 62, 5: 63}, VOCAB, 60, 63)
+        plan = SelectionPlan(keep=0.5, rounds=1, members=1, judge=QUICK)
+        shares = []
+        for transposition in (None, known):
+            (only,), _ = rounds(plan, real, drawn, transposition)
+            shares.append((drawn.tokens[only.kept, 0] == 2).float().mean().item())
+        assert shares[0] > 0.45 and shares[1] == pytest.approx(0.25, abs=0.07)
+
+
+class TestTheCommand:
+    def run(self, capsys, trained, out, *flags):
+        given = (trained.folder, "--path", trained.checkpoint, FEW, "--out", out, *flags)
+        assert command.main(commands.split_flags(*given)) == 0
+        return capsys.readouterr().out
+
+    def fails(self, capsys, trained, *flags):
+        assert command.main(commands.split_flags(trained.folder, "--path", trained.checkpoint, FEW, *flags)) == 2
+        error = capsys.readouterr().err
+        assert error.count("error: ") == 1
+        return error
+
+    def test_writes_some_of_the_draws_of_the_checkpoint(self, trained, tmp_path, capsys):
+        out = tmp_path / "draws.txt"
+        told = self.run(capsys, trained, out, "--seed 3")
+        assert [line.split(":")[0] for line in told.splitlines()] == ["round 1", "round 2", str(out)]
+        model, task = figures.load(trained.checkpoint, trained.folder)
+        drawn = figures.prior_samples(model, 90, 3)
+        all_lines = [task.dictionary.string(row[:n]) for row, n in zip(drawn.tokens, drawn.lengths, strict=True)]
+        lines = out.read_text().splitlines()
+        assert f"{out}: {len(lines)} draws of {trained.checkpoint}" in told
+        assert 20 < len(lines) < 70 and all(lines)
+        rest = iter(all_lines)
+        assert all(line in rest for line in lines)  # in their order
+
+    def test_other_commands_read_the_file(self, trained, tmp_path, capsys):
+        out, fitted = tmp_path / "draws.txt", tmp_path / "fitted.pt"
+        self.run(capsys, trained, out)
+        known = (trained.folder, "--path", trained.checkpoint, "--cpu")
+        assert fit_prior(commands.split_flags(*known, "--exemplars --lines", out, "--out", fitted)) == 0
+        lines = out.read_text().splitlines()
+        assert len(load_checkpoint(fitted)["model"]["fitted_prior.means"]) == len(lines)
+        capsys.readouterr()
+        assert judge(commands.split_flags(*known, "--sequences 10 --max-updates 3 --samples", out)) == 0
+        assert f"| samples of {out} |" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("flags", ["--keep 0", "--keep 1.5", "--keep nan", "--rounds 0", "--discriminators x"])
+    def test_flags_out_of_bounds(self, flags, trained, tmp_path, capsys):
+        with pytest.raises(SystemExit):
+            self.run(capsys, trained, tmp_path / "never.txt", flags)
+        assert "must be a" in capsys.readouterr().err
+
+    def test_what_cannot_be_written_is_said_before_the_work(self, trained, tmp_path, capsys):
+        assert "make it first" in self.fails(capsys, trained, "--out", tmp_path / "missing" / "draws.txt")
+        (tmp_path / "draws.txt").write_text("mine\n")
+        assert "exists already" in self.fails(capsys, trained, "--out", tmp_path / "draws.txt")
+        assert (tmp_path / "draws.txt").read_text() == "mine\n"
+
+    def test_too_few_draws_to_learn_from(self, trained, tmp_path, capsys):
+        sentence = self.fails(capsys, trained, "--draws 3 --keep 0.01 --seed 2 --out", tmp_path / "never.txt")
+        assert "give more --draws, or a larger --keep" in sentence
+        assert not (tmp_path / "never.txt").exists()
+
+
+class TestLinesOfAFile:
+    def write(self, tmp_path, *lines):
+        path = tmp_path / "lines.txt"
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return path
+
+    def test_are_read_as_the_data_are(self, trained, tmp_path):
+        _, task = figures.load(trained.checkpoint, trained.folder)
+        ids, tokens, lengths, _ = figures.read_split(task, "test", 5)
+        lines = [task.dictionary.string(row[:n]) for row, n in zip(tokens, lengths, strict=True)]
+        read = figures.read_lines(self.write(tmp_path, "", *lines), task)
+        assert read.ids.tolist() == [1, 2, 3, 4, 5]
+        assert read.lengths.equal(lengths) and read.tokens.equal(tokens[:, : read.tokens.size(1)])
+
+    def test_are_refused_with_their_number(self, trained, tmp_path):
+        model, task = figures.load(trained.checkpoint, trained.folder)
+        known = task.dictionary[task.dictionary.nspecial]
+        with pytest.raises(ValueError, match=r"lines.txt, line 2: the symbol 'never-seen' is not in the dictionary"):
+            figures.read_lines(self.write(tmp_path, known, f"{known} never-seen"), task)
+        with pytest.raises(ValueError, match=r"lines.txt has no line with symbols"):
+            figures.read_lines(self.write(tmp_path, "", " "), task)
+        task.fixed_length = 2
+        with pytest.raises(ValueError, match=r"lines.txt, line 1 has 3 symbols: the model knows sequences of 2 only"):
+            figures.read_lines(self.write(tmp_path, f"{known} {known} {known}"), task)
+
+    def test_that_the_encoder_cannot_read(self, trained, tmp_path, monkeypatch, capsys):
+        _, task = figures.load(trained.checkpoint, trained.folder)
+        known = task.dictionary[task.dictionary.nspecial]
+        path = self.write(tmp_path, known, " ".join([known] * 2000))
+        flags = ("--path", trained.checkpoint, "--exemplars --cpu --lines", path, "--out", tmp_path / "never.pt")
+        assert fit_prior(commands.split_flags(trained.folder, *flags)) == 2
+        assert "line 2 has 2001 tokens: the encoder reads at most" in capsys.readouterr().err
+
+    def test_that_are_hardly_more_than_what_they_are_compared_with(self, trained, tmp_path, capsys):
+        _, task = figures.load(trained.checkpoint, trained.folder)
+        path = self.write(tmp_path, *[task.dictionary[task.dictionary.nspecial]] * 11)
+        flags = (trained.folder, "--path", trained.checkpoint, "--cpu --sequences 10 --samples", path)
+        assert judge(commands.split_flags(*flags)) == 2
+        assert "has 11 lines, but 10 are compared with held-out sequences" in capsys.readouterr().err
+        assert judge(commands.split_flags(*flags, "--prior fitted")) == 2
+        assert "omit them or --samples" in capsys.readouterr().err
