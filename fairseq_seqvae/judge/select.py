@@ -1,16 +1,19 @@
 """`python -m fairseq_seqvae select`: draws that discriminators find as real as the data, by rejection sampling.
 
     python -m fairseq_seqvae select DATA --path CHECKPOINT --out draws.txt
+    python -m fairseq_seqvae select DATA --path CHECKPOINT --reward-sources discriminator,match:length:7 --out draws.txt
     python -m fairseq_seqvae fit-prior DATA --path vae.pt --lines draws.txt --exemplars --out fitted.pt
 
 The checkpoint, such as a language model, draws; discriminators that are trained here tell its draws from training data;
 and a draw is kept with a probability proportional to the odds that they give it to be real ("discriminator rejection
-sampling", Azadi et al. 2019). Each round trains discriminators on what those before it keep. The lines of the file are
-symbols of the dictionary: fairseq-preprocess reads them, `judge --samples` judges them, `fit-prior --lines` makes them
-the prior of a model with a latent. Held-out data are not used.
+sampling", Azadi et al. 2019). Each round trains discriminators on what those before it keep. Rewards are those of
+training, of symbols: each adds its weight times what it says to the log-odds, and match:REWARD keeps as much of it as
+the data have. The lines of the file are symbols of the dictionary: fairseq-preprocess reads them, `judge --samples`
+judges them, `fit-prior --lines` makes them the prior of a model with a latent. Held-out data are not used.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     compat.require_fairseq()
     from fairseq_seqvae.judge.figures import known_transposition
+    from fairseq_seqvae.judge.preferences import load_preferences
     from fairseq_seqvae.judge.selection import SelectionPlan, selection
     from fairseq_seqvae.judge.training import Sequences
     from fairseq_seqvae.measure.figures import load, prior_samples, read_split, whole_draws
@@ -41,21 +45,26 @@ def _run(args: argparse.Namespace) -> None:
     refuse_existing([args.out], args.force)
     if not args.out.parent.is_dir():  # before the work
         raise FileNotFoundError(f"there is no folder {args.out.parent} to write {args.out.name} into: make it first")
-    plan = SelectionPlan(args.keep, args.rounds, args.discriminators, judge_plan(args), args.seed)
     model, task = load(args.path, args.data, use_cuda=torch.cuda.is_available() and not args.cpu)
     device = next(model.parameters()).device
     real = Sequences(*read_split(task, "train", args.train_sequences).to(device)[1:3])
     samples = prior_samples(model, args.draws, args.seed, args.temperature, args.prior)
     drawn = Sequences(*samples[:2]).rows(whole_draws(model, samples))
-    dictionary = task.dictionary
-    found = selection(real, drawn, len(dictionary), dictionary.pad(), plan, known_transposition(task))
+    rewards = load_preferences(args.reward_sources, args.reward_weights, task, real, drawn)
+    plan = SelectionPlan(
+        args.keep, rewards.discriminator, args.rounds, args.discriminators, judge_plan(args), args.seed
+    )
+    dictionary, known = task.dictionary, known_transposition(task)
+    found = selection(real, drawn, len(dictionary), dictionary.pad(), plan, known, rewards.preferences())
     for number, one in enumerate(found, start=1):
         kept = one.kept
-        print(
-            f"round {number}: the discriminators are right in {one.accuracy:.1%} of the cases that they did not learn "
-            f"from (50 %: blind); {len(kept)} of {args.draws} draws are kept",
-            flush=True,
-        )
+        right = f"the discriminators are right in {one.accuracy:.1%} of the cases that they did not learn from; "
+        told = f"{len(kept)} of {args.draws} draws are kept"
+        print(f"round {number}: {'' if math.isnan(one.accuracy) else right}{told}", flush=True)
+    if not len(kept):
+        raise ValueError("no draw is kept: give more --draws, or a larger --keep.")
+    for line in rewards.told(kept):
+        print(line)
     _write(args.out, dictionary, drawn.rows(kept))
     print(f"{args.out}: {len(kept)} draws of {args.path}")
 
@@ -84,6 +93,17 @@ def _parser() -> argparse.ArgumentParser:
         default=0.1,
         metavar="SHARE",
         help="of the draws; the smaller, the more faithful to the discriminators (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--reward-sources",
+        default="discriminator",
+        metavar="SOURCES",
+        help="as in training, separated by commas; without discriminator, none is trained (default: discriminator)",
+    )
+    parser.add_argument(
+        "--reward-weights",
+        metavar="W,...",
+        help="one per source; that of match:REWARD is found, so it is 1 (default: 1)",
     )
     parser.add_argument(
         "--rounds", type=positive, default=2, metavar="N", help="one after the other (default: %(default)s)"

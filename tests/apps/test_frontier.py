@@ -60,6 +60,8 @@ def test_the_table_has_the_mean_and_the_range_of_the_seeds(frontier, tmp_path):
     write_cell(tmp_path / "lm-2", 0.7, [(1.0, 0.55)])
     (tmp_path / "lm-2" / "measure.json").unlink()
     (tmp_path / "lm-2" / "judge-fitted.json").unlink()
+    selected = {"held_out": {"in_one_scale": 0.9}, "samples": [{"file": "selected.txt", "accuracy": 0.52, "runs": []}]}
+    (tmp_path / "lm-2" / "judge-selected.json").write_text(json.dumps(selected))
     (tmp_path / "reward-1-2").mkdir()  # not finished
     found = frontier.summaries(frontier.finished(tmp_path, ["longer-2", "reward-1"]))
     lines = [
@@ -73,6 +75,7 @@ def test_the_table_has_the_mean_and_the_range_of_the_seeds(frontier, tmp_path):
     assert lines[2:] == [
         ["held-out data", "-", "-", "1", "-", "-", "-", "-", "-", "0.900"],
         ["lm", "-", "1", "1", "-", "-", "-", "-", "0.550", "0.700"],
+        ["lm", "selected", "1", "1", "-", "-", "-", "-", "0.520", "-"],
         ["longer-2", "N(0, I)", "1", "2", both, "0.900", "0.500", "40.0", "0.800 (0.750 to 0.850)", "0.700"],
         ["longer-2", "N(0, I)", "0.5", "2", both, "0.900", "0.500", "40.0", "0.650", "0.700"],
         ["longer-2", "fitted", "1", "1", "0.900", "0.900", "0.500", "40.0", "0.600", "0.700"],
@@ -104,14 +107,15 @@ def test_each_prior_is_judged_from_the_checkpoint_that_has_it(frontier, plan, tm
     args = frontier.parse()
     args.steps = None
     frontier.make(args, plan, tmp_path / "data", "reward-1", 3)
-    names = ("checkpoints/checkpoint_last.pt", "fitted.pt", "encoded.pt")
+    names = ("checkpoints/checkpoint_last.pt", "fitted.pt", "encoded.pt", "selected.pt")
     trained, *made = (tmp_path / "reward-1-3" / name for name in names)
     fits = [words for words in commands_run if "fit-prior" in words]
     assert [[words[words.index(flag) + 1] for flag in ("--path", "--out")] for words in fits] == [
         [trained, path] for path in made
     ]
     proposing = tmp_path / "lm-3" / "checkpoints" / "checkpoint_last.pt"
-    assert ["--draws-of" in words for words in fits] == ["--exemplars" in words for words in fits] == [False, True]
+    assert ["--exemplars" in words for words in fits] == [False, True, True]
+    assert fits[2][fits[2].index("--lines") + 1] == tmp_path / "lm-3" / "selected.txt"
     assert fits[1][fits[1].index("--draws-of") + 1] == proposing
     judges = [words for words in commands_run if "judge" in words]
     assert [[words[words.index(flag) + 1] for flag in ("--prior", "--path")] for words in judges] == [
@@ -119,7 +123,7 @@ def test_each_prior_is_judged_from_the_checkpoint_that_has_it(frontier, plan, tm
         *(["fitted", path] for path in made),
     ]
     assert all(commands_run.index(fit) < commands_run.index(used) for fit, used in zip(fits, judges[1:], strict=True))
-    assert len({words[words.index("--json") + 1] for words in judges}) == 3
+    assert len({words[words.index("--json") + 1] for words in judges}) == 4
 
 
 def test_the_language_model_of_each_seed_is_trained_and_judged_first(frontier, tmp_path, monkeypatch):
@@ -134,7 +138,12 @@ def test_the_language_model_of_each_seed_is_trained_and_judged_first(frontier, t
     found = config_of_flags(trainings[2][4:-2])
     assert found.model.latent_dim == 0 and found.task.fixed_length == 32 and found.common.seed == 2
     judged = [words for words in commands_run if "judge" in words]
-    assert [words[words.index("--path") + 1].parts[-3] for words in judged[:2]] == ["lm-1", "start-1"]
+    assert [words[words.index("--path") + 1].parts[-3] for words in judged[:3]] == ["lm-1", "lm-1", "start-1"]
+    selecting = next(words for words in commands_run if "select" in words)
+    selected = selecting[selecting.index("--out") + 1]
+    assert ["--samples" in words for words in judged[:3]] == [False, True, False]
+    assert judged[1][judged[1].index("--samples") + 1] == selected
+    assert commands_run.index(trainings[0]) < commands_run.index(selecting) < commands_run.index(judged[1])
 
 
 def test_a_missing_package_is_named_before_the_work(frontier, tmp_path, monkeypatch, capsys):

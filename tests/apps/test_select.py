@@ -1,5 +1,8 @@
 """`python -m fairseq_seqvae select`: draws that discriminators find as real as the data."""
 
+import dataclasses
+import math
+
 import commands
 import pytest
 import torch
@@ -10,12 +13,18 @@ from fairseq_seqvae.fit_prior.__main__ import main as fit_prior
 from fairseq_seqvae.judge import select as command
 from fairseq_seqvae.judge import selection
 from fairseq_seqvae.judge.__main__ import main as judge
-from fairseq_seqvae.judge.selection import SelectionPlan, threshold
+from fairseq_seqvae.judge.selection import Preferences, SelectionPlan, chances, threshold
 from fairseq_seqvae.judge.training import JudgePlan, Sequences, train_judge
 from fairseq_seqvae.measure import figures
 
 PAD, VOCAB, LENGTH = 1, 6, 6
 QUICK = JudgePlan(widths=(1, 2), features=16, embed_dim=8, dropout=0.0, batch=64, max_updates=200, interval=20, lr=1e-2)
+
+
+def quick(members):
+    return SelectionPlan(keep=0.1, rounds=1, members=members, judge=QUICK)
+
+
 FEW = "--cpu --draws 90 --keep 0.5 --max-updates 3 --features 4"
 
 
@@ -48,6 +57,31 @@ class TestTheThreshold:
         assert (odds.double() - threshold(odds, 1.0) >= -1e-9).all()
 
 
+class TestChances:
+    def chances(self, features, keep=0.2):
+        return chances(torch.zeros(len(features)), features, keep)
+
+    def test_what_is_matched_has_the_mean_0_in_all_that_is_kept(self):
+        generator = torch.Generator().manual_seed(1)
+        features = torch.randn(5000, 2, generator=generator) + torch.tensor([0.8, -0.3])
+        chance = self.chances(features)
+        assert chance.mean().item() == pytest.approx(0.2, rel=1e-6) and chance.max() <= 1
+        assert ((chance.unsqueeze(1) * features).sum(dim=0) / chance.sum()).abs().max() < 2e-3
+
+    def test_a_rare_thing_becomes_as_common_as_it_is_in_the_data(self):
+        rare = torch.arange(10_000) < 300  # 3 % of the draws, 10 % of the data
+        chance = self.chances(((rare.double() - 0.1) / 0.3).unsqueeze(1))
+        assert (chance[rare].sum() / chance.sum()).item() == pytest.approx(0.1, abs=1e-3)
+
+    def test_what_no_draw_has_comes_as_near_as_it_can(self):
+        features = (torch.arange(1000).double() / 1000 - 5).unsqueeze(1)
+        chance = self.chances(features)
+        assert chance[-150:].min() > 0.9 and chance[:700].max() < 0.1 and chance.isfinite().all()
+
+    def test_equal_draws_have_equal_chances(self):
+        assert self.chances(torch.full((50, 1), -1.0)).tolist() == pytest.approx([0.2] * 50)
+
+
 class TestTheSelection:
     def test_what_is_kept_is_distributed_as_the_data(self):
         (only,), drawn = rounds(SelectionPlan(keep=0.1, rounds=1, members=1, judge=QUICK))
@@ -69,6 +103,26 @@ class TestTheSelection:
         share = (drawn.tokens[only.kept] == 3).float().mean().item()
         assert only.accuracy == pytest.approx(0.5, abs=0.06)
         assert share == pytest.approx(0.7, abs=0.03)
+
+    def test_rewards_count_beside_or_without_discriminators(self):
+        drawn = coins(12_000, 0.5, 2)
+        threes = (drawn.tokens == 3).double().sum(dim=1)
+        nothing = torch.zeros(len(threes), 0)
+        tilted = Preferences(math.log(3) * threes, nothing)  # odds of 3 to 1 for each symbol
+        alone = SelectionPlan(keep=0.05, weight=None)
+        found = list(selection.selection(drawn, drawn, VOCAB, PAD, alone, None, tilted))
+        assert len(found) == 1 and math.isnan(found[0].accuracy)
+        assert (drawn.tokens[found[0].kept] == 3).double().mean().item() == pytest.approx(0.75, abs=0.03)
+        both = list(selection.selection(coins(3000, 0.5, 1), drawn, VOCAB, PAD, quick(1), None, tilted))
+        assert (drawn.tokens[both[0].kept] == 3).double().mean().item() == pytest.approx(0.75, abs=0.06)
+
+    def test_the_weight_of_the_discriminators(self):
+        def share(weight):
+            ((one,), drawn) = rounds(dataclasses.replace(quick(1), keep=0.3, weight=weight))
+            return (drawn.tokens[one.kept] == 3).double().mean().item()
+
+        assert share(0.0) == pytest.approx(0.5, abs=0.02)
+        assert share(0.0) + 0.03 < share(0.5) < share(1.0) - 0.02
 
     def test_later_rounds_learn_from_what_is_kept(self, monkeypatch):
         given = []
@@ -141,6 +195,41 @@ class TestTheCommand:
         capsys.readouterr()
         assert judge(commands.split_flags(*known, "--sequences 10 --max-updates 3 --samples", out)) == 0
         assert f"| samples of {out} |" in capsys.readouterr().out
+
+    def test_rewards_of_the_user(self, trained, tmp_path, capsys, monkeypatch):
+        """Without a discriminator none is trained; what is matched is as common as in the data."""
+        monkeypatch.setattr(selection, "train_judge", None)
+        (tmp_path / "rules.py").write_text(
+            "def begins(samples, **kwargs):\n    return [None if not s else float(s[0] in 'abcde') for s in samples]\n"
+        )
+        shares = {}
+        for source in ("match:{}:begins", "{}:begins"):
+            out = tmp_path / f"{source[:5]}.txt"
+            flags = "--draws 3000 --keep 0.3 --reward-sources", source.format(tmp_path / "rules.py")
+            told = self.run(capsys, trained, out, *flags, *(["--reward-weights 9"] if source[0] == "{" else []))
+            assert told.splitlines()[0].startswith("round 1: ") and "right" not in told
+            lines = out.read_text().splitlines()
+            shares[source[0]] = sum(line[0] in "abcde" for line in lines) / len(lines)
+            assert f"begins: {self.share(trained.data.train):.4g} of the training data, " in told
+        assert shares["m"] == pytest.approx(self.share(trained.data.train), abs=0.05)
+        assert shares["{"] > 0.99
+
+    def share(self, lines):
+        return sum(line[0] in "abcde" for line in lines) / len(lines)
+
+    @pytest.mark.parametrize(
+        "flags, sentence",
+        [
+            ("--reward-sources match:discriminator", "a discriminator matches the data already"),
+            ("--reward-sources match:length:3 --reward-weights 2", "the weight of match:length:3 is found, not given"),
+            ("--reward-sources discriminator --reward-weights 1,2", "give a number for each of --reward-sources"),
+            ("--reward-sources nothing", "--reward-sources 'nothing': unknown reward 'nothing'"),
+            ("--reward-sources match:length:>=1", "says 1 of all training sequences, so there is nothing to match"),
+        ],
+    )
+    def test_rewards_that_will_not_do(self, flags, sentence, trained, tmp_path, capsys):
+        assert sentence in self.fails(capsys, trained, flags, "--out", tmp_path / "never.txt")
+        assert not (tmp_path / "never.txt").exists()
 
     @pytest.mark.parametrize("flags", ["--keep 0", "--keep 1.5", "--keep nan", "--rounds 0", "--discriminators x"])
     def test_flags_out_of_bounds(self, flags, trained, tmp_path, capsys):

@@ -30,7 +30,7 @@ ROOMS = {
     "criterions": {"compat", "core", "metrics", "options", "rewards", "support"},
     "tasks": {"compat", "core", "inference", "melody", "models", "options", "rewards", "support"},
     "measure": {"", "compat", "core", "inference", "metrics", "support"},
-    "judge": {"compat", "core", "measure", "melody", "metrics", "support", "tasks"},
+    "judge": {"compat", "core", "measure", "melody", "metrics", "rewards", "support", "tasks"},
     "fit_prior": {"compat", "core", "measure", "support"},
     "estimators": {"", "compat", "core", "oracle", "support"},
     "export": {"support"},
