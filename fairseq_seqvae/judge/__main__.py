@@ -25,6 +25,7 @@ from fairseq_seqvae.support.command_line import positive, refuse_existing, repor
 from fairseq_seqvae.support.files import whole_file
 
 _PROG = "python -m fairseq_seqvae judge"
+_NEARLY_BLIND = 0.6  # accuracy of a judge, on what it did not learn from
 # Figure -> its column, and how it is written.
 COLUMNS = {
     "accuracy": ("judge", ".3f"),
@@ -89,8 +90,13 @@ def _run(args: argparse.Namespace) -> None:
     )
     print(table(found))
     for row in found["samples"]:
-        told = ", ".join(f"{r['accuracy']:.3f} +- {r['accuracy_standard_error']:.3f}" for r in row["runs"])
+        told = ", ".join(
+            f"{r['accuracy']:.3f} +- {r['accuracy_standard_error']:.3f} after {r['judge_updates']} updates"
+            for r in row["runs"]
+        )
         print(f"{_title(row)}: judge of each seed {told} (0.5: blind)")
+    if any(run["judge_valid_accuracy"] < _NEARLY_BLIND for row in found["samples"] for run in row["runs"]):
+        print("A judge that is nearly blind may have stopped too soon: compare --patience 24 --max-updates 1500.")
 
 
 def _seeds(text: str) -> list[int]:

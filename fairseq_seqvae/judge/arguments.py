@@ -35,6 +35,13 @@ def add_judge(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="discriminator: most updates; it stops sooner where its accuracy no longer rises (default: 600)",
     )
+    parser.add_argument(
+        "--patience",
+        type=positive,
+        default=6,
+        metavar="N",
+        help="discriminator: times 25 updates without a better accuracy, after which it stops (default: 6)",
+    )
 
 
 def judge_plan(args: argparse.Namespace) -> "JudgePlan":
@@ -42,7 +49,12 @@ def judge_plan(args: argparse.Namespace) -> "JudgePlan":
     from fairseq_seqvae.judge.training import JudgePlan
 
     return JudgePlan(
-        widths=args.widths, features=args.features, dropout=args.dropout, lr=args.lr, max_updates=args.max_updates
+        widths=args.widths,
+        features=args.features,
+        dropout=args.dropout,
+        lr=args.lr,
+        max_updates=args.max_updates,
+        patience=args.patience,
     )
 
 

@@ -1,5 +1,7 @@
 """`python -m fairseq_seqvae judge`: a fresh discriminator on held-out data."""
 
+import argparse
+import dataclasses
 import json
 
 import commands
@@ -9,6 +11,7 @@ import torch
 from fairseq_seqvae.core.augmentation import Transposition
 from fairseq_seqvae.judge import __main__ as command
 from fairseq_seqvae.judge import training
+from fairseq_seqvae.judge.arguments import add_judge, judge_plan
 from fairseq_seqvae.judge.figures import Room
 from fairseq_seqvae.judge.training import Judge, JudgePlan, Sequences, Transposer
 from fairseq_seqvae.measure import figures
@@ -146,7 +149,24 @@ class TestTheCommand:
         assert "in_one_scale" not in found["held_out"]
         lines = text.splitlines()
         assert sum(line.startswith("| samples, temperature") for line in lines) == 2
+        assert text.count(" after 3 updates") == 4
         assert f"{found['samples'][1]['accuracy']:.3f}" in next(line for line in lines if "temperature 0.5 |" in line)
+
+    def test_flags_say_what_judge_there_is(self):
+        parser = argparse.ArgumentParser()
+        add_judge(parser)
+        assert judge_plan(parser.parse_args([])) == dataclasses.replace(JudgePlan(), widths=[1, 2, 4, 8, 16, 32])
+        flags = "--widths 3,2 --features 5 --dropout 0.1 --lr 0.01 --max-updates 7 --patience 9"
+        found = judge_plan(parser.parse_args(flags.split()))
+        assert found == JudgePlan([2, 3], features=5, dropout=0.1, lr=0.01, max_updates=7, patience=9)
+
+    @pytest.mark.parametrize("accuracy, warns", [(0.59, True), (0.61, False)])
+    def test_says_where_a_judge_may_have_stopped_too_soon(self, trained, capsys, monkeypatch, accuracy, warns):
+        def judge(*given):
+            return training.train_judge(*given)._replace(valid_accuracy=accuracy)
+
+        monkeypatch.setattr("fairseq_seqvae.judge.figures.train_judge", judge)
+        assert ("--patience 24 --max-updates 1500" in self.run(capsys, trained, "--sequences 20")) == warns
 
     def test_counts_copies_of_training_sequences(self, trained, capsys, tmp_path):
         self.run(capsys, trained, "--json", tmp_path / "judge.json")
