@@ -14,6 +14,7 @@ from fairseq_seqvae.rewards.sources import DISCRIMINATOR, load_rule, names_of, p
 from fairseq_seqvae.rewards.texts import Reader
 
 _ROWS_AT_A_TIME = 2048
+_REFERENCES = 64  # sequences of the data, evenly spread, that a rule is told; in training those of a batch
 
 
 class Judged(NamedTuple):
@@ -92,6 +93,8 @@ def load_preferences(
     if len(weights) != len(sources):
         raise ValueError(f"--reward-weights {weights_text}: give a number for each of --reward-sources {sources_text}.")
     reader = Reader(task.dictionary)
+    some = real.rows(torch.arange(0, len(real.tokens), max(1, len(real.tokens) // _REFERENCES)))
+    reader.batch = some.tokens, padding_mask(some.lengths, some.tokens.size(1))
     data = [reader.text(row) for row in _rows(real, task)]
     run = Run(task.dictionary, lambda: data, str(task.cfg.data), lambda: _rows(real, task))
     discriminator, judged = None, []
@@ -105,8 +108,7 @@ def load_preferences(
         if prefix and weight != 1:
             raise ValueError(f"--reward-weights: the weight of {source} is found, not given: let it be 1.")
         reward = RuleReward(source, load_rule(rule, run), reader)
-        both = [_scores(reward, some, task) for some in (drawn, real)]
-        judged.append(Judged(name, None if prefix else weight, *both))
+        judged.append(Judged(name, None if prefix else weight, _scores(reward, drawn), _scores(reward, real)))
     return Rewards(discriminator, judged, len(drawn.tokens))
 
 
@@ -116,7 +118,7 @@ def _rows(sequences: Sequences, task: Any) -> list[list[int]]:
     return [row[: length - (not task.fixed_length)] for row, length in rows]
 
 
-def _scores(reward: RuleReward, sequences: Sequences, task: Any) -> Tensor:
+def _scores(reward: RuleReward, sequences: Sequences) -> Tensor:
     """What a reward says of each, (N,) float64, on the CPU."""
     parts = zip(*(part.cpu().split(_ROWS_AT_A_TIME) for part in sequences), strict=True)
     return torch.cat([reward.score(t, padding_mask(lengths, t.size(1))).double() for t, lengths in parts])

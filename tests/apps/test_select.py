@@ -214,6 +214,19 @@ class TestTheCommand:
         assert shares["m"] == pytest.approx(self.share(trained.data.train), abs=0.05)
         assert shares["{"] > 0.99
 
+    def test_a_rule_is_told_what_training_tells_it(self, trained, tmp_path, capsys):
+        (tmp_path / "rules.py").write_text(
+            "def told(samples, tokens, lengths, ended, references, labels, **kwargs):\n"
+            "    assert len(samples) == len(tokens) == len(lengths) == len(ended) and labels is None\n"
+            "    assert [len(sample.split()) for sample in samples] == lengths and len(references) > 10\n"
+            "    return [len(set(references)) + length / 100 for length in lengths]\n"
+        )
+        told = self.run(capsys, trained, tmp_path / "a.txt", f"--reward-sources {tmp_path / 'rules.py'}:told,bleu")
+        references = trained.data.train[:: max(1, len(trained.data.train) // 64)]
+        found = next(line for line in told.splitlines() if line.startswith("told: "))
+        assert int(float(found.split()[1])) == len(set(references))
+        assert "bleu: " in told
+
     def share(self, lines):
         return sum(line[0] in "abcde" for line in lines) / len(lines)
 
