@@ -123,6 +123,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("data", metavar="DATA", help="folder written by fairseq-preprocess")
     parser.add_argument("--path", required=True, metavar="FILE", help="checkpoint")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write: checkpoint and mixture")
+    _add_what_is_encoded(parser)
+    parser.add_argument(
+        "--exemplars",
+        action="store_true",
+        help="fit nothing: the posterior of each sequence is a component. Those of training data make near copies",
+    )
+    parser.add_argument(
+        "--components", type=positive, metavar="K", help=f"of the mixture that is fitted (default: {_COMPONENTS})"
+    )
+    parser.add_argument("--covariance", choices=("full", "diag"), help="of each of them (default: full)")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        choices=("means", "samples"),
+        help="what it is fitted to: means of q(z|x), or a draw of each (default: means)",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="seed of the fit and of the draws (default: %(default)s)")
+    parser.add_argument("--cpu", action="store_true", help="use no GPU")
+    parser.add_argument("--force", action="store_true", help="overwrite the file to write")
+    return parser
+
+
+def _add_what_is_encoded(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", metavar="NAME", help="split that is encoded (default: train)")
     parser.add_argument(
         "--draws-of",
@@ -145,25 +168,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"the first N sequences of the split or lines of the file, or N draws (default: all; {_DRAWS} draws)",
     )
-    parser.add_argument(
-        "--exemplars",
-        action="store_true",
-        help="fit nothing: the posterior of each sequence is a component. Those of training data make near copies",
-    )
-    parser.add_argument(
-        "--components", type=positive, metavar="K", help=f"of the mixture that is fitted (default: {_COMPONENTS})"
-    )
-    parser.add_argument("--covariance", choices=("full", "diag"), help="of each of them (default: full)")
-    parser.add_argument(
-        "--from",
-        dest="source",
-        choices=("means", "samples"),
-        help="what it is fitted to: means of q(z|x), or a draw of each (default: means)",
-    )
-    parser.add_argument("--seed", type=int, default=1, help="seed of the fit and of the draws (default: %(default)s)")
-    parser.add_argument("--cpu", action="store_true", help="use no GPU")
-    parser.add_argument("--force", action="store_true", help="overwrite the file to write")
-    return parser
 
 
 if __name__ == "__main__":

@@ -88,6 +88,21 @@ def _parser() -> argparse.ArgumentParser:
         "--draws", type=positive, default=200_000, metavar="N", help="what it draws (default: %(default)s)"
     )
     parser.add_argument(
+        "--prior", choices=("model", "fitted"), default="model", help="prior of the draws (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--temperature", type=positive_number, default=1.0, metavar="TAU", help="of the decoder (default: 1)"
+    )
+    _add_choice(parser)
+    parser.add_argument("--seed", type=seed, default=1, help="of draws and discriminators (default: %(default)s)")
+    add_judge(parser)
+    parser.add_argument("--cpu", action="store_true", help="use no GPU")
+    parser.add_argument("--force", action="store_true", help="overwrite the file to write")
+    return parser
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--keep",
         type=share,
         default=0.1,
@@ -122,17 +137,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="they learn from the first N training sequences, and as many draws (default: %(default)s)",
     )
-    parser.add_argument(
-        "--prior", choices=("model", "fitted"), default="model", help="prior of the draws (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--temperature", type=positive_number, default=1.0, metavar="TAU", help="of the decoder (default: 1)"
-    )
-    parser.add_argument("--seed", type=seed, default=1, help="of draws and discriminators (default: %(default)s)")
-    add_judge(parser)
-    parser.add_argument("--cpu", action="store_true", help="use no GPU")
-    parser.add_argument("--force", action="store_true", help="overwrite the file to write")
-    return parser
 
 
 if __name__ == "__main__":
