@@ -24,7 +24,7 @@ import torch
 from fairseq_seqvae import compat
 from fairseq_seqvae.support import checkpoints
 from fairseq_seqvae.support.command_line import positive, positive_number, refuse_existing, report
-from fairseq_seqvae.support.files import whole_file
+from fairseq_seqvae.support.files import refuse_missing_folder, whole_file
 
 if TYPE_CHECKING:
     from fairseq_seqvae.core.latents.mixture import GaussianMixturePrior
@@ -48,8 +48,7 @@ def _run(args: argparse.Namespace) -> None:
     from fairseq_seqvae.measure.figures import load
 
     refuse_existing([args.out], args.force)
-    if not args.out.parent.is_dir():  # before the work
-        raise FileNotFoundError(f"there is no folder {args.out.parent} to write {args.out.name} into: make it first")
+    refuse_missing_folder(args.out)  # before the work
     _refuse_idle_flags(args)
     model, task = load(args.path, args.data, use_cuda=torch.cuda.is_available() and not args.cpu)
     refuse_unsuited(model)
@@ -60,9 +59,8 @@ def _run(args: argparse.Namespace) -> None:
         points = encoded.points(args.source or "means", args.seed)
         prior = mixture.fit(points, args.components or _COMPONENTS, args.covariance or "full", args.seed)
     _write(args, prior)
-    of = f"sequences of {args.split}"
-    if args.draws_of or args.lines:
-        of = f"draws of {args.draws_of}" if args.draws_of else f"lines of {args.lines}"
+    sources = (args.draws_of, "draws"), (args.lines, "lines"), (args.split, "sequences")
+    of = next(f"{what} of {source}" for source, what in sources if source)
     if args.exemplars:
         print(f"{args.out}: the posteriors of {len(encoded.ids)} {of}, one of which is chosen for each draw of z")
         return
@@ -84,8 +82,8 @@ def _refuse_idle_flags(args: argparse.Namespace) -> None:
         raise ValueError("--temperature is that of --draws-of: give that, too, or omit --temperature.")
     given = [flag for flag in ("split", "draws_of", "lines") if getattr(args, flag) is not None]
     if len(given) > 1:
-        flags = " and ".join(f"--{flag.replace('_', '-')}" for flag in given)
-        raise ValueError(f"{flags} all say what is encoded: give one of them.")
+        flags = ", ".join(f"--{flag.replace('_', '-')}" for flag in given)
+        raise ValueError(f"each of {flags} says what is encoded: give one of them.")
     args.split = args.split or "train"
 
 

@@ -61,15 +61,14 @@ def encode_lines(model: Any, task: Any, path: Path, number: int | None = None) -
         ValueError: a line is not a sequence of the model, or labels are needed
     """
     _refuse_labels(model)
-    read = read_lines(path, task)
-    some = slice(number)
+    read = HeldOutSet(*(part[:number] for part in read_lines(path, task)[:3]))
     too_long = (read.lengths > model.encoder.max_positions()).nonzero().squeeze(1)
     if len(too_long):
         raise ValueError(
             f"{path}, line {int(read.ids[too_long[0]]) + 1} has {int(read.lengths[too_long[0]])} tokens: the encoder "
             f"reads at most {model.encoder.max_positions()}."
         )
-    return _encode(model, HeldOutSet(read.ids[some], read.tokens[some], read.lengths[some]))
+    return _encode(model, read)
 
 
 def encode_draws(model: Any, drawing: Any, number: int, seed: int, temperature: float = 1.0) -> Encoded:
@@ -100,7 +99,9 @@ def encode_draws(model: Any, drawing: Any, number: int, seed: int, temperature: 
 
 def _refuse_labels(model: Any) -> None:
     if model.conditions is not None:
-        raise ValueError("the encoder needs labels (--labels), which draws do not have: encode a split instead.")
+        raise ValueError(
+            "the encoder needs labels (--labels), which draws and lines do not have: encode a split instead."
+        )
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ import torch
 from fairseq_seqvae import compat
 from fairseq_seqvae.judge.arguments import add_judge, judge_plan
 from fairseq_seqvae.support.command_line import positive, refuse_existing, report, seed, temperatures
-from fairseq_seqvae.support.files import whole_file
+from fairseq_seqvae.support.files import refuse_missing_folder, whole_file
 
 _PROG = "python -m fairseq_seqvae judge"
 _NEARLY_BLIND = 0.6  # accuracy of a judge, on what it did not learn from
@@ -68,15 +68,14 @@ def _run(args: argparse.Namespace) -> None:
 
     if args.json:
         refuse_existing([args.json], args.force)
-        if not args.json.parent.is_dir():  # before the work
-            raise FileNotFoundError(f"there is no folder {args.json.parent} to write {args.json.name} into")
+        refuse_missing_folder(args.json)  # before the work
     if args.samples and (args.prior, args.temperatures) != (None, None):
         raise ValueError("--prior and --temperatures are for samples of the checkpoint: omit them or --samples.")
     model, task = load(args.path, args.data, use_cuda=torch.cuda.is_available() and not args.cpu)
     room = Room(model, task, args.gen_subset, args.sequences, args.train_sequences, args.bar)
     prior, plan = args.prior or "model", judge_plan(args)
-    found: dict[str, Any] = {"checkpoint": args.path, "subset": args.gen_subset, "prior": prior}
-    found["held_out"] = room.held_out_row()
+    found: dict[str, Any] = {"checkpoint": args.path, "subset": args.gen_subset}
+    found |= {"prior": None if args.samples else prior, "held_out": room.held_out_row()}
     if args.samples:
         found["samples"] = [room.row_of_file(args.samples, args.seeds, plan)]
     else:
@@ -91,7 +90,8 @@ def _run(args: argparse.Namespace) -> None:
     print(table(found))
     for row in found["samples"]:
         told = ", ".join(
-            f"{r['accuracy']:.3f} +- {r['accuracy_standard_error']:.3f} after {r['judge_updates']} updates"
+            f"{r['accuracy']:.3f} +- {r['accuracy_standard_error']:.3f} after {r['judge_updates']} updates, learned "
+            f"from {r['judge_samples']} samples"
             for r in row["runs"]
         )
         print(f"{_title(row)}: judge of each seed {told} (0.5: blind)")

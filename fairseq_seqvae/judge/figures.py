@@ -117,6 +117,7 @@ class Room:
             "accuracy_real": real,
             "accuracy_fake": fake,
             "judge_updates": judge.updates,
+            "judge_samples": number,
             "judge_valid_accuracy": judge.valid_accuracy,
             **self.statistics(fresh),
         }

@@ -24,7 +24,7 @@ import torch
 from fairseq_seqvae import compat
 from fairseq_seqvae.judge.arguments import add_judge, judge_plan
 from fairseq_seqvae.support.command_line import positive, positive_number, refuse_existing, report, seed, share
-from fairseq_seqvae.support.files import whole_file
+from fairseq_seqvae.support.files import refuse_missing_folder, whole_file
 
 _PROG = "python -m fairseq_seqvae select"
 
@@ -37,25 +37,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     compat.require_fairseq()
     from fairseq_seqvae.judge.figures import known_transposition
-    from fairseq_seqvae.judge.preferences import load_preferences
+    from fairseq_seqvae.judge.preferences import load_rewards
     from fairseq_seqvae.judge.selection import SelectionPlan, selection
     from fairseq_seqvae.judge.training import Sequences
     from fairseq_seqvae.measure.figures import load, prior_samples, read_split, whole_draws
 
     refuse_existing([args.out], args.force)
-    if not args.out.parent.is_dir():  # before the work
-        raise FileNotFoundError(f"there is no folder {args.out.parent} to write {args.out.name} into: make it first")
+    refuse_missing_folder(args.out)  # before the work
     model, task = load(args.path, args.data, use_cuda=torch.cuda.is_available() and not args.cpu)
     device = next(model.parameters()).device
     real = Sequences(*read_split(task, "train", args.train_sequences).to(device)[1:3])
+    rewards = load_rewards(args.reward_sources, args.reward_weights, task, real)
     samples = prior_samples(model, args.draws, args.seed, args.temperature, args.prior)
     drawn = Sequences(*samples[:2]).rows(whole_draws(model, samples))
-    rewards = load_preferences(args.reward_sources, args.reward_weights, task, real, drawn)
+    scores = rewards.scores(drawn)
     plan = SelectionPlan(
         args.keep, rewards.discriminator, args.rounds, args.discriminators, judge_plan(args), args.seed
     )
+    preferences = rewards.preferences(scores, len(drawn.tokens))
     dictionary, known = task.dictionary, known_transposition(task)
-    found = selection(real, drawn, len(dictionary), dictionary.pad(), plan, known, rewards.preferences())
+    found = selection(real, drawn, len(dictionary), dictionary.pad(), plan, known, preferences)
     for number, one in enumerate(found, start=1):
         kept = one.kept
         right = f"the discriminators are right in {one.accuracy:.1%} of the cases that they did not learn from; "
@@ -63,7 +64,7 @@ def _run(args: argparse.Namespace) -> None:
         print(f"round {number}: {'' if math.isnan(one.accuracy) else right}{told}", flush=True)
     if not len(kept):
         raise ValueError("no draw is kept: give more --draws, or a larger --keep.")
-    for line in rewards.told(kept):
+    for line in rewards.told(scores, kept):
         print(line)
     _write(args.out, dictionary, drawn.rows(kept))
     print(f"{args.out}: {len(kept)} draws of {args.path}")

@@ -108,8 +108,8 @@ def chances(odds: Tensor, features: Tensor, keep: float) -> Tensor:
     weights = torch.zeros(features.size(1), dtype=torch.float64, device=features.device)
     for step in range(_NEWTON_STEPS + 1):
         tilted = odds + features @ weights
-        chance = (tilted - threshold(tilted, keep)).exp()
-        share = chance.clamp(max=1) / chance.clamp(max=1).sum()
+        chance = (tilted - threshold(tilted, keep)).exp().clamp(max=1)
+        share = chance / chance.sum()
         mean = share @ features
         if step == _NEWTON_STEPS or bool((mean.abs() < _NEAR_ENOUGH).all()):
             break
@@ -120,7 +120,7 @@ def chances(odds: Tensor, features: Tensor, keep: float) -> Tensor:
         )
         weights -= torch.linalg.solve(curvature, mean).clamp(-_LARGEST_STEP, _LARGEST_STEP)
         weights.clamp_(-_LARGEST_WEIGHT, _LARGEST_WEIGHT)
-    return chance.clamp(max=1)
+    return chance
 
 
 def selection(
@@ -152,13 +152,16 @@ def selection(
     features = odds.new_zeros(len(ids), 0)
     if preferences is not None:
         odds, features = preferences.odds.to(odds).clone(), preferences.features.to(odds)
-    for number in range(1 if plan.weight is None else plan.rounds):
+    if plan.weight is None:
+        yield Round(math.nan, ids[luck < chances(odds, features, plan.keep)])
+        return
+    for number in range(plan.rounds):
         accuracies = []
         for judge in _discriminators(real, drawn.rows(kept), vocab_size, pad, plan, transposition, number):
-            odds += (plan.weight or 0) * logits_of(judge.model, drawn).double() / plan.members
+            odds += plan.weight * logits_of(judge.model, drawn).double() / plan.members
             accuracies.append(judge.valid_accuracy)
         kept = ids[luck < chances(odds, features, plan.keep)]
-        yield Round(sum(accuracies) / len(accuracies) if accuracies else math.nan, kept)
+        yield Round(sum(accuracies) / plan.members, kept)
 
 
 def _discriminators(
@@ -171,8 +174,6 @@ def _discriminators(
     number: int,
 ) -> Iterator[Judge]:
     """Those of round *number*, from 0, one after the other."""
-    if plan.weight is None:
-        return
     count = min(len(real.tokens), len(fake.tokens))
     if count < _FEWEST:
         raise ValueError(

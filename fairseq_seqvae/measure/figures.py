@@ -74,7 +74,13 @@ def read_lines(path: Path, task: Any) -> HeldOutSet:
         ValueError: a line has another symbol, or not the length that the model knows; there is no line
     """
     rows, numbers = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 (byte {error.start}): give lines of symbols, such as those of `select`."
+        ) from error
+    for number, line in enumerate(lines):
         if not line.strip():
             continue
         row = task.dictionary.encode_line(line, add_if_not_exist=False, append_eos=not task.fixed_length).long()

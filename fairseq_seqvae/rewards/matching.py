@@ -58,14 +58,23 @@ class MatchingReward(RuleReward):
             some = rows[start : start + AT_ONCE]
             texts = [self.reader.text(row) for row in some]
             numbers += super()._judge(Texts(texts, some, [True] * len(some)), texts, None)
-        numbers = [number for number in numbers if not math.isnan(number)]
-        if not numbers or min(numbers) == max(numbers):
-            raise RewardError(
-                f"{self._name} says {f'{numbers[0]:g}' if numbers else 'None'} of all training sequences, so there is "
-                f"nothing to match: give it without {PREFIX}, or another rule."
-            )
-        mean = math.fsum(numbers) / len(numbers)
-        return mean, math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / len(numbers))
+        return to_match(numbers, self.name)
+
+
+def to_match(numbers: Iterable[float], name: str) -> tuple[float, float]:
+    """Mean and standard deviation of what the reward *name* says of training sequences; NaN is left out.
+
+    Raises:
+        RewardError: it says the same of all of them
+    """
+    numbers = [number for number in numbers if not math.isnan(number)]
+    if not numbers or min(numbers) == max(numbers):
+        raise RewardError(
+            f"{name} says {f'{numbers[0]:g}' if numbers else 'None'} of all training sequences, so there is nothing to "
+            f"match: give it without {PREFIX}, or another rule."
+        )
+    mean = math.fsum(numbers) / len(numbers)
+    return mean, math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / len(numbers))
 
 
 def evenly(things: Iterable[Any], most: int) -> list[Any]:

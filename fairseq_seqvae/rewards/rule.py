@@ -73,22 +73,20 @@ class RuleReward(Reward):
                 labels=None if labels is None else list(labels),
             )
         except CalleeError as error:
-            raise RewardError(f"{self._name} raised {error.kind}: {error}{error.place}.") from error
+            raise RewardError(f"{self.name} raised {error.kind}: {error}{error.place}.") from error
         except Exception as error:
-            raise RewardError(
-                f"{self._name} raised {type(error).__name__}: {error}{place(error, __file__)}."
-            ) from error
+            raise RewardError(f"{self.name} raised {type(error).__name__}: {error}{place(error, __file__)}.") from error
         return self._numbers(scores, texts.texts)
 
     def _numbers(self, scores: Any, samples: list[str]) -> list[float]:
         if torch.is_tensor(scores) or hasattr(scores, "tolist"):
             scores = scores.tolist()
         if not isinstance(scores, Iterable) or isinstance(scores, (str, dict)):
-            raise RewardError(f"{self._name} returned {scores!r}: return a list of one number or None per sample.")
+            raise RewardError(f"{self.name} returned {scores!r}: return a list of one number or None per sample.")
         scores = list(scores)
         if len(scores) != len(samples):
             raise RewardError(
-                f"{self._name} returned {len(scores)} numbers for {len(samples)} samples: return one per sample, or "
+                f"{self.name} returned {len(scores)} numbers for {len(samples)} samples: return one per sample, or "
                 "None for one that it has no opinion of."
             )
         return [self._number(score, sample) for score, sample in zip(scores, samples, strict=True)]
@@ -102,10 +100,11 @@ class RuleReward(Reward):
             number = math.nan
         if not math.isfinite(number):
             raise RewardError(
-                f"{self._name} returned {score!r} for the sample {sample!r}: return a finite number, or None."
+                f"{self.name} returned {score!r} for the sample {sample!r}: return a finite number, or None."
             )
         return number
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """What messages call it."""
         return f"the reward {self.source!r} of --reward-sources"

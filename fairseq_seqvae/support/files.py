@@ -7,6 +7,12 @@ from os import PathLike
 from pathlib import Path
 
 
+def refuse_missing_folder(path: Path) -> None:
+    """Raise a FileNotFoundError if the folder that *path* would be written into is not there."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into: make it first")
+
+
 @contextmanager
 def whole_file(path: str | PathLike) -> Iterator[Path]:
     """The path of a file to write beside *path*, which takes its place at the end; after an exception, neither is left.
@@ -14,8 +20,7 @@ def whole_file(path: str | PathLike) -> Iterator[Path]:
     What was at *path* before stays until then. The suffix is kept, for those who take the format from it.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into: make it first")
+    refuse_missing_folder(path)
     partial = path.with_name(f".partial-{path.name}")
     try:
         yield partial

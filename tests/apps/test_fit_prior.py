@@ -238,7 +238,8 @@ class TestRefusals:
             ("--exemplars --components 3", "--components is for a mixture that is fitted, but --exemplars fits none"),
             ("--exemplars --from means", "--from is for a mixture that is fitted"),
             ("--temperature 0.5", "--temperature is that of --draws-of"),
-            ("--draws-of any.pt --split train", "--split and --draws-of all say what is encoded"),
+            ("--draws-of any.pt --split train", "each of --split, --draws-of says what is encoded"),
+            ("--draws-of any.pt --lines any.txt", "each of --draws-of, --lines says what is encoded"),
             ("--draws-of missing.pt", "there is no checkpoint missing.pt"),
         ],
     )
@@ -253,7 +254,9 @@ class TestRefusals:
         with pytest.raises(ValueError, match="--fixed-length 5 there, 0 here"):
             encode_draws(model, SimpleNamespace(decoder=SimpleNamespace(fixed_length=5)), 10, 1)
         any_length = SimpleNamespace(decoder=SimpleNamespace(fixed_length=0), conditions="known")
-        with pytest.raises(ValueError, match=r"the encoder needs labels \(--labels\), which draws do not have"):
+        with pytest.raises(
+            ValueError, match=r"the encoder needs labels \(--labels\), which draws and lines do not have"
+        ):
             encode_draws(any_length, any_length, 10, 1)
 
     def test_the_flag_without_a_mixture(self, trained):

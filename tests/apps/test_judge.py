@@ -149,7 +149,7 @@ class TestTheCommand:
         assert "in_one_scale" not in found["held_out"]
         lines = text.splitlines()
         assert sum(line.startswith("| samples, temperature") for line in lines) == 2
-        assert text.count(" after 3 updates") == 4
+        assert text.count(f" after 3 updates, learned from {len(trained.data.train)} samples") == 4
         assert f"{found['samples'][1]['accuracy']:.3f}" in next(line for line in lines if "temperature 0.5 |" in line)
 
     def test_flags_say_what_judge_there_is(self):

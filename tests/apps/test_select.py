@@ -21,10 +21,7 @@ PAD, VOCAB, LENGTH = 1, 6, 6
 QUICK = JudgePlan(widths=(1, 2), features=16, embed_dim=8, dropout=0.0, batch=64, max_updates=200, interval=20, lr=1e-2)
 
 
-def quick(members):
-    return SelectionPlan(keep=0.1, rounds=1, members=members, judge=QUICK)
-
-
+ONE = SelectionPlan(keep=0.1, rounds=1, members=1, judge=QUICK)
 FEW = "--cpu --draws 90 --keep 0.5 --max-updates 3 --features 4"
 
 
@@ -84,7 +81,7 @@ class TestChances:
 
 class TestTheSelection:
     def test_what_is_kept_is_distributed_as_the_data(self):
-        (only,), drawn = rounds(SelectionPlan(keep=0.1, rounds=1, members=1, judge=QUICK))
+        (only,), drawn = rounds(ONE)
         assert len(only.kept) == pytest.approx(1200, abs=150)
         counts = [
             (part == 3).sum(dim=1).bincount(minlength=LENGTH + 1) for part in (drawn.tokens, drawn.tokens[only.kept])
@@ -113,12 +110,12 @@ class TestTheSelection:
         found = list(selection.selection(drawn, drawn, VOCAB, PAD, alone, None, tilted))
         assert len(found) == 1 and math.isnan(found[0].accuracy)
         assert (drawn.tokens[found[0].kept] == 3).double().mean().item() == pytest.approx(0.75, abs=0.03)
-        both = list(selection.selection(coins(3000, 0.5, 1), drawn, VOCAB, PAD, quick(1), None, tilted))
+        both = list(selection.selection(coins(3000, 0.5, 1), drawn, VOCAB, PAD, ONE, None, tilted))
         assert (drawn.tokens[both[0].kept] == 3).double().mean().item() == pytest.approx(0.75, abs=0.06)
 
     def test_the_weight_of_the_discriminators(self):
         def share(weight):
-            ((one,), drawn) = rounds(dataclasses.replace(quick(1), keep=0.3, weight=weight))
+            ((one,), drawn) = rounds(dataclasses.replace(ONE, keep=0.3, weight=weight))
             return (drawn.tokens[one.kept] == 3).double().mean().item()
 
         assert share(0.0) == pytest.approx(0.5, abs=0.02)
@@ -135,6 +132,7 @@ class TestTheSelection:
         plan = SelectionPlan(keep=0.1, rounds=2, members=2, judge=QUICK)
         found, drawn = rounds(plan)
         assert len(given) == 4 and len({seed for *_, seed in given}) == 4
+        assert min(seed for *_, seed in given) >= 1_000_000  # judges have small ones
         for real, fake, _ in given[:2]:
             assert len(real.tokens) == 3000 and fake.tokens.equal(drawn.tokens[:3000])
         few = found[0].kept
@@ -233,14 +231,18 @@ class TestTheCommand:
     @pytest.mark.parametrize(
         "flags, sentence",
         [
-            ("--reward-sources match:discriminator", "a discriminator matches the data already"),
+            ("--reward-sources match:discriminator", "a discriminator compares samples with the data already"),
             ("--reward-sources match:length:3 --reward-weights 2", "the weight of match:length:3 is found, not given"),
             ("--reward-sources discriminator --reward-weights 1,2", "give a number for each of --reward-sources"),
+            ("--reward-sources length:3,length:3", "has 'length:3' twice"),
             ("--reward-sources nothing", "--reward-sources 'nothing': unknown reward 'nothing'"),
             ("--reward-sources match:length:>=1", "says 1 of all training sequences, so there is nothing to match"),
         ],
     )
-    def test_rewards_that_will_not_do(self, flags, sentence, trained, tmp_path, capsys):
+    def test_rewards_that_will_not_do_are_refused_before_the_draws(
+        self, flags, sentence, trained, tmp_path, capsys, monkeypatch
+    ):
+        monkeypatch.setattr(figures, "prior_samples", None)
         assert sentence in self.fails(capsys, trained, flags, "--out", tmp_path / "never.txt")
         assert not (tmp_path / "never.txt").exists()
 
@@ -283,6 +285,9 @@ class TestLinesOfAFile:
             figures.read_lines(self.write(tmp_path, known, f"{known} never-seen"), task)
         with pytest.raises(ValueError, match=r"lines.txt has no line with symbols"):
             figures.read_lines(self.write(tmp_path, "", " "), task)
+        (tmp_path / "binary.pt").write_bytes(b"a b\n\xff\xfe")
+        with pytest.raises(ValueError, match=r"binary.pt is not UTF-8 \(byte 4\): give lines of symbols"):
+            figures.read_lines(tmp_path / "binary.pt", task)
         task.fixed_length = 2
         with pytest.raises(ValueError, match=r"lines.txt, line 1 has 3 symbols: the model knows sequences of 2 only"):
             figures.read_lines(self.write(tmp_path, f"{known} {known} {known}"), task)
