@@ -3,7 +3,9 @@
 Every finished part leaves a file that is written as a whole or not at all; what is there already is not made again.
 """
 
+import contextlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,7 +72,8 @@ class Cells:
             once(self._file(cell), self._made_with(cell), lambda: self._without_training(cell, data, base))
             return
         flags = [*self._flags(cell), "--finetune-from-model", base]
-        trained = self._fairseq_train(self._folder(cell), f"train {', '.join(map(str, cell))}", data, flags)
+        learned = self._select(cell, data, base) or data
+        trained = self._fairseq_train(self._folder(cell), f"train {', '.join(map(str, cell))}", learned, flags)
         once(self._file(cell), self._made_with(cell), lambda: self._policy(cell, data, base, trained))
 
     def finished(self) -> tuple[list[dict[str, Any]], list[Cell]]:
@@ -114,6 +117,29 @@ class Cells:
         own = self.out / "models" / f"{model}-{seed}" / making.CHECKPOINT
         return (self.recipes.folder / given.format(seed=seed)).resolve() if given else own
 
+    def _select(self, cell: Cell, data: Path, base: Path) -> Path | None:
+        """Let the model before the rewards draw what the policy is to learn from, and binarise it; None: nothing."""
+        flags = self._selection(cell)
+        if not flags:
+            return None
+        folder = self._folder(cell) / "selected"
+        steps = s.Steps(folder, self.steps.root, self.steps)
+        lines, binarised = folder / "train.txt", folder / "data"
+        name = f"select for {', '.join(map(str, cell))}"
+        command = [sys.executable, "-m", "fairseq_seqvae", "select", data, "--path", base, "--cpu", *flags]
+        with contextlib.nullcontext() if steps.is_done(name) else making.counted(folder / "cpu.json"):
+            steps.run(name, [*command, "--force", "--out", lines])
+        steps.run(
+            "binarise what is selected",
+            ["fairseq-preprocess", "--only-source", "--srcdict", data / "dict.txt", "--trainpref", lines]
+            + ["--destdir", binarised],
+            inputs=[lines],
+        )
+        return binarised
+
+    def _selection(self, cell: Cell) -> list[str]:
+        return self.recipes.selection_flags(cell.rule, cell.policy, cell.seed, self.settings.smoke)
+
     def _fairseq_train(self, folder: Path, name: str, data: Path, flags: Sequence[object]) -> Path:
         return making.fairseq_train(s.Steps(folder, self.steps.root, self.steps), name, data, flags)
 
@@ -137,7 +163,7 @@ class Cells:
             "threshold": rule.threshold,
             "flags": self.recipes.base_flags(rule.model, cell.seed, self.settings.smoke)
             if cell.policy == BASE
-            else self._flags(cell),
+            else [*self._selection(cell), *self._flags(cell)],
             "trained": [path.stat().st_mtime if path.exists() else None for path in paths],
         }
 
@@ -154,8 +180,10 @@ class Cells:
         print(f"  measuring {', '.join(map(str, cell))}", flush=True)
         judge = self._judge(cell, data, base)
         found = judge.of_policy(checkpoint)
-        cpu = json.loads((self._folder(cell) / "cpu.json").read_text(encoding="utf-8"))
-        return {**found, "train_seconds": round(cpu["seconds"], 1), "resumed": cpu["runs"] > 1}
+        files = [self._folder(cell) / "cpu.json", self._folder(cell) / "selected" / "cpu.json"]
+        cpu = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+        seconds = sum(one["seconds"] for one in cpu)
+        return {**found, "train_seconds": round(seconds, 1), "resumed": any(one["runs"] > 1 for one in cpu)}
 
     def _without_training(self, cell: Cell, data: Path, base: Path) -> dict[str, Any]:
         """Best-of-n and temperatures."""

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairseq_seqvae.rewards.sources import join_sources
+from fairseq_seqvae.rewards.sources import join_sources, parted
 from fairseq_seqvae.runs import steps as s
 
 BASE = "base"  # the model before the rewards, and what can be had from it without training
 SMOKE_UPDATES = 6
 _FILES = ("models.yaml", "rules.yaml", "policies.yaml")
+_SELECT = {"draws", "keep", "weight"}  # what a policy that learns from selected draws says of them
+_SMOKE_DRAWS = 400
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Recipes:
         models: by name
         rules: by name
         policies: by name
-        shared: options of all policies
+        shared: options of all policies that are trained for the rewards
     """
 
     folder: Path
@@ -68,6 +70,11 @@ class Recipes:
                 raise ValueError(f"--config {folder}: the rule {name!r} needs the model {rule.model!r}, which is none.")
             if unknown := [each for each in rule.policies if each not in policies["policies"]]:
                 raise ValueError(f"--config {folder}: the rule {name!r} has no policy {', '.join(unknown)}.")
+        for name, policy in policies["policies"].items():
+            if "select" in policy and set(policy["select"]) != _SELECT:
+                raise ValueError(
+                    f"--config {folder}: `select` of the policy {name!r} needs {', '.join(sorted(_SELECT))}."
+                )
         return cls(folder, models, found, policies["policies"], policies["shared"])
 
     def sources(self, rule: str) -> list[str]:
@@ -78,9 +85,31 @@ class Recipes:
         """Flags of fairseq-train for a model, without data, checkpoints and folders."""
         return self._flags(model, {**self.models[model].get("options", {}), "common.seed": seed}, smoke)
 
+    def selection_flags(self, rule: str, policy: str, seed: int, smoke: bool) -> list[str]:
+        """Flags of the command ``select`` for a policy that learns from what it keeps; none for another one."""
+        recipe = self.policies[policy].get("select")
+        if recipe is None:
+            return []
+        sources = self.sources(rule)
+        weights = ",".join(str(1 if parted(source)[0] else recipe["weight"]) for source in sources)
+        values = {
+            "--reward-sources": join_sources(sources),
+            "--reward-weights": weights,
+            "--draws": _SMOKE_DRAWS if smoke else recipe["draws"],
+            "--keep": recipe["keep"],
+            "--seed": seed,
+        }
+        return [str(part) for flag in values.items() for part in flag]
+
     def policy_flags(self, rule: str, policy: str, seed: int, smoke: bool) -> list[str]:
-        """Flags of fairseq-train; options of the policy go before those of its rule, these before the shared ones."""
+        """Flags of fairseq-train; options of the policy go before those of its rule, these before the shared ones.
+
+        A policy that learns from selected draws has neither of the latter: it knows of no rewards.
+        """
         own, recipe = self.rules[rule], self.policies[policy]
+        if "select" in recipe:
+            options = {**self.models[own.model].get("options", {}), **recipe["options"], "common.seed": seed}
+            return self._flags(own.model, options, smoke)
         options = {**self.models[own.model].get("options", {}), **self.shared, **own.options, **recipe["options"]}
         options.setdefault("criterion.reward_sources", join_sources(self.sources(rule)))
         options |= {"task.gen_pretrain_updates": 0, "common.seed": seed}

@@ -1,6 +1,7 @@
 """The card of rewards: best-of-n and rows on examples worked out by hand, and the whole command with one rule."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import math
@@ -87,6 +88,31 @@ class TestRecipes:
         base = recipes.base_flags("m", seed=7, smoke=True)
         assert value_of(base, "--criterion") == "seqvae_elbo" and value_of(base, "--c") == "2"
         assert value_of(base, "--max-update") == "6"
+
+    def test_a_policy_of_selected_draws_knows_of_no_rewards(self):
+        flags = RECIPES.policy_flags("she", "selected", seed=7, smoke=False)
+        assert value_of(flags, "--criterion") == "seqvae_elbo" and "--reward-sources" not in flags
+        assert not any(flag.startswith(("--ref", "--value")) for flag in flags)
+        assert value_of(flags, "--lr") == "0.0005" and value_of(flags, "--seed") == "7"
+        assert not RECIPES.selection_flags("she", "nats-1", seed=7, smoke=False)
+
+    def test_what_is_selected_by(self):
+        flags = RECIPES.selection_flags("melody", "selected", seed=7, smoke=False)
+        assert value_of(flags, "--reward-weights") == "9,9,9,9,9" and value_of(flags, "--draws") == "300000"
+        rules = {"r": dataclasses.replace(RECIPES.rules["she"], sources=("regex:a,b", "match:bleu"))}
+        flags = dataclasses.replace(RECIPES, rules=rules).selection_flags("r", "selected", seed=7, smoke=True)
+        assert value_of(flags, "--reward-sources") == "regex:a\\,b,match:bleu"
+        assert value_of(flags, "--reward-weights") == "9,1" and value_of(flags, "--draws") == "400"
+
+    @pytest.mark.parametrize("change", [{"keep": None}, {"rounds": 2}])
+    def test_a_selection_has_three_numbers(self, tmp_path, change):
+        shutil.copytree(FOLDER / "recipes", tmp_path, dirs_exist_ok=True)
+        policies = yaml.safe_load((tmp_path / "policies.yaml").read_text())
+        selection = policies["policies"]["selected"]["select"] | change
+        policies["policies"]["selected"]["select"] = {k: v for k, v in selection.items() if v is not None}
+        (tmp_path / "policies.yaml").write_text(yaml.safe_dump(policies))
+        with pytest.raises(ValueError, match="`select` of the policy 'selected' needs draws, keep, weight"):
+            Recipes.read(tmp_path)
 
     def test_a_folder_without_recipes_is_named(self, tmp_path):
         with pytest.raises(ValueError, match=r"has no models.yaml, rules.yaml, policies.yaml: give a folder such as"):
@@ -209,7 +235,8 @@ def small(tmp_path):
     rules = {"a": {"what": "has an a", "model": "toy", "sources": ["contains:a", "match:length:3"]}}
     (config / "rules.yaml").write_text(yaml.safe_dump(rules))
     policies = yaml.safe_load((config / "policies.yaml").read_text())
-    policies["policies"] = {"kl-1": {"what": "near", "options": {"criterion.ref_kl": 1.0}}}
+    selected = policies["policies"]["selected"] | {"select": {"draws": 10, "keep": 0.3, "weight": 9}}
+    policies["policies"] = {"kl-1": {"what": "near", "options": {"criterion.ref_kl": 1.0}}, "selected": selected}
     (config / "policies.yaml").write_text(yaml.safe_dump(policies))
     return config
 
@@ -253,6 +280,20 @@ def test_a_card_is_complete_and_goes_on_and_refuses_other_recipes(tmp_path, smal
     assert run("base,kl-1") == 0
     assert not seen and "measuring" not in capsys.readouterr().out
     assert json.loads((out / "card.json").read_text()) == found
+
+    assert run("selected") == 0
+    # From other data than the model before; measured beside it.
+    assert [words[0].rsplit("/")[-1] for words in seen][1:] == [
+        "fairseq-preprocess",
+        "fairseq-train",
+    ] and "select" in seen[0]
+    lines = (out / "a/train/selected-1/selected/train.txt").read_text().splitlines()
+    assert 60 < len(lines) < 180 and seen[2][1] == str(out / "a/train/selected-1/selected/data")
+    learned = json.loads((out / "card.json").read_text())["cells"][2]
+    assert learned["policy"] == "selected" and 0 < learned["divergence"] < 5
+    spent = [json.loads((out / "a/train/selected-1" / name).read_text()) for name in ("cpu.json", "selected/cpu.json")]
+    assert learned["train_seconds"] == round(sum(one["seconds"] for one in spent), 1) and not learned["resumed"]
+    assert run("selected") == 0 and not seen
 
     policies = yaml.safe_load((small / "policies.yaml").read_text())
     policies["policies"]["kl-1"]["options"]["criterion.ref_kl"] = 2.0
