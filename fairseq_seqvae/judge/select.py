@@ -60,7 +60,7 @@ def _run(args: argparse.Namespace) -> None:
     for number, one in enumerate(found, start=1):
         kept = one.kept
         right = f"the discriminators are right in {one.accuracy:.1%} of the cases that they did not learn from; "
-        told = f"{len(kept)} of {args.draws} draws are kept"
+        told = f"{len(kept)} of {args.draws} draws are kept; their divergence from all is {one.divergence:.2f} nats"
         print(f"round {number}: {'' if math.isnan(one.accuracy) else right}{told}", flush=True)
     if not len(kept):
         raise ValueError("no draw is kept: give more --draws, or a larger --keep.")

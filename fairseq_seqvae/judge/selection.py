@@ -69,10 +69,12 @@ class Round(NamedTuple):
     Attributes:
         accuracy: mean accuracy of its discriminators, on data and draws that they did not learn from; NaN without any
         kept: numbers of the draws that are kept after it, ascending
+        divergence: of the distribution of what is kept from that of all draws, nats per sequence
     """
 
     accuracy: float
     kept: Tensor
+    divergence: float
 
 
 def threshold(odds: Tensor, keep: float) -> float:
@@ -123,6 +125,12 @@ def chances(odds: Tensor, features: Tensor, keep: float) -> Tensor:
     return chance
 
 
+def divergence(chance: Tensor) -> float:
+    """KL of draws that are kept with these probabilities (N,) from all N, nats: of draws from the same distribution."""
+    share = chance / chance.sum()
+    return float(torch.special.xlogy(share, share * len(share)).sum())
+
+
 def selection(
     real: Sequences,
     drawn: Sequences,
@@ -153,15 +161,17 @@ def selection(
     if preferences is not None:
         odds, features = preferences.odds.to(odds).clone(), preferences.features.to(odds)
     if plan.weight is None:
-        yield Round(math.nan, ids[luck < chances(odds, features, plan.keep)])
+        chance = chances(odds, features, plan.keep)
+        yield Round(math.nan, ids[luck < chance], divergence(chance))
         return
     for number in range(plan.rounds):
         accuracies = []
         for judge in _discriminators(real, drawn.rows(kept), vocab_size, pad, plan, transposition, number):
             odds += plan.weight * logits_of(judge.model, drawn).double() / plan.members
             accuracies.append(judge.valid_accuracy)
-        kept = ids[luck < chances(odds, features, plan.keep)]
-        yield Round(sum(accuracies) / plan.members, kept)
+        chance = chances(odds, features, plan.keep)
+        kept = ids[luck < chance]
+        yield Round(sum(accuracies) / plan.members, kept, divergence(chance))
 
 
 def _discriminators(

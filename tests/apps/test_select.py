@@ -8,6 +8,7 @@ import pytest
 import torch
 from commands import load_checkpoint
 
+from fairseq_seqvae.cards.best_of import least_divergence
 from fairseq_seqvae.core.augmentation import Transposition
 from fairseq_seqvae.fit_prior.__main__ import main as fit_prior
 from fairseq_seqvae.judge import select as command
@@ -74,6 +75,13 @@ class TestChances:
         features = (torch.arange(1000).double() / 1000 - 5).unsqueeze(1)
         chance = self.chances(features)
         assert chance[-150:].min() > 0.9 and chance[:700].max() < 0.1 and chance.isfinite().all()
+
+    def test_the_divergence_of_what_is_kept(self):
+        """A tenth of the draws is 0.9 of what is kept: 0.9 ln 9 + 0.1 ln (1 / 9)."""
+        chance = torch.tensor([0.81] + [0.01] * 9, dtype=torch.float64)
+        assert selection.divergence(chance) == pytest.approx(0.9 * math.log(9) - 0.1 * math.log(9))
+        assert selection.divergence(torch.tensor([1.0, 0.0, 0.0, 0.0])) == pytest.approx(math.log(4))
+        assert selection.divergence(torch.full((7,), 0.3)) == pytest.approx(0, abs=1e-6)
 
     def test_equal_draws_have_equal_chances(self):
         assert self.chances(torch.full((50, 1), -1.0)).tolist() == pytest.approx([0.2] * 50)
@@ -209,6 +217,10 @@ class TestTheCommand:
             lines = out.read_text().splitlines()
             shares[source[0]] = sum(line[0] in "abcde" for line in lines) / len(lines)
             assert f"begins: {self.share(trained.data.train):.4g} of the training data, " in told
+            of_all = float(told.split(" of all draws")[0].split()[-1])
+            found = float(told.split("their divergence from all is ")[1].split()[0])
+            # No policy reaches this share at less.
+            assert found == pytest.approx(least_divergence(of_all, min(0.9999, shares[source[0]])), abs=0.03)
         assert shares["m"] == pytest.approx(self.share(trained.data.train), abs=0.05)
         assert shares["{"] > 0.99
 
