@@ -1,5 +1,6 @@
 """Posteriors q(z|x) of sequences: of a split, or of what a model draws."""
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ from torch import Tensor
 from fairseq_seqvae.core.latents.gaussian import DiagonalGaussian, StandardNormal
 from fairseq_seqvae.core.noise import Draws, Stream
 from fairseq_seqvae.measure.figures import HeldOutSet, prior_samples, read_lines, read_split, whole_draws
+
+logger = logging.getLogger(__name__)
 
 _BATCH = 512
 
@@ -55,20 +58,25 @@ def encode_split(model: Any, task: Any, split: str, number: int | None = None) -
 
 
 def encode_lines(model: Any, task: Any, path: Path, number: int | None = None) -> Encoded:
-    """The first *number* lines of a file (default: all), symbols of the dictionary.
+    """The first *number* lines of a file (default: all), symbols of the dictionary; those too long are left out.
 
     Raises:
-        ValueError: a line is not a sequence of the model, or labels are needed
+        ValueError: a line is not a sequence of the model, hardly a line is left, or labels are needed
     """
     _refuse_labels(model)
     read = HeldOutSet(*(part[:number] for part in read_lines(path, task)[:3]))
-    too_long = (read.lengths > model.encoder.max_positions()).nonzero().squeeze(1)
-    if len(too_long):
-        raise ValueError(
-            f"{path}, line {int(read.ids[too_long[0]]) + 1} has {int(read.lengths[too_long[0]])} tokens: the encoder "
-            f"reads at most {model.encoder.max_positions()}."
+    longest = model.encoder.max_positions()
+    rows = (read.lengths <= longest).nonzero().squeeze(1)
+    if len(rows) < len(read.ids):
+        first = int((read.lengths > longest).nonzero()[0])
+        told = (
+            f"{path}: {len(read.ids) - len(rows)} of {len(read.ids)} lines have more than the {longest} tokens that "
+            f"the encoder reads, the first of them line {int(read.ids[first]) + 1} with {int(read.lengths[first])}"
         )
-    return _encode(model, read)
+        if len(rows) < 2:
+            raise ValueError(f"{told}: give lines that are shorter.")
+        logger.warning("%s; they are left out.", told)
+    return _encode(model, HeldOutSet(*(part[rows] for part in read[:3])))
 
 
 def encode_draws(model: Any, drawing: Any, number: int, seed: int, temperature: float = 1.0) -> Encoded:

@@ -222,10 +222,17 @@ def test_one_command_makes_a_model_of_the_studio(tmp_path, quick_programs):
     from fairseq_seqvae.melody.studio.model import open_model
 
     command = ["python", EXAMPLES / "melody" / "ship"]
-    trained, models = tmp_path / "trained", tmp_path / "models"
-    for meter in ("6/8", "3/4"):
+    reels, models = tmp_path / "reels", tmp_path / "models"
+    for meter in ("4/4", "6/8", "3/4"):
+        trained = reels if meter == "4/4" else tmp_path / "jigs"
         words = [*command, meter, "--smoke", "--out", trained, "--models", models]
         subprocess.run(words, env=quick_programs, check=True, timeout=commands.PATIENCE)
+    # The rewards go on from the language model; what is selected of its draws is the prior.
+    begun = (reels / "logs" / "train-bars4-lm-returns.log").read_text()
+    assert "bars4_lm/checkpoint_last.pt" in begun and "match:melody-returns" in begun
+    lines = (reels / "selected.txt").read_text().splitlines()
+    prior = commands.load_checkpoint(models / "4-4" / "model.pt")["model"]["fitted_prior.means"]
+    assert 20 < len(lines) == len(prior) and open_model(models / "4-4").shape[:3] == ("4/4", 4, 16)
     jig, waltz = open_model(models / "6-8"), open_model(models / "3-4")
     assert [model.shape[:3] for model in (jig, waltz)] == [("6/8", 4, 12), ("3/4", 4, 12)]
     assert not (models / "3-4" / "model.pt").exists()

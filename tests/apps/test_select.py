@@ -304,13 +304,22 @@ class TestLinesOfAFile:
         with pytest.raises(ValueError, match=r"lines.txt, line 1 has 3 symbols: the model knows sequences of 2 only"):
             figures.read_lines(self.write(tmp_path, f"{known} {known} {known}"), task)
 
-    def test_that_the_encoder_cannot_read(self, trained, tmp_path, monkeypatch, capsys):
+    def test_that_the_encoder_cannot_read(self, trained, tmp_path, monkeypatch, capsys, caplog):
         _, task = figures.load(trained.checkpoint, trained.folder)
         known = task.dictionary[task.dictionary.nspecial]
-        path = self.write(tmp_path, known, " ".join([known] * 2000))
-        flags = ("--path", trained.checkpoint, "--exemplars --cpu --lines", path, "--out", tmp_path / "never.pt")
-        assert fit_prior(commands.split_flags(trained.folder, *flags)) == 2
-        assert "line 2 has 2001 tokens: the encoder reads at most" in capsys.readouterr().err
+        lines, too_long = [known, f"{known} {known}"], " ".join([known] * 2000)
+        fitted = {}
+        for name, some in {"with": [lines[0], too_long, lines[1]], "without": lines}.items():
+            flags = ("--exemplars --cpu --lines", self.write(tmp_path, *some), "--out", tmp_path / f"{name}.pt")
+            assert fit_prior(commands.split_flags(trained.folder, "--path", trained.checkpoint, *flags)) == 0
+            fitted[name] = load_checkpoint(tmp_path / f"{name}.pt")["model"]["fitted_prior.means"]
+        assert len(fitted["with"]) == 2 and fitted["with"].equal(fitted["without"])
+        (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert "lines.txt: 1 of 3 lines have more than the " in told
+        assert "encoder reads, the first of them line 2 with 2001; they are left out." in told
+        flags = ("--exemplars --cpu --lines", self.write(tmp_path, known, too_long), "--out", tmp_path / "never.pt")
+        assert fit_prior(commands.split_flags(trained.folder, "--path", trained.checkpoint, *flags)) == 2
+        assert "line 2 with 2001: give lines that are shorter" in capsys.readouterr().err
 
     def test_that_are_hardly_more_than_what_they_are_compared_with(self, trained, tmp_path, capsys):
         _, task = figures.load(trained.checkpoint, trained.folder)
