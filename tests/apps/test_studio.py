@@ -24,6 +24,7 @@ from fairseq_seqvae.melody.studio.model import StudioModel, open_model, shape_of
 from fairseq_seqvae.melody.studio.wire import BusyError
 from fairseq_seqvae.melody.studio.worker import Worker
 from fairseq_seqvae.melody.tokens import Note, format_line
+from fairseq_seqvae.support import eight_bits
 
 SHIPPED = serving.model_paths(None)[0]
 ALL_SHIPPED = serving.model_paths(None)
@@ -92,6 +93,17 @@ class TestTheShippedModels:
             state = torch.load(weights, map_location="cpu", weights_only=True)
             assert "/" not in state["cfg"]["task"]["data"]
             assert state["cfg"] == package.without_folders(state["cfg"])
+
+    def test_a_prior_of_exemplars_has_8_bits_per_number(self):
+        state = {"weights": torch.full((50,), 1 / 50), "means": torch.randn(50, 30), "factors": torch.rand(50, 30) / 9}
+        packed = package._packed_prior(state)
+        assert packed["fitted_prior.means"].dtype == packed["fitted_prior.factors"].dtype == torch.int8
+        found = eight_bits.unpack(packed)
+        for name in ("means", "factors"):
+            off = (found[f"fitted_prior.{name}"] - state[name]).abs()
+            assert (off <= state[name].abs().amax(dim=1, keepdim=True) / 253).all()
+        full = package._packed_prior({**state, "factors": torch.rand(50, 30, 30)})
+        assert {value.dtype for value in full.values()} == {torch.float16}
 
     def test_absolute_paths_of_options_are_cut(self):
         options = {"a": "/home/anna/data:/srv/more", "b": ["/x/y.pt", 3], "c": {"d": "rules/a.py:name"}}

@@ -154,7 +154,7 @@ def _write_weights(state: dict[str, Any], interface: Any, melodies: Sequence[np.
     small = inference_state(state)
     small["cfg"] = without_folders(small["cfg"])
     small["model"] = {name: value for name, value in small["model"].items() if not name.startswith(FITTED)}
-    prior = {f"{FITTED}{name}": _half(value) for name, value in _fitted(interface, melodies, request).items()}
+    prior = _packed_prior(_fitted(interface, melodies, request))
     for name in (WEIGHTS, PRIOR):
         (request.out / name).unlink(missing_ok=True)
     if request.weights_of is None:
@@ -163,6 +163,14 @@ def _write_weights(state: dict[str, Any], interface: Any, melodies: Sequence[np.
     else:
         _refuse_other_weights(small["model"], request)
         _save(request.out / PRIOR, {"model": prior})
+
+
+def _packed_prior(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a prior as they ship: posteriors of exemplars at 8 bits, full covariances in half precision."""
+    named = {f"{FITTED}{name}": value for name, value in state.items()}
+    if state["factors"].dim() == 2:
+        return eight_bits.pack(named)
+    return {name: _half(value) for name, value in named.items()}
 
 
 def _fitted(interface: Any, melodies: Sequence[np.ndarray], request: Request) -> dict[str, Tensor]:
