@@ -71,7 +71,8 @@ class Recipes:
             if unknown := [each for each in rule.policies if each not in policies["policies"]]:
                 raise ValueError(f"--config {folder}: the rule {name!r} has no policy {', '.join(unknown)}.")
         for name, policy in policies["policies"].items():
-            if "select" in policy and set(policy["select"]) != _SELECT:
+            selection = policy.get("select")
+            if "select" in policy and (not isinstance(selection, dict) or set(selection) != _SELECT):
                 raise ValueError(
                     f"--config {folder}: `select` of the policy {name!r} needs {', '.join(sorted(_SELECT))}."
                 )

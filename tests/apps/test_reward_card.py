@@ -104,12 +104,13 @@ class TestRecipes:
         assert value_of(flags, "--reward-sources") == "regex:a\\,b,match:bleu"
         assert value_of(flags, "--reward-weights") == "9,1" and value_of(flags, "--draws") == "400"
 
-    @pytest.mark.parametrize("change", [{"keep": None}, {"rounds": 2}])
-    def test_a_selection_has_three_numbers(self, tmp_path, change):
+    @pytest.mark.parametrize(
+        "selection", [{"draws": 9, "weight": 1}, {"draws": 9, "keep": 0.1, "weight": 1, "rounds": 2}, 9, None]
+    )
+    def test_a_selection_has_three_numbers(self, tmp_path, selection):
         shutil.copytree(FOLDER / "recipes", tmp_path, dirs_exist_ok=True)
         policies = yaml.safe_load((tmp_path / "policies.yaml").read_text())
-        selection = policies["policies"]["selected"]["select"] | change
-        policies["policies"]["selected"]["select"] = {k: v for k, v in selection.items() if v is not None}
+        policies["policies"]["selected"]["select"] = selection
         (tmp_path / "policies.yaml").write_text(yaml.safe_dump(policies))
         with pytest.raises(ValueError, match="`select` of the policy 'selected' needs draws, keep, weight"):
             Recipes.read(tmp_path)
