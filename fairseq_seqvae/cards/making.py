@@ -6,7 +6,7 @@ import resource
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from fairseq_seqvae.cards.files import write_json
@@ -47,12 +47,14 @@ def fairseq_train(steps: s.Steps, name: str, data: Path, flags: Sequence[object]
     An interrupted training continues from its last checkpoint.
     """
     command = ["fairseq-train", data, "--user-dir", s.PACKAGE, *flags, "--save-dir", steps.folder / "checkpoints"]
-    if steps.is_done(name):
-        steps.run(name, command, training=True)  # says so, or that it was another command
-    else:
-        with counted(steps.folder / "cpu.json"):
-            steps.run(name, command, training=True)
+    run_counted(steps, name, command, training=True)
     return steps.folder / CHECKPOINT
+
+
+def run_counted(steps: s.Steps, name: str, command: Sequence[object], training: bool = False) -> None:
+    """Run a step unless it is done; cpu.json in the folder of *steps* has its CPU seconds."""
+    with nullcontext() if steps.is_done(name) else counted(steps.folder / "cpu.json"):
+        steps.run(name, command, training=training)  # of one that is done, says so, or that it was another command
 
 
 @contextmanager

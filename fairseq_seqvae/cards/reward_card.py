@@ -105,7 +105,7 @@ def protocol(settings: c.Settings) -> list[str]:
         f"Held-out NLL: importance-weighted bound with {settings.importance_samples} draws of z, nats per sequence, "
         f"over at most {settings.sequences} test sequences; exact without z. Of best-of-n exact but for the bound.",
         "Distinct, distinct bigrams: different ones of all samples. Copies: samples that are training sequences.",
-        "Training, drawing 1,000: CPU seconds.",
+        "Training (with the choice of what is learned from), drawing 1,000: CPU seconds.",
     ]
 
 

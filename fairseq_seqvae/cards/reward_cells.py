@@ -3,7 +3,6 @@
 Every finished part leaves a file that is written as a whole or not at all; what is there already is not made again.
 """
 
-import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -127,8 +126,7 @@ class Cells:
         lines, binarised = folder / "train.txt", folder / "data"
         name = f"select for {', '.join(map(str, cell))}"
         command = [sys.executable, "-m", "fairseq_seqvae", "select", data, "--path", base, "--cpu", *flags]
-        with contextlib.nullcontext() if steps.is_done(name) else making.counted(folder / "cpu.json"):
-            steps.run(name, [*command, "--force", "--out", lines])
+        making.run_counted(steps, name, [*command, "--force", "--out", lines])
         steps.run(
             "binarise what is selected",
             ["fairseq-preprocess", "--only-source", "--srcdict", data / "dict.txt", "--trainpref", lines]

@@ -304,7 +304,7 @@ class TestLinesOfAFile:
         with pytest.raises(ValueError, match=r"lines.txt, line 1 has 3 symbols: the model knows sequences of 2 only"):
             figures.read_lines(self.write(tmp_path, f"{known} {known} {known}"), task)
 
-    def test_that_the_encoder_cannot_read(self, trained, tmp_path, monkeypatch, capsys, caplog):
+    def test_that_the_encoder_cannot_read(self, trained, tmp_path, capsys, caplog):
         _, task = figures.load(trained.checkpoint, trained.folder)
         known = task.dictionary[task.dictionary.nspecial]
         lines, too_long = [known, f"{known} {known}"], " ".join([known] * 2000)
